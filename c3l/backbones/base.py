@@ -1,0 +1,272 @@
+"""What every backbone can do, and what a family must answer for it.
+
+A family is "image → embeddings" plus a language model: it names the transformers class and where
+in it the vision encoder, the projector and the language model are. Its processor carries the
+prompt format as a chat template, in which "<image>" marks the place of the image. The rest is
+written once, here.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
+from zlib import crc32
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+
+from c3l.backbones.prompts import ChatFormat, answer_masks
+from c3l.errors import UserError
+
+Tuning = Literal["language+projector", "projector", "lora", "full"]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A written text, and whether the model ended it itself rather than being cut off."""
+
+    text: str
+    finished: bool
+
+
+class Backbone:
+    """A large vision-language model with its processor and prompt format.
+
+    Texts of users and models may hold anything: tokens with a meaning of their own, such as
+    "<image>" or "</s>", are broken by a space ("< image>") where they occur in them.
+    """
+
+    model_class: ClassVar[type[PreTrainedModel]]
+    vision: ClassVar[str]
+    projector: ClassVar[str]
+    language: ClassVar[tuple[str, ...]]
+
+    def __init__(self, model: PreTrainedModel, processor, *, name: str, files: Sequence[Path]):
+        """`files` are those the model and its processor were read from."""
+        self.model = model.eval()
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.name = name
+        self._files = files
+        self._format = ChatFormat(processor)
+        # Published checkpoints carry sampling defaults; here every setting comes from the caller.
+        ends = model.generation_config.eos_token_id or []
+        ends = ends if isinstance(ends, list) else [ends]
+        self._end_ids = sorted({*ends, self.tokenizer.eos_token_id})
+        model.generation_config = GenerationConfig(
+            bos_token_id=self.tokenizer.bos_token_id,
+            eos_token_id=self._end_ids,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the files the backbone was read from: weights, configuration, processor.
+
+        Equal contents have equal digests, wherever the folder lies and whatever it is called.
+        """
+        digest = hashlib.sha256()
+        for file in self._files:
+            with open(file, "rb") as content:
+                part = hashlib.file_digest(content, "sha256")
+            digest.update(f"{file.name} {part.hexdigest()}\n".encode())
+        return digest.hexdigest()
+
+    def prompt(self, question: str, image: bool, answer: str | None = None) -> str:
+        """The chat the model reads: up to where it answers, or with the answer and its end."""
+        return self._format.render(question, image, answer)
+
+    def encode(
+        self,
+        questions: Sequence[str],
+        images: Sequence[Image.Image] | None = None,
+        answers: Sequence[str] | None = None,
+        side: Literal["left", "right"] = "right",
+    ) -> dict[str, Tensor]:
+        """The model's inputs for a batch, padded on `side`, on the model's device.
+
+        input_ids, attention_mask [b, t]; with `images`, one a question, pixel_values
+        [b, 3, h, w]; with `answers`, labels [b, t] (−100 outside the answer and the
+        end-of-sequence token after it) and answer_mask [b, t] (the answer alone, METHOD reading 3).
+        """
+        with_answer = answers if answers is not None else [None] * len(questions)
+        texts = [
+            self.prompt(question, images is not None, answer)
+            for question, answer in zip(questions, with_answer, strict=True)
+        ]
+        batch = self._tokens(texts, images, side)
+        offsets = batch.pop("offset_mapping")
+        if answers is not None:
+            lengths = [len(self._format.plain(answer)) for answer in answers]
+            batch["answer_mask"], taught = answer_masks(
+                offsets, lengths, len(self.tokenizer.eos_token)
+            )
+            batch["labels"] = batch["input_ids"].masked_fill(~taught, -100)
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def hidden_states(
+        self, texts: Sequence[str], images: Sequence[Image.Image] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The language model's last hidden states of plain texts [b, t, d] and their mask [b, t].
+
+        No chat template; an image goes before its text, and the mask covers the text alone.
+        Gradients flow if they are enabled.
+        """
+        before = f"{self._format.image_token}\n" if images is not None else ""
+        batch = self._tokens([before + self._format.plain(text) for text in texts], images, "right")
+        del batch["offset_mapping"]
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        output = self.model(**batch, output_hidden_states=True, logits_to_keep=1)
+        text = batch["input_ids"] != self._format.image_token_id
+        return output.hidden_states[-1], batch["attention_mask"].bool() & text
+
+    def _tokens(
+        self, texts: list[str], images: Sequence[Image.Image] | None, side: str
+    ) -> dict[str, Tensor]:
+        settings = {
+            "return_tensors": "pt",
+            "padding": True,
+            "padding_side": side,
+            "return_offsets_mapping": True,
+            # Some templates write the token that opens a sequence, some leave it to the tokenizer.
+            "add_special_tokens": not self._format.opens,
+        }
+        if images is None:
+            batch = self.tokenizer(texts, **settings)
+            # transformers would embed a placeholder without pixels silently, as a word.
+            assert not (batch["input_ids"] == self._format.image_token_id).any()
+        else:
+            batch = self.processor(text=texts, images=list(images), **settings)
+            batch["pixel_values"] = batch["pixel_values"].to(self.dtype)
+        return {
+            name: batch[name]
+            for name in ("input_ids", "attention_mask", "pixel_values", "offset_mapping")
+            if name in batch
+        }
+
+    def generate(
+        self,
+        questions: Sequence[str],
+        images: Sequence[Image.Image] | None = None,
+        **settings,
+    ) -> list[str]:
+        """The model's answers, in the order of the questions; settings as in `write`."""
+        return [answer.text for answer in self.write(questions, images, **settings)]
+
+    @torch.inference_mode()
+    def write(
+        self,
+        questions: Sequence[str],
+        images: Sequence[Image.Image] | None = None,
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 32,
+        stop: Sequence[str] = (),
+    ) -> list[Generated]:
+        """Answers with whether each was finished, in the order of the questions.
+
+        Greedy at temperature 0, else nucleus sampling, the same for the same seed, questions and
+        batch size; the caller's random state is left as it was. A text ends before the first
+        string of `stop`, and is stripped of outer white space.
+        """
+        self.model.eval()
+        sampling = {"do_sample": False}
+        if temperature > 0:
+            sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        written: list[Generated] = [Generated("", False)] * len(questions)
+        # Together what is of like length, so that little is padding; the longest first, so that
+        # memory runs out at the start if it does.
+        order = sorted(range(len(questions)), key=lambda i: -len(questions[i]))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = self.encode(
+                [questions[i] for i in rows],
+                None if images is None else [images[i] for i in rows],
+                side="left",
+            )
+            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+                # Not seed + number: then neighbouring seeds would share their batches' noise.
+                torch.manual_seed(crc32(f"{seed}/{start}".encode()))
+                tokens = self.model.generate(
+                    **batch,
+                    max_new_tokens=max_new_tokens,
+                    num_beams=1,
+                    repetition_penalty=1.0,
+                    **sampling,
+                )
+            for i, row in zip(rows, tokens[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
+                written[i] = self._read(row, stop)
+        return written
+
+    def _read(self, tokens: list[int], stop: Sequence[str]) -> Generated:
+        ends = [place for place, token in enumerate(tokens) if token in self._end_ids]
+        text = self.tokenizer.decode(
+            tokens[: ends[0]] if ends else tokens,
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        ).lstrip()
+        cuts = [text.index(mark) for mark in stop if mark in text]
+        text = text[: min(cuts)] if cuts else text
+        return Generated(text.rstrip(), finished=bool(ends or cuts))
+
+    def trainable(self, tuning: Tuning) -> None:
+        """Choose what is trained; all else, the vision encoder above all, stays frozen.
+
+        "language+projector" and "full" (with the vision encoder) train weights whole;
+        "projector" trains it alone; "lora" puts adapters of rank 64, α 16 on the language model's
+        linears and trains the projector whole (reading 21). Raises UserError for other names.
+        """
+        if tuning not in get_args(Tuning):
+            raise UserError(f"tuning {tuning} is unknown; use {', '.join(get_args(Tuning))}")
+        self._merge()
+        self.model.requires_grad_(tuning == "full")
+        if tuning == "lora":
+            from peft import LoraConfig, get_peft_model
+
+            linears = [
+                name
+                for name, module in self.model.named_modules()
+                if isinstance(module, nn.Linear) and name.startswith(f"{self.language[0]}.")
+            ]
+            self.model = get_peft_model(
+                self.model,
+                # Dropout as in LLaVA's own script.
+                LoraConfig(
+                    r=64,
+                    lora_alpha=16,
+                    lora_dropout=0.05,
+                    target_modules=linears,
+                    modules_to_save=[self.projector],
+                ),
+            )
+        elif tuning != "full":
+            parts = [self.projector]
+            parts += self.language if tuning == "language+projector" else ()
+            for part in parts:
+                self.model.get_submodule(part).requires_grad_(True)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write safetensors weights and the processor; adapters are merged into the weights."""
+        self._merge()
+        self.model.save_pretrained(path)
+        self.processor.save_pretrained(path)
+
+    def _merge(self) -> None:
+        if not isinstance(self.model, self.model_class):
+            self.model = self.model.merge_and_unload()

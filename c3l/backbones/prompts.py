@@ -1,0 +1,70 @@
+"""A backbone's prompt format, and where in its tokens an answer lies."""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+# Two texts that no template can hold, standing for question and answer.
+_QUESTION, _ANSWER = "\ue000question\ue000", "\ue001answer\ue001"
+
+
+class ChatFormat:
+    """The chat template of a processor, as text around a question and an answer.
+
+    The template is rendered with stand-ins, which the texts then replace: so no text is ever
+    searched for or read as template, and the answer's place is known.
+    """
+
+    def __init__(self, processor):
+        self._processor = processor
+        self._parts = cache(self._render_parts)
+        tokenizer = processor.tokenizer
+        self._end = tokenizer.eos_token
+        self.image_token: str = processor.image_token
+        self.image_token_id: int = tokenizer.convert_tokens_to_ids(self.image_token)
+        self._special = sorted({*tokenizer.all_special_tokens, self.image_token})
+        before = self._parts(False, False)[0]
+        self.opens = bool(tokenizer.bos_token) and before.startswith(tokenizer.bos_token)
+
+    def render(self, question: str, image: bool, answer: str | None = None) -> str:
+        """The chat up to where the model answers, or up to the end of sequence after `answer`."""
+        before, between = self._parts(image, answer is not None)
+        text = before + self.plain(question) + between
+        return text if answer is None else text + self.plain(answer) + self._end
+
+    def plain(self, text: str) -> str:
+        """`text` stripped, with a space inside whatever the tokenizer would take as special."""
+        for token in self._special:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text.strip()
+
+    def _render_parts(self, image: bool, answered: bool) -> tuple[str, str]:
+        """The text before the question, and between it and the answer."""
+        question = {"role": "user", "content": [{"type": "text", "text": _QUESTION}]}
+        if image:
+            question["content"].insert(0, {"type": "image"})
+        answer = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
+        text = self._processor.apply_chat_template(
+            [question, answer] if answered else [question],
+            tokenize=False,
+            add_generation_prompt=not answered,
+        )
+        before, between = text.split(_QUESTION)
+        # What a template writes after an answer, if anything, is its end of turn: render() puts
+        # the token there that ends a generation.
+        return before, between.split(_ANSWER)[0]
+
+
+def answer_masks(offsets: Tensor, lengths: list[int], end_length: int) -> tuple[Tensor, Tensor]:
+    """Which tokens belong to the answers, without and with the end-of-sequence token [b, t].
+
+    `offsets` [b, t, 2] are the tokens' places in the text as it was tokenised, where image
+    placeholders are many: so answers, `lengths` characters long, are found from the text's end.
+    """
+    first, last = offsets.unbind(-1)
+    end = last.amax(1, keepdim=True) - end_length
+    start = end - torch.tensor(lengths, device=offsets.device).unsqueeze(1)
+    # A token is the answer's if it overlaps it: many begin with the white space before a word.
+    real = last > first
+    return real & (last > start) & (first < end), real & (last > start)

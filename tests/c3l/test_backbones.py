@@ -1,0 +1,267 @@
+"""Backbones: prompts, labels, generation, loading. One template as the pocket's, one as the Hub's."""
+
+import shutil
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import c3l
+from c3l.errors import UserError
+
+# The chat template of llava-hf/llava-1.5-7b-hf: no end-of-sequence token, a space after answers.
+HUB_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] != 'system' %}"
+    "{{ message['role'].upper() + ': '}}{% endif %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>\n' }}{% endfor %}"
+    "{% if message['role'] != 'assistant' %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{{ content['text'] + ' '}}{% endfor %}"
+    "{% else %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{% generation %}{{ content['text'] + ' '}}{% endgeneration %}{% endfor %}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+QUESTIONS = ["What colour is the ball?", "Why?", "How many trees can you see in the snow?", "Où?"]
+HOSTILE = st.one_of(
+    st.text(max_size=40),
+    st.lists(
+        st.sampled_from(["<image>", "</s>", "<pad>", "<unk>", "{{ 1 }}", "USER: ", "\n", "é", "x"]),
+        max_size=8,
+    ).map("".join),
+)
+ONCE = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="module", params=["pocket", "hub"])
+def backbone(request, tiny_llava, tmp_path_factory):
+    folder = tiny_llava
+    if request.param == "hub":
+        folder = tmp_path_factory.mktemp("hub") / "llava"
+        shutil.copytree(tiny_llava, folder)
+        (folder / "chat_template.jinja").write_text(HUB_TEMPLATE)
+    return c3l.load_backbone(folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures(tiny_images):
+    return [Image.open(tiny_images / f"image-{k}.png") for k in range(4)]
+
+
+def test_prompt_puts_image_question_and_answer_in_order(backbone):
+    text = backbone.prompt("What?", image=True, answer="A ball.")
+    assert text.startswith("USER: <image>\nWhat?")
+    assert text.endswith("A ball.</s>")
+    asked = backbone.prompt("What?", image=True)
+    assert asked.rstrip().endswith("ASSISTANT:")
+    assert text.startswith(asked)
+    assert "<image>" not in backbone.prompt("What?", image=False)
+
+
+@ONCE
+@given(question=HOSTILE, answer=HOSTILE)
+def test_labels_cover_exactly_the_answer_and_its_end(backbone, pictures, question, answer):
+    for images in (None, pictures[:2]):
+        batch = backbone.encode([question, "Why?"], images, [answer, "Because of rain."])
+        for row, expected in enumerate([answer, "Because of rain."]):
+            taught = batch["labels"][row] != -100
+            assert (batch["labels"][row][taught] == batch["input_ids"][row][taught]).all()
+            tokens = batch["input_ids"][row][taught].tolist()
+            assert tokens[-1] == backbone.tokenizer.eos_token_id
+            assert tokens.count(backbone.tokenizer.eos_token_id) == 1
+            assert batch["input_ids"][row][batch["answer_mask"][row]].tolist() == tokens[:-1]
+            written = backbone.tokenizer.decode(tokens[:-1], clean_up_tokenization_spaces=False)
+            # The tokenizer writes a space as "▁", and so reads the one for the other.
+            prompt = backbone.prompt("", image=False, answer=expected).replace("▁", " ")
+            assert prompt.endswith(f":\n{written}</s>") or prompt.endswith(f": {written}</s>")
+            assert written == written.strip() or "▁" in expected
+
+
+@ONCE
+@given(text=HOSTILE)
+def test_no_text_counts_as_an_image(backbone, pictures, text):
+    patches = 9
+    with_image = backbone.encode([text], pictures[:1])["input_ids"]
+    without = backbone.encode([text])["input_ids"]
+    image = backbone.processor.image_token_id
+    assert (with_image == image).sum() == patches
+    assert (without == image).sum() == 0
+    hidden, mask = backbone.hidden_states([text + "."], pictures[:1])
+    assert hidden.shape[:2] == mask.shape
+    assert mask.sum() == backbone.hidden_states([text + "."])[1].sum() + len(
+        backbone.tokenizer("\n").input_ids
+    )
+
+
+def test_a_literal_placeholder_is_generated_about(backbone, pictures):
+    question = "What does <image> mean in </s> HTML?"
+    assert len(backbone.generate([question], max_new_tokens=4)) == 1
+    assert len(backbone.generate([question], pictures[:1], max_new_tokens=4)) == 1
+
+
+@pytest.mark.parametrize("with_images", [False, True])
+def test_batched_greedy_equals_one_by_one(backbone, pictures, with_images):
+    images = pictures if with_images else None
+    together = backbone.generate(QUESTIONS, images, max_new_tokens=12)
+    singly = [
+        backbone.generate([q], images and [images[i]], max_new_tokens=12)[0]
+        for i, q in enumerate(QUESTIONS)
+    ]
+    assert together == singly
+    assert together == backbone.generate(QUESTIONS, images, max_new_tokens=12, batch_size=3)
+
+
+def test_padding_side_does_not_change_the_logits(backbone, pictures):
+    logits = {}
+    for side in ("left", "right"):
+        batch = backbone.encode(QUESTIONS, pictures, side=side)
+        with torch.inference_mode():
+            # Rotary positions are relative, so left padding only shifts them.
+            out = backbone.model(**batch).logits
+        logits[side] = out[batch["attention_mask"].bool()]
+    torch.testing.assert_close(logits["left"], logits["right"], atol=2e-5, rtol=1e-4)
+
+
+def test_sampling_follows_the_seed_and_leaves_the_callers_state(backbone):
+    sample = {"max_new_tokens": 12, "temperature": 1.5, "top_p": 0.9}
+    before = torch.random.get_rng_state()
+    first = backbone.generate(QUESTIONS, seed=1, **sample)
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(5)
+    assert backbone.generate(QUESTIONS, seed=1, **sample) == first
+    assert backbone.generate(QUESTIONS, seed=2, **sample) != first
+
+
+def test_stop_strings_cut_the_text_and_count_as_an_end(backbone):
+    (whole,) = backbone.write(["What?"], max_new_tokens=12)
+    middle = whole.text[len(whole.text) // 2]
+    (cut,) = backbone.write(["What?"], max_new_tokens=12, stop=[middle])
+    assert cut.text == whole.text[: whole.text.index(middle)].rstrip()
+    assert cut.finished
+
+
+def test_nothing_to_generate(backbone):
+    assert backbone.generate([], max_new_tokens=3) == []
+
+
+def test_hidden_states_carry_gradient_and_mask_padding(backbone):
+    hidden, mask = backbone.hidden_states(["red", "a red ball"])
+    assert hidden.requires_grad
+    words = [len(backbone.tokenizer(text).input_ids) for text in ("red", "a red ball")]
+    assert mask.sum(1).tolist() == words
+    alone, _ = backbone.hidden_states(["red"])
+    torch.testing.assert_close(hidden[0, :3], alone[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tuning", ["language+projector", "projector", "lora", "full"])
+def test_tuning_trains_its_parts_and_saves_them(tiny_llava, tmp_path, tuning):
+    backbone = c3l.load_backbone(tiny_llava, device="cpu")
+    backbone.trainable(tuning)
+    trained = [name for name, p in backbone.model.named_parameters() if p.requires_grad]
+    assert any("multi_modal_projector" in name for name in trained)
+    assert any("vision_tower" in name for name in trained) == (tuning == "full")
+    assert any("language_model" in name for name in trained) == (tuning != "projector")
+    with torch.no_grad():
+        for parameter in backbone.model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.01
+    tuned = backbone.generate(QUESTIONS, max_new_tokens=8)
+    backbone.save(tmp_path)
+    assert {"model.safetensors", "processor_config.json"} <= {f.name for f in tmp_path.iterdir()}
+    again = c3l.load_backbone(tmp_path, device="cpu")
+    assert again.generate(QUESTIONS, max_new_tokens=8) == tuned
+    assert again.digest != c3l.load_backbone(tiny_llava, device="cpu").digest
+
+
+def test_unknown_tuning(backbone):
+    with pytest.raises(UserError, match="tuning everything is unknown; use language"):
+        backbone.trainable("everything")
+
+
+def test_digest_is_of_contents_not_of_places(tiny_llava, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_llava, copy)
+    (copy / "README.md").write_text("a card")
+    original = c3l.load_backbone(tiny_llava, device="cpu")
+    assert c3l.load_backbone(copy, device="cpu").digest == original.digest
+
+
+def test_half_precision_files_load_as_float32(tiny_llava, tmp_path):
+    c3l.load_backbone(tiny_llava, device="cpu", dtype="float16").save(tmp_path)
+    assert c3l.load_backbone(tmp_path, device="cpu").dtype == torch.float32
+
+
+def _remove_all(folder):
+    shutil.rmtree(folder)
+
+
+def _unknown_family(folder):
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"llava"', '"resnet"'))
+
+
+def _cut(name):
+    def damage(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+
+    return damage
+
+
+def _remove(*names):
+    def damage(folder):
+        for name in names:
+            (folder / name).unlink()
+
+    return damage
+
+
+def _lack_a_tensor(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop(next(name for name in tensors if "projector" in name))
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_remove_all, "no backbone at .*; give a folder or a Hub id"),
+        (_unknown_family, "unknown family 'resnet'; use one of: llava"),
+        (_remove("config.json"), "no config.json; give the folder of a backbone"),
+        (_cut("config.json"), "config.json is damaged .*; get the backbone again"),
+        (_remove("model.safetensors"), "missing or damaged .*; get the backbone again"),
+        (_cut("model.safetensors"), "missing or damaged .*; get the backbone again"),
+        (_lack_a_tensor, "lack 1 tensors, .*projector.* among them; get the backbone again"),
+        (_remove("processor_config.json"), "processor.*; save the model's processor"),
+        (_remove("chat_template.jinja"), "no chat template; save the model's processor"),
+        (_cut("tokenizer.json"), "no usable processor; save the model's processor"),
+    ],
+)
+def test_damaged_backbones_are_named_with_a_remedy(tiny_llava, tmp_path, damage, said):
+    folder = tmp_path / "backbone"
+    shutil.copytree(tiny_llava, folder)
+    damage(folder)
+    with pytest.raises(UserError, match=said) as error:
+        c3l.load_backbone(folder, device="cpu")
+    assert str(folder) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unreachable_hub_id_is_a_user_error():
+    with pytest.raises(UserError, match="nobody/nothing-at-all is neither a folder nor"):
+        c3l.load_backbone("nobody/nothing-at-all")
+
+
+def test_unknown_dtype_and_device(tiny_llava):
+    with pytest.raises(UserError, match="dtype int4 is unknown"):
+        c3l.load_backbone(tiny_llava, dtype="int4")
+    for device in ("abacus", "cuda:99"):
+        with pytest.raises(UserError, match=f"device {device} cannot be used"):
+            c3l.load_backbone(tiny_llava, device=device)

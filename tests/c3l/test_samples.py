@@ -1,0 +1,151 @@
+"""Samples survive every format; bad files are named; writing is atomic; images stay inside."""
+
+import json
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from c3l.errors import UserError
+from c3l.instructions import CLASSES
+from c3l.samples import ImageFolder, Sample, read_samples, write_samples
+
+FORMATS = (".jsonl", ".json", ".parquet")
+SAMPLES = st.builds(
+    Sample,
+    id=st.text(),
+    image=st.text(),
+    question=st.text() | st.sampled_from(["<image>\n", "\n<image>", "<image>\nWhy?\u2028"]),
+    answer=st.text(),
+    instruction=st.sampled_from(("", *CLASSES)),
+    meta=st.dictionaries(
+        st.text().filter(lambda k: k not in ("id", "image", "conversations", "instruction")),
+        st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text()),
+        max_size=3,
+    ),
+)
+ONE = {"id": "1", "image": "a.png", "question": "Why?", "answer": "So."}
+TURN = [{"from": "human", "value": "<image>\nWhy?"}, {"from": "gpt", "value": "So."}]
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(samples=st.lists(SAMPLES, max_size=4))
+def test_every_format_gives_back_what_was_written(tmp_path, samples):
+    for suffix in FORMATS:
+        path = tmp_path / f"samples{suffix}"
+        write_samples(path, samples)
+        assert read_samples(path) == samples
+    assert len(list(tmp_path.iterdir())) == len(FORMATS)
+
+
+def test_llava_turns_become_samples(tmp_path):
+    path = tmp_path / "llava.json"
+    more = [{"from": "human", "value": "And?"}, {"from": "gpt", "value": "Done."}]
+    record = {"id": "7", "image": "a.png", "conversations": TURN + more, "source": "coco"}
+    end = [{"from": "human", "value": "Why?\n<image>"}, {"from": "gpt", "value": "So."}]
+    single = {"id": "8", "image": "b.png", "conversations": end}
+    path.write_text(json.dumps([record, single]))
+    assert read_samples(path) == [
+        Sample("7-0", "a.png", "Why?", "So.", meta={"source": "coco"}),
+        Sample("7-1", "a.png", "And?", "Done.", meta={"source": "coco"}),
+        Sample("8", "b.png", "Why?", "So."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", '{"id": "1"}', "line 1, field image: missing"),
+        ("a.jsonl", json.dumps(ONE) + "\n{", "line 2: not JSON"),
+        ("a.jsonl", json.dumps(ONE | {"answer": 3}), "line 1, field answer: expected str, got 3"),
+        ("a.jsonl", json.dumps(ONE | {"colour": "red"}), "line 1, field colour: unknown"),
+        ("a.jsonl", json.dumps(ONE | {"instruction": "x"}), "line 1, field instruction: none of"),
+        ("a.jsonl", json.dumps(ONE | {"answer": "\ud800"}), "field answer: not valid Unicode"),
+        ("a.jsonl", "[]", "line 1: expected an object"),
+        ("a.jsonl", b"\xff\xfe", "not UTF-8"),
+        ("a.json", "{}", "expected a list of LLaVA records"),
+        ("a.json", "[3]", "record 1: expected an object"),
+        ("a.json", '[{"id": "1", "image": "a"}]', "record 1, field conversations"),
+        ("a.json", json.dumps([{"id": "1", "conversations": TURN}]), "record 1, field image: miss"),
+        ("a.json", json.dumps([{"conversations": TURN[::-1]}]), 'message 1: expected one "from"'),
+        ("a.json", json.dumps([{"conversations": TURN[:1]}]), "expected pairs"),
+        ("a.json", json.dumps([{"conversations": [{"from": "human"}] * 2}]), "not text"),
+        ("a.parquet", "nonsense", "not a whole parquet file"),
+        ("a.csv", "", "unknown format; use a name ending in .jsonl, .json, .parquet"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, name, content, said):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as error:
+        read_samples(path)
+    assert said in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_samples(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_failed_write_leaves_the_old_file(tmp_path, suffix):
+    path = tmp_path / f"samples{suffix}"
+    write_samples(path, [Sample("1", "a.png", "Why?", "So.")])
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_samples(path, [Sample("1", "a.png", "Why?", "So.", meta={"not JSON": object()})])
+    assert path.read_bytes() == before
+    assert [f.name for f in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    with pytest.raises(UserError, match="cannot be written"):
+        write_samples(tmp_path / "none" / "a.jsonl", [])
+
+
+def test_meta_may_not_replace_llavas_own_fields(tmp_path):
+    with pytest.raises(UserError, match="meta may not hold image"):
+        write_samples(tmp_path / "a.json", [Sample("1", "a", "q", "a", meta={"image": "b"})])
+
+
+def test_images_are_rgb_and_upright(tmp_path):
+    picture = Image.new("L", (2, 4))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # rotated by a quarter turn
+    (tmp_path / "deep").mkdir()
+    picture.save(tmp_path / "deep" / "a.jpg", exif=exif)
+    (tmp_path / "notes.txt").write_text("no image")
+    folder = ImageFolder(tmp_path)
+    assert folder.names() == ["deep/a.jpg"]
+    assert folder["deep/a.jpg"].mode == "RGB"
+    assert folder["deep/a.jpg"].size == (4, 2)
+    assert folder["deep/a.jpg"] is folder["deep/a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "/etc/passwd", ".."])
+def test_images_outside_are_refused(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "secret.png")
+    with pytest.raises(UserError, match="lies outside"):
+        ImageFolder(tmp_path / "in")[name]
+
+
+def test_missing_and_broken_images(tmp_path):
+    Image.effect_noise((64, 64), 90).save(tmp_path / "whole.png")
+    content = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    os.mkdir(tmp_path / "folder.png")
+    folder = ImageFolder(tmp_path)
+    with pytest.raises(UserError, match=r"none\.png is missing"):
+        folder["none.png"]
+    for name in ("cut.png", "text.png", "folder.png", "nul\0.png", ""):
+        with pytest.raises(UserError, match="cannot be read"):
+            folder[name]
+    with pytest.raises(UserError, match="is no folder"):
+        ImageFolder(tmp_path / "none")
