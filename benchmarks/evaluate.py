@@ -1,0 +1,167 @@
+"""One benchmark, one backbone: run lmms-eval in this process, keep every answer, return a cell.
+
+Importing this module imports lmms-eval (seconds): import it only where something is scored.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+from lmms_eval.evaluator import simple_evaluate
+from lmms_eval.tasks import TaskManager
+from loguru import logger
+
+from benchmarks import pope, scoring
+from benchmarks.lmms_model import C3LModel
+from benchmarks.tasks import TASKS, load_task
+from c3l.backbones import Backbone
+
+NO_JUDGE = "no judge configured: the answers are kept, their score needs one"
+
+
+def evaluate(
+    backbone: Backbone,
+    task: str,
+    data_dir: Path,
+    output_dir: Path,
+    batch_size: int = 64,
+    *,
+    max_new_tokens: int | None = None,
+) -> dict:
+    """Score a backbone on a benchmark through lmms-eval.
+
+    Writes `samples.parquet` (benchmarks.scoring's columns, in the order of the data set),
+    `results.json` (the cell and lmms-eval's own numbers) and `lmms_eval.log` to `output_dir`, and
+    nothing anywhere else.
+
+    Args:
+        task: "seedbench", "seedbench_ppl" (SEED by likelihood), "pope", "mmbench" or "llava_w".
+        data_dir: the benchmark's own folder, see `benchmarks.tasks.load_task`.
+        max_new_tokens: upper limit on an answer's length; None leaves each task its own.
+
+    Returns:
+        The cell: task, metric, value (0 to 100; None if unscored), unscored (the reason, or None),
+        n (questions scored), unreadable (share of answers that the benchmark's parser cannot read,
+        0 to 1) and extra.
+
+    Raises:
+        UserError: no such task, or a data set that cannot be read.
+    """
+    output_dir = Path(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    judged = task == "llava_w"
+    with (
+        tempfile.TemporaryDirectory(dir=output_dir, prefix=".datasets-") as cache,
+        _everything_into(output_dir / "lmms_eval.log", cache),
+    ):
+        model = C3LModel(backbone, batch_size, max_new_tokens=max_new_tokens)
+        source = load_task(task, data_dir, Path(cache))
+        expected = len(source.eval_docs)
+        outcome = simple_evaluate(
+            model=model,
+            model_args=f"weights={backbone.digest}",
+            tasks=[source],
+            task_manager=TaskManager(include_defaults=False),
+            cli_args=Namespace(output_path=cache, process_with_media=False, reasoning_tags=None),
+            predict_only=judged,  # else lmms-eval would call a judge, and score a silent one 100
+            bootstrap_iters=0,
+            batch_size=batch_size,
+        )
+    name = source.config.task
+    logged = sorted(outcome["samples"][name], key=lambda sample: sample["doc_id"])
+    samples = getattr(scoring, task)(logged, model.images)
+    official = outcome["results"][name]
+    cell = _cell(task, samples, official, answered=len(logged), expected=expected)
+    cell["extra"] |= {
+        "batch_size": batch_size,
+        "weights": backbone.digest,
+        "lmms_eval": outcome["lmms_eval_version"],
+    }
+    samples.to_parquet(output_dir / "samples.parquet", index=False)
+    numbers = {key: value for key, value in official.items() if isinstance(value, int | float)}
+    (output_dir / "results.json").write_text(
+        json.dumps({"cell": cell, "lmms_eval": numbers}, indent=2) + "\n"
+    )
+    return cell
+
+
+def _cell(task: str, samples: pd.DataFrame, official: dict, answered: int, expected: int) -> dict:
+    source = TASKS[task]
+    cell = {
+        "task": task,
+        "metric": source.metric,
+        "value": None,
+        "unscored": None,
+        "n": len(samples),
+        "unreadable": float((~samples["readable"]).mean()),
+        "extra": {},
+    }
+    if answered != expected:
+        cell["unscored"] = f"lmms-eval returned {answered} of {expected} answers"
+        return cell
+    if task == "llava_w":
+        cell["unscored"] = NO_JUDGE
+        return cell
+    theirs = official[f"{source.key},none"] * source.scale
+    if task == "pope":
+        ours = 100 * pope.f1(samples["answer"].to_numpy(), samples["reading"].to_numpy())
+        cell["value"] = 100 * pope.mean_f1(samples)
+        cell["extra"] = _pope_extra(samples, official)
+        missing = set(pope.CATEGORIES) - set(samples["category"])
+        if missing:
+            cell["unscored"] = f"no questions of POPE's {', '.join(sorted(missing))} sampling"
+    else:
+        ours = 100 * samples["correct"].mean()
+        cell["value"] = theirs
+        by_category = samples.groupby("category")["correct"].mean() * 100
+        cell["extra"] = {"categories": by_category.to_dict()}
+    if abs(ours - theirs) > 1e-6:
+        cell["unscored"] = f"the samples give {ours:.4f}, lmms-eval says {theirs:.4f}"
+    if cell["unscored"]:
+        cell["value"] = None
+    return cell
+
+
+def _pope_extra(samples: pd.DataFrame, official: dict) -> dict:
+    """lmms-eval's pooled numbers and those of LLaVA's own rule, all 0 to 100."""
+    pooled = {
+        key.removeprefix("pope_"): 100 * official[f"{key},none"]
+        for key in ("pope_accuracy", "pope_precision", "pope_recall", "pope_f1_score")
+    }
+    return {
+        "pooled": pooled,
+        # lmms-eval's pope_yes_ratio is that of the reference answers; this is the model's.
+        "yes_share": 100 * float((samples["reading"] == "yes").mean()),
+        "llava_rule": {
+            "mean_f1": 100 * pope.mean_f1(samples, "llava_reading"),
+            "accuracy": 100 * float((samples["llava_reading"] == samples["answer"]).mean()),
+            "yes_share": 100 * float((samples["llava_reading"] == "yes").mean()),
+        },
+    }
+
+
+@contextlib.contextmanager
+def _everything_into(log: Path, cache: str) -> Iterator[None]:
+    """Send lmms-eval's prints, bars and log lines to `log`, and its caches to `cache`."""
+    before = os.environ.get("LMMS_EVAL_DATASETS_CACHE")
+    os.environ["LMMS_EVAL_DATASETS_CACHE"] = cache  # or it makes a folder in the user's home
+    with (
+        log.open("w", encoding="utf-8") as stream,
+        contextlib.redirect_stdout(stream),
+        contextlib.redirect_stderr(stream),
+    ):
+        logger.remove()  # loguru's default handler holds on to the real standard error
+        handler = logger.add(stream, level="INFO")
+        try:
+            yield
+        finally:
+            logger.remove(handler)
+            if before is None:
+                del os.environ["LMMS_EVAL_DATASETS_CACHE"]
+            else:
+                os.environ["LMMS_EVAL_DATASETS_CACHE"] = before

@@ -1,0 +1,140 @@
+"""lmms-eval's logged samples as tables, one row per scored question.
+
+Columns of every table: question_id, image_id (the cluster), category, answer, response, readable,
+and correct (1.0 or 0.0), except where only a judge could tell.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
+from lmms_eval.tasks.mmbench.mmbench_evals import MMBench_Evaluator
+
+from benchmarks import pope as pope_rules
+from benchmarks.tasks import SEED_DIMENSIONS
+
+# MMBench shows each question with its options rotated: rotation k of question i has the index
+# i + k * 1,000,000.
+ROTATION = 1_000_000
+
+
+def seedbench(samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
+    """SEED: the first character of an answer is its letter."""
+    rows = []
+    for sample in samples:
+        scored = sample["seed_image"]
+        letter, answer = scored["pred"].lower().strip(), scored["answer"].lower().strip()
+        rows.append(
+            _seed_columns(sample, images)
+            | {
+                "response": sample["filtered_resps"][0],
+                "readable": letter in ("a", "b", "c", "d"),
+                "correct": float(letter == answer),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def seedbench_ppl(samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
+    """SEED by likelihood: the answer is the option of the smallest loss."""
+    rows = []
+    for sample in samples:
+        losses = [loss for loss, _ in sample["filtered_resps"]]
+        rows.append(
+            _seed_columns(sample, images)
+            | {
+                "response": "ABCD"[losses.index(min(losses))],
+                "readable": True,
+                "correct": float(sample["acc"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _seed_columns(sample: dict, images: Mapping[int, str]) -> dict:
+    doc = sample["doc"]
+    kind = int(doc["question_type_id"])
+    return {
+        "question_id": str(doc["question_id"]),
+        "image_id": images[sample["doc_id"]],
+        "category": SEED_DIMENSIONS.get(kind, str(kind)),
+        "answer": doc["answer"],
+    }
+
+
+def pope(samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
+    """POPE: also `reading` (lmms-eval's rule, None if unreadable) and `llava_reading`."""
+    rows = []
+    for sample in samples:
+        doc, response = sample["doc"], sample["filtered_resps"][0]
+        reading = pope_rules.lmms_eval_reading(response)
+        answer = doc["answer"].lower().strip()
+        rows.append(
+            {
+                "question_id": str(doc["question_id"]),
+                "image_id": images[sample["doc_id"]],
+                "category": doc["category"],
+                "answer": answer,
+                "response": response,
+                "readable": reading is not None,
+                "correct": float(reading == answer),
+                "reading": reading,
+                "llava_reading": pope_rules.llava_reading(response),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def mmbench(samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
+    """MMBench: one row per question, correct if every rotation of its options is (CircularEval).
+
+    `response` is the answer to the unrotated question; `readable` asks all rotations.
+    """
+    evaluator = MMBench_Evaluator()
+    shown = pd.DataFrame([sample["gpt_eval_score"] for sample in samples])
+    shown["doc_id"] = [sample["doc_id"] for sample in samples]
+    answers = dict(zip(shown["index"], shown["answer"], strict=True))
+    rows = []
+    for _, rotations in shown.sort_values("index").groupby(shown["index"] % ROTATION):
+        main = rotations.iloc[0]
+        if main["index"] >= ROTATION:  # lmms-eval scores no group without its unrotated question
+            continue
+        rows.append(
+            {
+                "question_id": str(main["index"]),
+                "image_id": images[main["doc_id"]],
+                "category": main["category"],
+                "answer": main["answer"],
+                "response": main["prediction"],
+                "readable": all(_mmbench_letter(evaluator, r) for _, r in rotations.iterrows()),
+                "correct": float(evaluator.eval_sub_data(rotations, answers, static_only=True)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _mmbench_letter(evaluator: MMBench_Evaluator, item: pd.Series) -> str | None:
+    """The letter lmms-eval reads from an answer, or None."""
+    letters = sorted(evaluator.build_choices(item))
+    found = evaluator.prefetch_answer(item)
+    return found or extract_mcq_answer(item["prediction"], choices=letters) or None
+
+
+def llava_w(samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
+    """LLaVA-Bench (in the wild): the answers alone; their score is a judge's."""
+    rows = [
+        {
+            "question_id": str(sample["doc"]["question_id"]),
+            "image_id": images[sample["doc_id"]],
+            "category": sample["doc"]["category"],
+            "answer": sample["doc"]["gpt_answer"],
+            "response": _text(sample["filtered_resps"][0]),
+            "readable": True,
+        }
+        for sample in samples
+    ]
+    return pd.DataFrame(rows)
+
+
+def _text(response) -> str:
+    return response[0] if isinstance(response, list) else response

@@ -1,0 +1,112 @@
+"""The paper's four benchmarks as lmms-eval tasks that read a local folder.
+
+Prompting, parsing and aggregation stay lmms-eval's own: each task is its YAML with another name and
+another place of the data.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import lmms_eval.tasks
+import pyarrow.parquet
+from datasets import Dataset
+from lmms_eval.api.task import ConfigurableTask
+from lmms_eval.utils import load_yaml_config
+from tenacity import RetryError
+
+from c3l.errors import UserError
+
+# SEED's question_type_id; 10 to 12 are video.
+SEED_DIMENSIONS = {
+    1: "Scene Understanding",
+    2: "Instance Identity",
+    3: "Instance Attributes",
+    4: "Instance Location",
+    5: "Instances Counting",
+    6: "Spatial Relation",
+    7: "Instance Interaction",
+    8: "Visual Reasoning",
+    9: "Text Understanding",
+}
+
+
+def image_rows(rows: Dataset) -> Dataset:
+    """SEED without its video questions."""
+    return rows.filter(lambda kind: kind == "image", input_columns="data_type")
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """Where lmms-eval keeps a task, which of its metrics is the paper's, and how we name it."""
+
+    yaml: str
+    key: str
+    metric: str
+    scale: float = 1.0
+    seed_images_only: bool = False
+
+
+TASKS = {
+    "seedbench": TaskSource(
+        "seedbench/seedbench.yaml", "seed_image", "seed_image", 100, seed_images_only=True
+    ),
+    "seedbench_ppl": TaskSource(
+        "seedbench/seedbench_ppl.yaml",
+        "acc",
+        "seed_image by likelihood (seedbench_ppl)",
+        100,
+        seed_images_only=True,
+    ),
+    "pope": TaskSource(
+        "pope/pope.yaml", "pope_f1_score", "mean F1 over random, popular, adversarial", 100
+    ),
+    "mmbench": TaskSource(
+        "mmbench/mmbench_en_dev_static.yaml",
+        "gpt_eval_score",
+        "gpt_eval_score (mmbench_en_dev_static: options matched without a judge)",
+    ),
+    "llava_w": TaskSource(
+        "llava-in-the-wild/llava-in-the-wild.yaml", "gpt_eval_llava_all", "gpt_eval_llava_all"
+    ),
+}
+
+
+def load_task(name: str, data_dir: Path, cache_dir: Path) -> ConfigurableTask:
+    """lmms-eval's task `name` (a key of TASKS) over the data set in `data_dir`.
+
+    Args:
+        data_dir: a folder of parquet files in the columns of the data set that lmms-eval names,
+            with a README.md where the task asks for a named configuration (MMBench's "en").
+        cache_dir: where the rows are unpacked. A new folder each time: the cache of `datasets`
+            is keyed by paths and times of change, and a test set must never come from a stale one.
+
+    Raises:
+        UserError: no such task, or a data set that cannot be read.
+    """
+    if name not in TASKS:
+        raise UserError(f"There is no benchmark {name!r}; there are {', '.join(TASKS)}.")
+    data_dir = Path(data_dir).resolve()
+    files = sorted(data_dir.rglob("*.parquet"))
+    if not files:
+        raise UserError(f"No parquet files for {name} in {data_dir}.")
+    for file in files:  # before lmms-eval tries a damaged one five times
+        try:
+            pyarrow.parquet.read_metadata(file)
+        except pyarrow.ArrowInvalid as error:
+            raise UserError(f"{file} cannot be read as parquet: {error}") from error
+    source = TASKS[name]
+    config = load_yaml_config(str(Path(lmms_eval.tasks.__file__).parent / source.yaml))
+    config["task"] = f"c3l_{name}"
+    config["dataset_path"] = str(data_dir)
+    config["dataset_kwargs"] = {"cache_dir": str(cache_dir)}
+    if source.seed_images_only:
+        config["process_docs"] = image_rows
+    try:
+        return ConfigurableTask(config=config)
+    except RetryError as error:
+        cause = error.last_attempt.exception()
+        raise UserError(f"The data set of {name} in {data_dir} cannot be read: {cause}") from cause
+    except (IndexError, KeyError) as error:
+        raise UserError(
+            f"The data set of {name} in {data_dir} has no rows or lacks a column: {error}"
+        ) from error

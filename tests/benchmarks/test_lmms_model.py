@@ -1,0 +1,204 @@
+"""The model object on a real (tiny, untrained) LLaVA, against transformers used by hand."""
+
+import math
+import textwrap
+from argparse import Namespace
+from pathlib import Path
+
+import lmms_eval.tasks
+import pandas as pd
+import pytest
+import torch
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from lmms_eval.evaluator import simple_evaluate
+from lmms_eval.tasks import TaskManager
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+from benchmarks.evaluate import evaluate
+from benchmarks.lmms_model import C3LModel
+from c3l import load_backbone
+from c3l.errors import UserError
+from tests.benchmarks import data
+from tests.benchmarks.data import TableBackbone
+from tests.tiny import save_tiny_llava
+
+QUESTION, OPTIONS = "What is it? Answer :", [" a red ball", " blue", " two", " nothing at all"]
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_llava):
+    return load_backbone(tiny_llava, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_llava):
+    """The same checkpoint without any code of ours."""
+    model = LlavaForConditionalGeneration.from_pretrained(tiny_llava, dtype=torch.float32)
+    return model.eval(), AutoProcessor.from_pretrained(tiny_llava)
+
+
+def request(kind: str, arguments: tuple, doc_id: int) -> Instance:
+    to_visual = (lambda doc: doc["images"]) if doc_id >= 0 else None
+    return Instance(
+        kind,
+        (*arguments, to_visual, doc_id, "task", "test"),
+        idx=0,
+        metadata={"task": "task", "doc_id": doc_id, "repeats": 1},
+    )
+
+
+def model_of(backbone, images: list[list], **settings) -> C3LModel:
+    model = C3LModel(backbone, **settings)
+    model.task_dict["task"] = {"test": [{"images": shown} for shown in images]}
+    return model
+
+
+def test_losses_are_those_of_transformers(backbone, plain):
+    requests = [
+        request("loglikelihood", (QUESTION, option), doc) for doc in (0, 1) for option in OPTIONS
+    ]
+    model = model_of(backbone, [[data.image(0)], [data.image(1)]], batch_size=3)
+    results = [result.text for result in model.loglikelihood(requests)]
+
+    network, processor = plain
+    for (loss, greedy), asked in zip(results, requests, strict=True):
+        option, image = asked.args[1].strip(), data.image(asked.args[3])
+        prompt = f"USER: <image>\n{QUESTION}\nASSISTANT:\n"
+        before = processor(text=prompt, images=image, return_tensors="pt")
+        inputs = processor(text=prompt + option, images=image, return_tensors="pt")
+        start = before["input_ids"].shape[1]
+        labels = inputs["input_ids"].clone()
+        labels[:, :start] = -100
+        with torch.no_grad():
+            output = network(**inputs, labels=labels)
+        assert loss == pytest.approx(output.loss.item(), abs=1e-5)
+        said = output.logits[0, start - 1 : -1].argmax(-1)
+        assert greedy == torch.equal(said, inputs["input_ids"][0, start:])
+
+
+def test_what_greedy_decoding_would_write_is_told(backbone, monkeypatch):
+    def foresees_all_but_z(input_ids, **_):
+        words = len(backbone.tokenizer)
+        logits = torch.nn.functional.one_hot(input_ids.roll(-1, 1), words).float()
+        return Namespace(logits=logits.roll(1, 2) if (input_ids == z).any() else logits)
+
+    [z] = backbone.tokenizer("z", add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(backbone.model, "forward", foresees_all_but_z)
+    model = model_of(backbone, [[data.image(0)]], batch_size=1)
+    results = model.loglikelihood(
+        [request("loglikelihood", (QUESTION, option), 0) for option in (" a red ball", " zebra")]
+    )
+    assert [result.text[1] for result in results] == [True, False]
+    # Cross-entropy of a logit of 1 among zeros, whatever the number of tokens.
+    known = math.log(len(backbone.tokenizer) - 1 + math.e) - 1
+    assert results[0].text[0] == pytest.approx(known)
+
+
+def test_batches_do_not_change_answers(backbone, tmp_path):
+    for task in ("seedbench", "seedbench_ppl"):
+        folder = data.seedbench(tmp_path / task)
+        samples = []
+        for size in (1, 5):
+            out = tmp_path / f"{task}-{size}"
+            cell = evaluate(backbone, task, folder, out, size)
+            assert cell["unscored"] is None
+            assert cell["extra"]["weights"] == backbone.digest
+            samples.append(pd.read_parquet(out / "samples.parquet"))
+        pd.testing.assert_frame_equal(*samples)
+
+
+def test_seed_by_likelihood_takes_the_likeliest_option(backbone, tmp_path):
+    folder = data.seedbench(tmp_path / "seed", n=6)
+    cell = evaluate(backbone, "seedbench_ppl", folder, tmp_path / "out")
+    samples = pd.read_parquet(tmp_path / "out" / "samples.parquet")
+    model = model_of(backbone, [[data.image(i // 2)] for i in range(6)])
+    for i, row in samples.iterrows():
+        asked = f"Which option belongs to number {i}? Answer :"
+        requests = [request("loglikelihood", (asked, f" option {j} of {i}"), i) for j in range(4)]
+        losses = [result.text[0] for result in model.loglikelihood(requests)]
+        assert row["response"] == "ABCD"[losses.index(min(losses))]
+    assert cell["metric"] == "seed_image by likelihood (seedbench_ppl)"
+    assert cell["value"] == pytest.approx(100 * (samples["response"] == samples["answer"]).mean())
+
+
+class PlainLlava(lmms):
+    """As little code as an answer needs: one question at a time, transformers alone."""
+
+    def __init__(self, network, processor):
+        super().__init__()
+        self.parts = [network, processor]
+
+    def generate_until(self, requests):
+        network, processor = self.parts
+        texts = []
+        for context, settings, to_visual, doc_id, task, split in (r.args for r in requests):
+            [image] = to_visual(self.task_dict[task][split][doc_id])
+            prompt = f"USER: <image>\n{context}\nASSISTANT:\n"
+            inputs = processor(text=prompt, images=image, return_tensors="pt")
+            tokens = network.generate(
+                **inputs, do_sample=False, max_new_tokens=settings.get("max_new_tokens", 16)
+            )
+            answer = tokens[0, inputs["input_ids"].shape[1] :]
+            texts.append(processor.decode(answer, skip_special_tokens=True))
+        return texts
+
+    def loglikelihood(self, requests):
+        raise NotImplementedError
+
+    generate_until_multi_round = loglikelihood
+
+
+def test_a_cell_is_what_lmms_eval_alone_gives(backbone, plain, tmp_path):
+    folder = data.pope(tmp_path / "pope", pairs=1)
+    ours = evaluate(backbone, "pope", folder, tmp_path / "out", 4)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "pope.yaml").write_text(
+        textwrap.dedent(f"""\
+            include: {Path(lmms_eval.tasks.__file__).parent / "pope" / "pope.yaml"}
+            task: plain_pope
+            dataset_path: {folder}
+            dataset_kwargs: {{cache_dir: {tmp_path / "cache"}}}
+        """)
+    )
+    theirs = simple_evaluate(
+        model=PlainLlava(*plain),
+        tasks=["plain_pope"],
+        task_manager=TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False),
+        cli_args=Namespace(
+            output_path=str(tmp_path), process_with_media=False, reasoning_tags=None
+        ),
+        bootstrap_iters=0,
+    )
+    samples = pd.read_parquet(tmp_path / "out" / "samples.parquet")
+    said = [sample["filtered_resps"][0].strip() for sample in theirs["samples"]["plain_pope"]]
+    assert [text.strip() for text in samples["response"]] == said
+    for key, value in ours["extra"]["pooled"].items():
+        assert value == pytest.approx(100 * theirs["results"]["plain_pope"][f"pope_{key},none"])
+
+
+def test_questions_with_and_without_an_image_mix():
+    backbone = TableBackbone({"q0": "zero", "q1": "one", "q2": "two"})
+    model = model_of(backbone, [[data.image(0)], [], [data.image(2)]])
+    settings = {"until": ["\n\n"]}
+    requests = [request("generate_until", (f"q{i}", settings), i) for i in range(3)]
+    assert model.generate_until(requests) == ["zero", "one", "two"]
+    assert sorted(model.images) == [0, 2]
+    assert [call["images"] is None for call in backbone.calls] == [False, True]
+
+
+def test_two_images_are_refused():
+    model = model_of(TableBackbone({}), [[data.image(0)] * 2])
+    with pytest.raises(UserError, match="has 2 images"):
+        model.generate_until([request("generate_until", ("q", {}), 0)])
+
+
+def test_what_a_spreadsheet_cannot_hold_is_removed():
+    model = model_of(TableBackbone({"q": "a\x00b\x0bc\x1fd\ufffee\tf\ng"}), [[]])
+    assert model.generate_until([request("generate_until", ("q", {}), 0)]) == ["abcde\tf\ng"]
+
+
+def test_the_name_in_lmms_evals_cache_tells_weights_apart(backbone, tmp_path):
+    other = load_backbone(save_tiny_llava(tmp_path / "other", seed=1), device="cpu")
+    same = load_backbone(save_tiny_llava(tmp_path / "same", seed=0), device="cpu")
+    assert repr(C3LModel(other)) != repr(C3LModel(backbone)) == repr(C3LModel(same))
