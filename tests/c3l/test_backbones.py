@@ -1,4 +1,4 @@
-"""Backbones: prompts, labels, generation, loading. One template as the pocket's, one as the Hub's."""
+"""Backbones: prompts, labels, generation, loading; with the pocket's template and the Hub's."""
 
 import shutil
 

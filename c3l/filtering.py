@@ -1,0 +1,78 @@
+"""Heuristic filtering of generated samples (section 3.1): duplicates and invalid pairs go.
+
+Every dropped sample is counted under the first reason that applies, so in = out + dropped.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from c3l.samples import Sample
+
+
+def filter_samples(
+    samples: Iterable[Sample],
+    *,
+    min_question_words: int = 3,
+    max_question_words: int = 60,
+    min_answer_words: int = 1,
+    max_answer_words: int = 300,
+) -> tuple[list[Sample], dict[str, int]]:
+    """The valid samples, in their order, and how many were dropped, by reason.
+
+    Words are separated by white space. The defaults keep one-word answers, which benchmarks ask
+    for, and answers as long as LLaVA-158k's. Texts are compared by their letters and digits
+    alone. The reasons: "empty", "question_without_letters", "question_too_short",
+    "question_too_long", "answer_too_short", "answer_too_long", "answer_equals_question",
+    "answer_repeats_question" (the answer holds nothing but its own question over and over, or is
+    another question about the image), "duplicate" (the image has a kept sample of this question).
+    """
+    samples = list(samples)
+    asked: dict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        asked[sample.image].add(_bare(sample.question))
+    kept: list[Sample] = []
+    dropped: Counter[str] = Counter()
+    seen: set[tuple[str, str]] = set()
+    lengths = (min_question_words, max_question_words, min_answer_words, max_answer_words)
+    for sample in samples:
+        key = (sample.image, _bare(sample.question))
+        reason = _invalid(sample, lengths, asked[sample.image])
+        if reason is None and key in seen:
+            reason = "duplicate"
+        if reason is None:
+            seen.add(key)
+            kept.append(sample)
+        else:
+            dropped[reason] += 1
+    return kept, dict(dropped)
+
+
+def _invalid(sample: Sample, lengths: tuple[int, int, int, int], asked: set[str]) -> str | None:
+    """The reason why a sample is invalid in itself, or None."""
+    question, answer = _bare(sample.question), _bare(sample.answer)
+    question_words, answer_words = len(sample.question.split()), len(sample.answer.split())
+    min_question, max_question, min_answer, max_answer = lengths
+    # Else a generator's "Red." in a question's place would cost every answer "Red.".
+    asks = sample.answer.rstrip().endswith("?")
+    rules = (
+        ("empty", not question or not answer),
+        ("question_without_letters", not any(letter.isalpha() for letter in sample.question)),
+        ("question_too_short", question_words < min_question),
+        ("question_too_long", question_words > max_question),
+        ("answer_too_short", answer_words < min_answer),
+        ("answer_too_long", answer_words > max_answer),
+        ("answer_equals_question", answer == question),
+        ("answer_repeats_question", _repeats(answer, question) or (asks and answer in asked)),
+    )
+    return next((reason for reason, applies in rules if applies), None)
+
+
+def _repeats(answer: str, question: str) -> bool:
+    times, rest = divmod(len(answer) + 1, len(question) + 1)
+    return rest == 0 and answer == " ".join([question] * times)
+
+
+def _bare(text: str) -> str:
+    """A text as its words of letters and digits, without case and punctuation."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
