@@ -1,0 +1,69 @@
+"""Digests of values and files, and text that is written whole or not at all."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON value in canonical form (sorted keys, no spaces, no NaN)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_files(folder: Path, names: list[str] | None = None) -> str:
+    """One digest for files below a folder (all, or the named ones): their names and bytes."""
+    if names is None:
+        names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
+    return digest({name: digest_file(folder / name) for name in names})
+
+
+def write_sealed(path: Path, value: dict) -> None:
+    """Write JSON together with its own digest, atomically."""
+    value = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: keys are text
+    text = json.dumps(value | {"seal": digest(value)}, indent=1)
+    write_atomically(path, text)
+
+
+def read_sealed(path: Path) -> dict | None:
+    """What `write_sealed` wrote, or None when the file is absent or differs from its digest."""
+    try:
+        value = json.loads(path.read_bytes())
+        seal = value.pop("seal")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return value if seal == digest(value) else None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that after any crash it holds the old text or the new one.
+
+    The name of the temporary file is fixed, so that the next write takes over what a crash left;
+    two writers of one path need a lock.
+    """
+    work = path.with_name(f".tmp-{path.name}")
+    try:
+        work.write_text(text, encoding="utf-8")
+        fsync(work)
+        os.replace(work, path)
+    except BaseException:
+        work.unlink(missing_ok=True)
+        raise
+    fsync(path.parent)
+
+
+def fsync(path: Path) -> None:
+    """Return when a file's contents, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,54 @@
+"""How the stages run: decoding and optimisation, as validated records.
+
+Light to import: a command line checks its settings before it loads any model.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class GenerationSettings(BaseModel):
+    """Two-step generation (section 3.1): captions are greedy, pairs are sampled."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    caption_tokens: int = Field(ge=1)
+    """The most tokens of a caption."""
+    pair_tokens: int = Field(ge=1)
+    """The most tokens of the pairs written for one image and class."""
+    pairs_per_class: int = Field(ge=1, le=10)
+    """How many questions with answers an instruction asks for; each image gets every class."""
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    batch_size: int = Field(ge=1)
+
+
+class TrainingSettings(BaseModel):
+    """How to train. The defaults are the paper's where it gives a number (section 4.1)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(default=2e-5, gt=0)
+    weight_decay: float = Field(default=1e-5, ge=0)
+    batch_size: int = Field(default=2, ge=1)
+    """Samples (and as many image groups) behind one step of the optimizer."""
+    accumulation: int = Field(default=1, ge=1)
+    """In how many parts a step's batch is computed, to save memory; divides `batch_size`."""
+    epochs: int = Field(default=1, ge=1)
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    tuning: Literal["language+projector", "projector", "lora", "full"] = "language+projector"
+    save_steps: int = Field(default=100, ge=1)
+    contrastive_weight: float = Field(default=1.0, gt=0)
+    """λ in L_r + λ L_c."""
+    anchor_tokens: int = Field(default=128, ge=1)
+    """The most tokens of a sampled anchor."""
+    max_negatives: int | None = Field(default=None, ge=1)
+    """The most negatives of a group, drawn by seed, to save memory; None: all of them."""
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self) -> "TrainingSettings":
+        if self.batch_size % self.accumulation:
+            raise ValueError("accumulation must divide batch_size")
+        return self

@@ -1,0 +1,47 @@
+"""Toy stages for the tests of the store: small files, known contents, calls counted on disk."""
+
+import os
+import time
+from pathlib import Path
+
+from c3l.store import Job, Stage
+
+
+def write_text(job: Job) -> dict:
+    """Write config["text"] and the inputs' texts; count the call in the folder config["calls"]."""
+    calls = Path(job.config["calls"])
+    calls.mkdir(exist_ok=True)
+    (calls / f"{job.config['text']}-{time.monotonic_ns()}").touch()
+    parts = [(path / "a" / "text").read_text() for path in job.inputs.values()]
+    (job.out / "a").mkdir()
+    (job.out / "a" / "text").write_text(" ".join([*parts, job.config["text"]]))
+    (job.out / "length").write_text(str(len(parts)))
+    return {"parts": len(parts)}
+
+
+def slow(job: Job) -> dict:
+    time.sleep(0.5)
+    return write_text(job)
+
+
+def crash_once(job: Job) -> dict:
+    """Keep a shard, then die as by SIGKILL; the second time, find the shard."""
+    shard = job.partial / "shard"
+    if not shard.exists():
+        (job.out / "half").write_text("half")
+        shard.write_text("kept")
+        os.kill(os.getpid(), 9)
+    return write_text(job) | {"shard": shard.read_text()}
+
+
+def fail(job: Job) -> dict:
+    (job.out / "half").write_text("half")
+    raise ValueError("no such luck")
+
+
+def unscored(job: Job) -> dict:
+    return {"unscored": "it wrote nothing"}
+
+
+def stage(calls: Path, text: str = "x", run=write_text, seed: int | None = None, **inputs) -> Stage:
+    return Stage("toy", 1, run, {"text": text, "calls": str(calls)}, inputs, seed)
