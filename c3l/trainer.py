@@ -1,0 +1,244 @@
+"""The two losses of the method on transformers' Trainer: checkpoints, resume, logs, one step.
+
+`c3l.training` says what is trained on; this file says how a step is made.
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments, set_seed
+
+from c3l.backbones.base import Backbone
+from c3l.contrastive import Projection
+from c3l.errors import UserError
+from c3l.instructions import pair_prompt
+from c3l.losses import Drawn, Losses
+from c3l.readings import Readings
+from c3l.samples import ImageFolder, Sample
+from c3l.selection import Group
+from c3l.settings import TrainingSettings
+
+# The anchor is sampled as the pairs of the data sets are.
+ANCHOR_TOP_P, ANCHOR_TEMPERATURE = 0.9, 0.7
+WEIGHTS = "trained.safetensors"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One place in the order of training: a sample for L_r, a group for L_c, or both.
+
+    The place seeds what is drawn for the item.
+    """
+
+    place: int
+    target: Sample | None
+    group: Group | None
+
+    @property
+    def ids(self) -> list[str]:
+        """The samples to name when something goes wrong here."""
+        return [s.id for s in (self.target, self.group and self.group.positive) if s]
+
+
+class LossTrainer(Trainer):
+    """Transformers' Trainer on `Losses`. Its checkpoints hold what trains and nothing else."""
+
+    # compute_loss divides by the tokens and groups of the whole step, not of one of its parts.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        losses: Losses,
+        images: ImageFolder,
+        settings: TrainingSettings,
+        **kwargs: Any,
+    ):
+        self.images, self.settings = images, settings
+        self.totals: Counter[str] = Counter()  # answer tokens and groups of the current step
+        self.parts: Counter[str] = Counter()  # what the current step adds to the log
+        super().__init__(losses, data_collator=self._collate, **kwargs)
+
+    def _collate(self, items: list[Item]) -> dict[str, Any]:
+        targets = [item.target for item in items if item.target]
+        encoded = None
+        if targets:
+            encoded = self.model.backbone.encode(
+                [sample.question for sample in targets],
+                [self.images[sample.image] for sample in targets],
+                [sample.answer for sample in targets],
+            )
+        return {"items": items, "encoded": encoded}
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The parts of one step; counts what their losses are divided by."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        encoded = [batch["encoded"] for batch in batches if batch["encoded"] is not None]
+        self.totals = Counter(
+            l_r=sum(int((batch["labels"] != -100).sum()) for batch in encoded),
+            l_c=sum(item.group is not None for batch in batches for item in batch["items"]),
+        )
+        return batches, None
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """This part's share of mean L_r over the step's tokens + λ · mean L_c over its groups."""
+        items = inputs["items"]
+        l_r, l_c = model(inputs["encoded"], self._draw_anchors(items))
+        shares = {
+            name: value / self.totals[name]
+            for name, value in (("l_r", l_r), ("l_c", l_c))
+            if self.totals[name]
+        }
+        weights = {"l_r": 1.0, "l_c": self.settings.contrastive_weight}
+        loss = sum(weights[name] * share for name, share in shares.items())
+        parts = {name: share.item() for name, share in shares.items()}
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"training stopped: the loss is {loss.item()} in step {self.state.global_step + 1} "
+                f"{parts}, at the samples {', '.join(id for item in items for id in item.ids)}; "
+                "lower the learning rate or look at these samples"
+            )
+        self.parts.update(parts)
+        return loss
+
+    def _draw_anchors(self, items: Sequence[Item]) -> list[Drawn]:
+        """What the model, as it now is, writes about each group's image, without a gradient.
+
+        An empty text cannot be an anchor: it is counted, and its group left out of this step.
+        """
+        items = [item for item in items if item.group]
+        if not items:
+            return []
+        groups = [item.group for item in items]
+        pictures = [self.images[group.image] for group in groups]
+        self.model.eval()
+        anchors = self.model.backbone.generate(
+            [pair_prompt(group.positive.instruction, 1) for group in groups],
+            pictures,
+            max_new_tokens=self.settings.anchor_tokens,
+            temperature=ANCHOR_TEMPERATURE,
+            top_p=ANCHOR_TOP_P,
+            seed=int(np.random.SeedSequence([self.args.seed, items[0].place]).generate_state(1)[0]),
+            batch_size=len(groups),
+        )
+        self.model.train()
+        drawn = [d for d in zip(anchors, groups, pictures, strict=True) if d[0].strip()]
+        self.parts["empty_anchors"] += len(groups) - len(drawn)
+        return drawn
+
+    def log(self, logs, start_time=None):
+        """One record a step, with the parts of the loss beside it."""
+        if "loss" in logs:
+            logs = {**logs, **self.parts}
+            self.parts.clear()
+        super().log(logs, start_time)
+
+    def _save(self, output_dir=None, state_dict=None):
+        os.makedirs(output_dir, exist_ok=True)
+        save_file(trained(self.model), Path(output_dir) / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        saved, ours = load_file(Path(resume_from_checkpoint) / WEIGHTS), trained(self.model)
+        if saved.keys() != ours.keys():
+            raise UserError(
+                f"the checkpoint {resume_from_checkpoint} belongs to a training of other weights; "
+                "remove its folder or train into another one"
+            )
+        with torch.no_grad():
+            for name, parameter in ours.items():
+                parameter.copy_(saved[name])
+
+
+def trained(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters that train, by name (one name for a shared one)."""
+    return {n: p for n, p in module.named_parameters() if p.requires_grad}
+
+
+class _Bar(ProgressCallback):
+    """A progress bar on standard error; its parent writes each log to standard output as well."""
+
+    def on_log(self, *args, **kwargs):
+        pass
+
+
+def run(
+    backbone: Backbone,
+    projection: Projection | None,
+    items: Sequence[Item],
+    images: ImageFolder,
+    settings: TrainingSettings,
+    readings: Readings,
+    seed: int,
+    output_dir: Path,
+) -> dict[str, Any]:
+    """Train over the items in their order, on from the last whole checkpoint in `output_dir`.
+
+    Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
+    that are on) and empty_anchors.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    set_seed(seed)  # adapters begin at random
+    backbone.trainable(settings.tuning)
+    losses = Losses(backbone, projection, readings)
+    for name, parameter in trained(losses).items():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            raise UserError(f"{name} cannot train in half precision; load the backbone in float32")
+    arguments = TrainingArguments(
+        output_dir=str(output_dir),
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        per_device_train_batch_size=settings.batch_size // settings.accumulation,
+        gradient_accumulation_steps=settings.accumulation,
+        num_train_epochs=1,  # the items are those of all epochs
+        train_sampling_strategy="sequential",
+        warmup_steps=settings.warmup_ratio,
+        lr_scheduler_type=settings.schedule,
+        optim="adamw_torch",
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        save_total_limit=1,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        seed=seed,
+        use_cpu=backbone.device.type == "cpu",
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = LossTrainer(losses, images, settings, args=arguments, train_dataset=items)
+    trainer.remove_callback(PrinterCallback)
+    if sys.stderr.isatty():
+        trainer.add_callback(_Bar)
+    trainer.train(resume_from_checkpoint=last_checkpoint(output_dir))
+    losses.eval()
+    history = [record for record in trainer.state.log_history if "loss" in record]
+    means = {
+        name: fmean(record[name] for record in history)
+        for name in ("loss", "l_r", "l_c")
+        if name in history[0]
+    }
+    empty = sum(record.get("empty_anchors", 0) for record in history)
+    return means | {"steps": len(history), "empty_anchors": empty, "history": history}
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is whole: the Trainer writes trainer_state.json last."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in reversed(found):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_bytes())
+        except (OSError, ValueError):
+            continue
+        return str(checkpoint)
+    return None

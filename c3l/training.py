@@ -1,0 +1,142 @@
+"""Training on transformers' Trainer: the generator (L_r + λ L_c, sections 3.2 and 3.3) and VLIT.
+
+Both change the backbone that they are given, in place; its `digest` stays that of the weights it
+was loaded from. The order of the samples is drawn beforehand, and what is drawn on the way is
+seeded by the place in that order: a run that was killed goes on from its last checkpoint and ends
+with the weights of a run that was not.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from c3l.backbones.base import Backbone
+from c3l.contrastive import Projection
+from c3l.errors import UserError
+from c3l.instructions import CLASSES, format_pair, pair_prompt
+from c3l.readings import Readings
+from c3l.samples import ImageFolder, Sample
+from c3l.selection import Group
+from c3l.settings import TrainingSettings
+from c3l.trainer import Item, run
+
+__all__ = ["TrainingSettings", "train_generator", "tune"]
+
+
+def train_generator(
+    backbone: Backbone,
+    targets: Sequence[Sample],
+    groups: Sequence[Group],
+    images: ImageFolder,
+    settings: TrainingSettings,
+    readings: Readings,
+    seed: int,
+    output_dir: str | Path,
+) -> dict[str, Any]:
+    """Train a generator on L_r + λ L_c; without targets L_r is off, without groups L_c is.
+
+    An epoch is one pass over the targets, each beside the next image group of a seeded order, which
+    is drawn anew when it ends; with L_r off it is one pass over the groups. A group without a
+    negative is skipped. The projection ξ is left in `output_dir`/projection.safetensors, beside
+    the checkpoints, from the last of which the training goes on where there is one.
+
+    Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
+    that are on), skipped_groups, and empty_anchors (groups whose anchor came out empty, which add
+    nothing to L_c). Raises UserError when there is nothing to train on, and when the loss stops
+    being a finite number.
+    """
+    usable = [group for group in groups if group.negatives]
+    if not targets and not usable:
+        raise UserError(
+            "there is nothing to train the generator on: no target, no image with two samples"
+        )
+    for sample in [*targets, *(group.positive for group in usable)]:
+        if sample.instruction not in CLASSES:
+            raise UserError(
+                f"sample {sample.id} has no instruction class, so no generator can learn from it; "
+                f"give it one of: {', '.join(CLASSES)}"
+            )
+    if readings.target == "pair":
+        targets = [_as_pair(sample) for sample in targets]
+    count = (len(targets) or len(usable)) * settings.epochs
+    order = _by_length(targets, settings, seed) if targets else []
+    items = [
+        Item(place, target, group)
+        for place, target, group in zip(
+            range(count),
+            (targets[i] for i in order) if targets else repeat(None),
+            _drawn(usable, settings.max_negatives, seed) if usable else repeat(None),
+            strict=False,
+        )
+    ]
+    projection = _projection(backbone, readings, seed) if usable else None
+    metrics = run(backbone, projection, items, images, settings, readings, seed, Path(output_dir))
+    if projection is not None:
+        save_file(projection.state_dict(), Path(output_dir) / "projection.safetensors")
+    return metrics | {"skipped_groups": len(groups) - len(usable)}
+
+
+def tune(
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    images: ImageFolder,
+    settings: TrainingSettings,
+    seed: int,
+    output_dir: str | Path,
+) -> dict[str, Any]:
+    """Vision-language instruction tuning: image and question → answer, cross entropy (section 4.1).
+
+    Batches hold samples of similar length. The training goes on from the last checkpoint in
+    `output_dir` where there is one. Returns steps, history and the mean loss, and raises
+    UserError, as `train_generator` does.
+    """
+    if not samples:
+        raise UserError("there is nothing to tune on: the data set has no sample")
+    order = _by_length(samples, settings, seed)
+    items = [Item(place, samples[i], None) for place, i in enumerate(order)]
+    return run(backbone, None, items, images, settings, Readings(), seed, Path(output_dir))
+
+
+def _as_pair(sample: Sample) -> Sample:
+    """The sample as a lesson in writing: instruction → question and answer."""
+    return replace(
+        sample,
+        question=pair_prompt(sample.instruction, 1),
+        answer=format_pair(sample.question, sample.answer),
+    )
+
+
+def _by_length(samples: Sequence[Sample], settings: TrainingSettings, seed: int) -> list[int]:
+    """Indices of all epochs' samples, shuffled so that neighbours are of similar length."""
+    lengths = [len(sample.question) + len(sample.answer) for sample in samples]
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        i
+        for _ in range(settings.epochs)
+        for i in get_length_grouped_indices(lengths, settings.batch_size, generator=generator)
+    ]
+
+
+def _drawn(groups: Sequence[Group], most: int | None, seed: int) -> Iterator[Group]:
+    """The groups in a seeded order, again and again, each with at most `most` negatives."""
+    rng = random.Random(seed)
+    while True:
+        for group in rng.sample(groups, len(groups)):
+            if most is not None and len(group.negatives) > most:
+                group = replace(group, negatives=tuple(rng.sample(group.negatives, most)))
+            yield group
+
+
+def _projection(backbone: Backbone, readings: Readings, seed: int) -> Projection:
+    """A fresh ξ for the backbone's width, the same for the same seed."""
+    width = backbone.model.get_input_embeddings().weight.shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Projection(width, affine=readings.projection == "affine")
