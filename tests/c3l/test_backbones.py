@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import c3l
+from c3l.backbones.prompts import answer_masks
 from c3l.errors import UserError
 
 # The chat template of llava-hf/llava-1.5-7b-hf: no end-of-sequence token, a space after answers.
@@ -61,6 +62,30 @@ def test_prompt_puts_image_question_and_answer_in_order(backbone):
     assert asked.rstrip().endswith("ASSISTANT:")
     assert text.startswith(asked)
     assert "<image>" not in backbone.prompt("What?", image=False)
+
+
+@ONCE
+@given(question=HOSTILE)
+def test_the_tokens_read_back_as_the_prompt(backbone, question):
+    tokens = backbone.encode([question])["input_ids"][0]
+    prompt = backbone.prompt(question, image=False)
+    read = backbone.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+    assert read == prompt.replace("▁", " ")
+    special = torch.isin(tokens, torch.tensor(backbone.tokenizer.all_special_ids))
+    assert not special.any()
+
+
+def test_answers_are_found_from_the_end_and_by_overlap():
+    # "Q: Red.</s>" as "Q", ":", " Red", ".", "</s>", padded; then "Q: é</s>" with é as two bytes.
+    offsets = torch.tensor(
+        [
+            [(0, 1), (1, 2), (2, 6), (6, 7), (7, 11), (0, 0)],
+            [(0, 0), (0, 3), (3, 4), (3, 4), (4, 8), (0, 0)],
+        ]
+    )
+    answer, taught = answer_masks(offsets, [4, 1], end_length=4)
+    assert answer.tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]]
+    assert taught.tolist() == [[0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0]]
 
 
 @ONCE

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -40,6 +42,11 @@ def test_every_format_gives_back_what_was_written(tmp_path, samples):
         write_samples(path, samples)
         assert read_samples(path) == samples
     assert len(list(tmp_path.iterdir())) == len(FORMATS)
+
+
+def test_samples_are_read_without_importing_torch():
+    code = "import sys, c3l; c3l.read_samples, c3l.Sample; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_llava_turns_become_samples(tmp_path):
