@@ -24,33 +24,25 @@ def llava_reading(response: str) -> str:
     return "no" if {"No", "not", "no"} & set(words) else "yes"
 
 
-def f1(answers: np.ndarray, readings: np.ndarray, weights: np.ndarray | None = None) -> float:
+def f1(answers: np.ndarray, readings: np.ndarray) -> float:
     """F1 of "yes", 0 to 1; 0 where precision and recall are both 0 or undefined.
 
     Args:
         answers: [n] reference answers, "yes" or "no".
         readings: [n] "yes", "no" or None; None counts neither as found nor as missed, as in
             lmms-eval.
-        weights: [n] how often each question counts (bootstrap); once each without.
     """
-    weights = np.ones(len(answers)) if weights is None else weights
-    found = weights[(answers == "yes") & (readings == "yes")].sum()
-    false = weights[(answers == "no") & (readings == "yes")].sum()
-    missed = weights[(answers == "yes") & (readings == "no")].sum()
+    found = np.sum((answers == "yes") & (readings == "yes"))
+    false = np.sum((answers == "no") & (readings == "yes"))
+    missed = np.sum((answers == "yes") & (readings == "no"))
     # 2PR / (P + R), and 0 where P + R is 0.
     return float(2 * found / (2 * found + false + missed)) if found else 0.0
 
 
-def mean_f1(
-    samples: pd.DataFrame, reading: str = "reading", weights: np.ndarray | None = None
-) -> float:
+def mean_f1(samples: pd.DataFrame, reading: str = "reading") -> float:
     """Mean of F1 over random, popular and adversarial negatives, 0 to 1 (the paper's number).
 
-    Args:
-        samples: columns `category`, `answer` and the column named by `reading`.
-        weights: [n] how often each question counts (bootstrap); once each without.
+    `samples` has the columns category, answer and the one named by `reading`.
     """
-    answers, readings = samples["answer"].to_numpy(), samples[reading].to_numpy()
-    weights = np.ones(len(samples)) if weights is None else weights
-    masks = [(samples["category"] == category).to_numpy() for category in CATEGORIES]
-    return float(np.mean([f1(answers[m], readings[m], weights[m]) for m in masks]))
+    parts = [samples[samples["category"] == category] for category in CATEGORIES]
+    return float(np.mean([f1(p["answer"].to_numpy(), p[reading].to_numpy()) for p in parts]))

@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,16 +32,3 @@ def test_f1_equals_lmms_evals(pairs):
     readings = np.array([pope.lmms_eval_reading(r) for _, r in pairs], dtype=object)
     results = [{"prediction": r, "ground_truth": a} for a, r in pairs]
     assert pope.f1(answers, readings) == pytest.approx(official.pope_aggregate_f1_score(results))
-
-
-@given(st.lists(st.integers(0, 3), min_size=12, max_size=12))
-def test_a_weight_is_a_repetition(weights):
-    samples = pd.DataFrame(
-        {
-            "category": ["random", "popular", "adversarial"] * 4,
-            "answer": ["yes", "no"] * 6,
-            "reading": ["yes", "yes", "no", None] * 3,
-        }
-    )
-    repeated = samples.loc[samples.index.repeat(weights)]
-    assert pope.mean_f1(samples, weights=np.array(weights)) == pytest.approx(pope.mean_f1(repeated))
