@@ -1,0 +1,258 @@
+"""What the stages of `c3l.pipeline` do when they run.
+
+A stage's function reads and writes folders only (see `c3l.store.Job`), so that it can run in any
+process. Everything heavy is imported when it is needed: the process that plans a run imports this
+file and never torch.
+"""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from c3l.errors import UserError
+from c3l.files import read_sealed, write_sealed
+from c3l.readings import Readings
+from c3l.samples import ImageFolder, Sample, read_samples, write_samples
+from c3l.settings import TrainingSettings
+from c3l.store import Job
+
+if TYPE_CHECKING:
+    from c3l.backbones import Backbone
+
+SHARD = 512  # images or samples; a killed stage loses at most one shard
+SAMPLES = "samples.jsonl"
+
+
+def image_names(folder: Path, count: int) -> list[str]:
+    """The first `count` images of a folder by name. Raises UserError when there are fewer."""
+    names = ImageFolder(folder).names()
+    if len(names) < count:
+        raise UserError(f"{folder} has {len(names)} images, but {count} are asked for.")
+    return names[:count]
+
+
+_cached: "tuple[str, Backbone] | None" = None
+
+
+def load(job: Job, name: str, *, to_train: bool = False) -> "Backbone":
+    """The weights of an input. The last ones stay in memory for the next stage of this process,
+    unless training is about to change them."""
+    global _cached
+    from c3l.backbones import load_backbone
+
+    if _cached is None or _cached[0] != job.keys[name]:
+        _cached = None  # free the old one first
+        _cached = (job.keys[name], load_backbone(job.inputs[name]))
+    backbone = _cached[1]
+    if to_train:
+        _cached = None
+    return backbone
+
+
+def read(job: Job, name: str = "samples") -> list[Sample]:
+    """The samples of an input stage."""
+    return read_samples(job.inputs[name] / SAMPLES)
+
+
+def in_shards(job: Job, kind: str, items: list, work: Callable[[list, int], Any]) -> Iterator[Any]:
+    """`work(items of the shard, its number)` for shards of items; whole ones survive a crash."""
+    for number, start in enumerate(range(0, len(items), SHARD)):
+        path = job.partial / f"{kind}-{number:05d}.json"
+        shard = read_sealed(path)
+        if shard is None:
+            shard = {"result": work(items[start : start + SHARD], number)}
+            write_sealed(path, shard)
+        yield shard["result"]
+
+
+def _caption_images(job: Job, backbone: "Backbone") -> dict[str, str]:
+    """A caption for each of the job's images, by name."""
+    from c3l import generation
+
+    names = image_names(job.inputs["images"], job.config["images"])
+    images = ImageFolder(job.inputs["images"])
+    options = {
+        "max_new_tokens": job.config["caption_tokens"],
+        "batch_size": job.config["batch_size"],
+    }
+    shards = in_shards(
+        job,
+        "captions",
+        names,
+        lambda some, _: generation.captions(backbone, images, some, **options),
+    )
+    texts = [text for shard in shards for text in shard]
+    return dict(zip(names, texts, strict=True))
+
+
+def _write(job: Job, backbone: "Backbone", captions: dict[str, str]) -> tuple[list[Sample], dict]:
+    """Pairs for each caption, and how many pieces of text were dropped, by reason."""
+    from c3l.generation import write_pairs
+
+    def work(names: list[str], number: int) -> dict:
+        samples, dropped = write_pairs(
+            backbone,
+            {name: captions[name] for name in names},
+            n=job.config["pairs_per_class"],
+            temperature=job.config["temperature"],
+            top_p=job.config["top_p"],
+            max_new_tokens=job.config["pair_tokens"],
+            batch_size=job.config["batch_size"],
+            seed=job.seed + 1_000_003 * number,
+        )
+        return {"samples": [asdict(sample) for sample in samples], "dropped": dropped}
+
+    shards = list(in_shards(job, "pairs", sorted(captions), work))
+    samples = [Sample(**fields) for shard in shards for fields in shard["samples"]]
+    dropped = sum((Counter(shard["dropped"]) for shard in shards), Counter())
+    return samples, dict(dropped)
+
+
+def _save(job: Job, samples: list[Sample], **facts: Any) -> dict:
+    """Write the samples; without any, the stage is unscored."""
+    write_samples(job.out / SAMPLES, samples)
+    if not samples:
+        facts["unscored"] = "the generator wrote no valid pair"
+    return {"samples": len(samples), **facts}
+
+
+def _save_trained(job: Job, backbone: "Backbone", metrics: dict) -> dict:
+    """Write the trained weights, and the history of the losses beside them."""
+    backbone.save(job.out)
+    (job.out / "history.json").write_text(json.dumps(metrics.pop("history"), indent=1))
+    return metrics
+
+
+def captions(job: Job) -> dict:
+    texts = _caption_images(job, load(job, "backbone"))
+    text = json.dumps(texts, ensure_ascii=False, indent=1)
+    (job.out / "captions.json").write_text(text, encoding="utf-8")
+    return {"captions": len(texts)}
+
+
+def initial(job: Job) -> dict:
+    texts = json.loads((job.inputs["captions"] / "captions.json").read_text(encoding="utf-8"))
+    samples, dropped = _write(job, load(job, "backbone"), texts)
+    return _save(job, samples, dropped=dropped)
+
+
+def filtered(job: Job) -> dict:
+    from c3l.filtering import filter_samples
+
+    samples = read(job)
+    kept, dropped = filter_samples(samples)
+    return _save(job, kept, read=len(samples), dropped=dropped)
+
+
+def scores(job: Job) -> dict:
+    import pandas as pd
+
+    from c3l.relevance import score
+
+    backbone, samples = load(job, "backbone"), read(job)
+    images, readings = ImageFolder(job.inputs["images"]), Readings(**job.config["readings"])
+
+    def work(some: list[Sample], _: int) -> list[dict]:
+        found = score(backbone, some, images, readings, batch_size=job.config["batch_size"])
+        arrays = ("logp_visual", "logp_direct", "kl")
+        return [{"id": s.id} | {name: getattr(s, name).tolist() for name in arrays} for s in found]
+
+    rows = [row for shard in in_shards(job, "scores", samples, work) for row in shard]
+    pd.DataFrame(rows).to_parquet(job.out / "scores.parquet", index=False)
+    return {"samples": len(rows)}
+
+
+def selection(job: Job) -> dict:
+    import pandas as pd
+    import torch
+
+    from c3l.relevance import i2c
+    from c3l.selection import groups, top_share
+
+    samples = read(job)
+    table = pd.read_parquet(job.inputs["scores"] / "scores.parquet").set_index("id")
+    form = job.config["readings"]["score_form"]
+    values = {}
+    for row in table.itertuples():
+        visual, direct, kl = (
+            torch.tensor(tokens).unsqueeze(0)
+            for tokens in (row.logp_visual, row.logp_direct, row.kl)
+        )
+        values[row.Index] = i2c(visual, direct, form=form, kl=kl).item()
+    ordered = [values[sample.id] for sample in samples]
+    targets = top_share(samples, ordered, job.config["share"])
+    found = groups(samples, ordered)
+    chosen = {
+        "targets": [sample.id for sample in targets],
+        "groups": [
+            {"image": g.image, "positive": g.positive.id, "negatives": [s.id for s in g.negatives]}
+            for g in found
+        ],
+        "scores": values,
+    }
+    (job.out / "selection.json").write_text(json.dumps(chosen, indent=1))
+    lengths = [len(table.logp_visual[sample.id]) for sample in samples]
+    return {
+        "targets": len(targets),
+        "groups": len(found),
+        # eq. 1 adds up over tokens: long answers are favoured, and one should see how much
+        "length_correlation": float(pd.Series(ordered).corr(pd.Series(lengths), "spearman")),
+    }
+
+
+def generator(job: Job) -> dict:
+    from c3l.selection import Group
+    from c3l.training import train_generator
+
+    samples = {sample.id: sample for sample in read(job)}
+    chosen = json.loads((job.inputs["selection"] / "selection.json").read_text())
+    targets = [samples[i] for i in chosen["targets"]] if job.config["crm"] else []
+    groups = [
+        Group(g["image"], samples[g["positive"]], tuple(samples[i] for i in g["negatives"]))
+        for g in chosen["groups"]
+        if job.config["clm"]
+    ]
+    backbone = load(job, "backbone", to_train=True)
+    metrics = train_generator(
+        backbone,
+        targets,
+        groups,
+        ImageFolder(job.inputs["images"]),
+        TrainingSettings(**job.config["settings"]),
+        Readings(**job.config["readings"]),
+        job.seed,
+        job.partial,
+    )
+    return _save_trained(job, backbone, metrics)
+
+
+def final(job: Job) -> dict:
+    from c3l.filtering import filter_samples
+
+    backbone = load(job, "generator")
+    samples, dropped = _write(job, backbone, _caption_images(job, backbone))
+    kept, filtered = filter_samples(samples)
+    size = min(job.config["size"], len(kept))
+    drawn = sorted(random.Random(job.seed).sample(range(len(kept)), size))
+    return _save(
+        job,
+        [kept[i] for i in drawn],
+        written=len(samples),
+        dropped=dropped,
+        filtered=filtered,
+        not_drawn=len(kept) - size,
+    )
+
+
+def vlit(job: Job) -> dict:
+    from c3l.training import tune
+
+    backbone = load(job, "backbone", to_train=True)
+    settings = TrainingSettings(**job.config["settings"])
+    images = ImageFolder(job.inputs["images"])
+    metrics = tune(backbone, read(job), images, settings, job.seed, job.partial)
+    return _save_trained(job, backbone, metrics)

@@ -1,0 +1,1 @@
+"""The driver: every row of the paper's tables, run, scored and printed."""

@@ -1,0 +1,140 @@
+"""The command line: `python -m repro table4 | all | plan TABLE`.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 2 bad usage or
+input (one sentence), 130 interrupted (the next run goes on).
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from c3l.errors import UserError
+
+if TYPE_CHECKING:
+    from repro.run import Run
+
+# Everything else is imported by the commands: `--help` answers at once.
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=False,
+    help="Run the tables of the C³L paper (IJCAI 2024).",
+)
+
+ProfileOption = Annotated[
+    str, typer.Option("--profile", help="pocket, or a YAML file", metavar="NAME|FILE")
+]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="how many data seeds")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="change a value of the profile: sizes.final_images=50", metavar="KEY=VALUE"
+    ),
+]
+RunsOption = Annotated[Path, typer.Option("--runs", help="where everything is kept", metavar="DIR")]
+JobsOption = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, help="worker processes (default: one a processor)"),
+]
+
+
+@app.command()
+def table4(
+    profile: ProfileOption = "pocket",
+    seeds: SeedsOption = 3,
+    set_: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    jobs: JobsOption = None,
+) -> None:
+    """Table 4: the ablation of the two modules."""
+    _run(["table4"], profile, seeds, set_, runs, jobs)
+
+
+@app.command("all")
+def all_(
+    profile: ProfileOption = "pocket",
+    seeds: SeedsOption = 3,
+    set_: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    jobs: JobsOption = None,
+) -> None:
+    """Every table."""
+    from repro.rows import TABLES
+
+    _run(list(TABLES), profile, seeds, set_, runs, jobs)
+
+
+@app.command()
+def plan(
+    table: Annotated[str, typer.Argument(help="table4, or all", metavar="TABLE")],
+    profile: ProfileOption = "pocket",
+    seeds: SeedsOption = 3,
+    set_: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    jobs: JobsOption = None,
+) -> None:
+    """What would run, what is stored already, and the time and memory to expect."""
+    from repro.plan import report
+    from repro.rows import TABLES
+
+    if table not in (*TABLES, "all"):
+        raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
+    names = list(TABLES) if table == "all" else [table]
+    run = _prepare(names, profile, seeds, set_, runs)
+    print(report(run.tables, run.profile, run.store, jobs or default_jobs()))
+
+
+def _prepare(
+    names: list[str], profile: str, seeds: int, changes: list[str] | None, runs: Path
+) -> "Run":
+    from c3l.store import Store
+    from repro import profile as profiles
+    from repro.run import Run
+
+    loaded = profiles.load(profile, changes)
+    return Run.prepare(names, loaded, list(range(seeds)), Store(runs / "store"))
+
+
+def _run(
+    names: list[str],
+    profile: str,
+    seeds: int,
+    changes: list[str] | None,
+    runs: Path,
+    jobs: int | None,
+) -> None:
+    run = _prepare(names, profile, seeds, changes, runs)
+    for text in run.finish(runs / run.profile.name, jobs or default_jobs()):
+        print(text)
+
+
+def default_jobs() -> int:
+    """One worker a processor this process may use, and 2 GiB of memory for each."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return max(1, min(len(os.sched_getaffinity(0)), int(memory / 2)))
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        code = 2
+    except TyperException as error:
+        print(f"{error.format_message().rstrip('.')} (see --help)", file=sys.stderr)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
+        print(
+            "Interrupted. Finished stages are kept: run the same command again to go on.",
+            file=sys.stderr,
+        )
+    sys.exit(code)

@@ -1,0 +1,147 @@
+"""A profile: on which backbones, images and sizes the tables run, from a YAML file."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from c3l.errors import UserError
+from c3l.readings import Readings
+from c3l.settings import GenerationSettings, TrainingSettings
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sizes(_Part):
+    """How much is made and measured."""
+
+    initial_images: int = Field(ge=1)
+    final_images: int = Field(ge=1)
+    final_samples: int = Field(ge=1)
+    """Drawn from what the generator writes on the final images."""
+    tuning_seeds: int = Field(ge=1)
+    """Models tuned on each final data set; a cell is their mean."""
+
+
+class Training(_Part):
+    """The three kinds of training."""
+
+    generator: TrainingSettings
+    """L_r, alone or with L_c."""
+    contrastive: TrainingSettings
+    """L_c alone: without L_r only the step size holds it, so it has its own."""
+    vlit: TrainingSettings
+
+
+class Scoring(_Part):
+    """Batch sizes of I²C scores and benchmarks; in half precision they are part of a result."""
+
+    i2c_batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    tasks: dict[str, str]
+    """The benchmark task behind a column: SEED may be seedbench or seedbench_ppl."""
+
+
+class Expected(_Part):
+    """What `plan` says before a run has measured it."""
+
+    seconds: dict[str, float]
+    """Of one stage of each name, on one core of an ordinary machine."""
+    memory_gib: float
+    """Of one worker process."""
+
+
+class Profile(_Part):
+    """One frozen record; see profiles/pocket.yaml for what the values mean there."""
+
+    name: str
+    data: str
+    """"pocket" for the made world, or a folder laid out like it."""
+    backbones: dict[str, Path]
+    sizes: Sizes
+    share: float = Field(gt=0, le=1)
+    """Of the initial samples, the best ones by I²C that become L_r's targets."""
+    generation: GenerationSettings
+    training: Training
+    scoring: Scoring
+    readings: Readings = Readings()
+    resamples: int = Field(ge=100)
+    """Of the bootstrap."""
+    expected: Expected
+
+
+def load(name: str, changes: list[str] | None = None) -> Profile:
+    """A profile by name or file, with `--set` changes such as "sizes.final_images=50".
+
+    Relative paths in a file are relative to the file, those in changes to the current folder.
+    Raises UserError that names the profile, key or value that is wrong.
+    """
+    path = PROFILES / f"{name}.yaml"
+    if not path.is_file():
+        path = Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise UserError(f"There is no profile {name!r}: give one of {known}, or a YAML file.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"The profile {path} cannot be read: {reason}.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"The profile {path} is not a mapping of keys to values.")
+    profile = _checked({"name": path.stem} | values, f"The profile {path}")
+    values = _with_paths(profile, path.parent)
+    for change in changes or []:
+        values = _changed(values, change)
+        profile = _checked(values, f"--set {change}")
+    return Profile.model_validate(_with_paths(profile, Path.cwd()) if changes else values)
+
+
+def _with_paths(profile: Profile, folder: Path) -> dict[str, Any]:
+    """The profile's values, with relative paths read from `folder`."""
+    values = profile.model_dump(mode="json")
+    values["backbones"] = {
+        label: str((folder / path).resolve()) for label, path in profile.backbones.items()
+    }
+    if profile.data != "pocket":
+        values["data"] = str((folder / profile.data).resolve())
+    return values
+
+
+def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise UserError(f"--set {change}: write it as key=value.")
+    values = copy.deepcopy(values)
+    *parents, last = key.strip().split(".")
+    place: Any = values
+    for depth, part in enumerate([*parents, last]):
+        if not isinstance(place, dict) or part not in place:
+            where = ".".join(key.split(".")[:depth]) or "a profile"
+            valid = f"valid keys: {', '.join(place)}" if isinstance(place, dict) else "it is a value"
+            raise UserError(f"--set {change}: {where} has no key {part!r}; {valid}.")
+        if depth < len(parents):
+            place = place[part]
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {change}: {text!r} is not a YAML value.") from error
+    return values
+
+
+def _checked(values: dict[str, Any], where: str) -> Profile:
+    try:
+        return Profile.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"][0].lower() + first["msg"][1:]
+        if first["type"] == "extra_forbidden":
+            reason = "there is no such key"
+        raise UserError(f"{where}: {key}: {reason}.") from error

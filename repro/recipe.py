@@ -1,0 +1,117 @@
+"""From a table's rows to stages: the same stage for every row that shares it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from c3l import pipeline
+from c3l.errors import UserError
+from c3l.files import digest_file, digest_files
+from c3l.store import Source, Stage, Store
+from repro import stages as driver
+from repro.columns import COLUMNS
+from repro.profile import Profile
+from repro.rows import Row
+
+Runs = list[list[Stage]]
+"""The stages behind a cell: [data seed][tuning seed]."""
+
+Cells = dict[str, dict[str, Runs]]
+"""The stages behind a table: row label, column, runs."""
+
+
+def stages(cells: Cells) -> list[Stage]:
+    """All stages that a table reads its numbers from."""
+    return [
+        stage for row in cells.values() for runs in row.values() for some in runs for stage in some
+    ]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images and benchmarks of a profile; only the files that are used count."""
+
+    initial: Source
+    final: Source
+    benchmarks: dict[str, Source]
+    graphs: Source | None
+    """Scene graphs of the final images, where the world is made and the truth is known."""
+
+
+def prepare(profile: Profile, store: Store) -> Data:
+    """The profile's data, the pocket world made first if need be (under a minute).
+
+    Raises UserError for a folder that lacks something.
+    """
+    folder = store.make(driver.pocket_world()) if profile.data == "pocket" else Path(profile.data)
+    benchmarks = {}
+    for column, task in profile.scoring.tasks.items():
+        path = folder / "benchmarks" / task.removesuffix("_ppl")
+        if not any(path.glob("**/*.parquet")):
+            raise UserError(f"There is no data for {column}: no parquet file in {path}.")
+        benchmarks[column] = Source(path, digest_files(path))
+    graphs = folder / "final" / "graphs.jsonl"
+    sizes = profile.sizes
+    return Data(
+        pipeline.image_source(folder / "initial" / "images", sizes.initial_images),
+        pipeline.image_source(folder / "final" / "images", sizes.final_images),
+        benchmarks,
+        Source(graphs, digest_file(graphs)) if graphs.is_file() else None,
+    )
+
+
+def row_stages(
+    row: Row, columns: tuple[str, ...], profile: Profile, data: Data, seeds: list[int]
+) -> dict[str, Runs]:
+    """The stages behind each cell of a row. Columns that cannot be measured here are left out."""
+    if row.backbone not in profile.backbones:
+        known = ", ".join(profile.backbones)
+        raise UserError(
+            f"The profile {profile.name} has no backbone {row.backbone}; it has {known}."
+        )
+    backbone = pipeline.backbone_source(profile.backbones[row.backbone])
+    cells: dict[str, Runs] = {}
+    for seed in seeds:
+        final = final_data(row, backbone, profile, data, seed)
+        tuned = [
+            # another seed for each data seed: tuning's luck must not repeat itself
+            pipeline.vlit(backbone, final, data.final, profile.training.vlit, 100 * seed + tuning)
+            for tuning in range(profile.sizes.tuning_seeds)
+        ]
+        for name in columns:
+            if COLUMNS[name].benchmark:
+                task, batch_size = profile.scoring.tasks[name], profile.scoring.batch_size
+                source = data.benchmarks[name]
+                runs = [driver.evaluation(model, task, source, batch_size) for model in tuned]
+            elif data.graphs:
+                runs = [driver.truth(final, data.graphs)]
+            else:
+                continue
+            cells.setdefault(name, []).append(runs)
+    return cells
+
+
+def final_data(row: Row, backbone: Source, profile: Profile, data: Data, seed: int) -> Stage:
+    """The row's final data D*: by the backbone itself, or by a generator trained on its best."""
+    readings = profile.readings.model_copy(update=dict(row.readings))
+    sizes, settings = profile.sizes, profile.generation
+    generator: Stage | Source = backbone
+    if row.crm or row.clm:
+        captions = pipeline.captions(backbone, data.initial, sizes.initial_images, settings)
+        samples = pipeline.filtered(pipeline.initial(backbone, captions, settings, seed))
+        scores = pipeline.scores(
+            backbone, samples, data.initial, readings, profile.scoring.i2c_batch_size
+        )
+        generator = pipeline.generator(
+            backbone,
+            samples,
+            pipeline.selection(samples, scores, readings, profile.share),
+            data.initial,
+            profile.training.generator if row.crm else profile.training.contrastive,
+            readings,
+            seed,
+            crm=row.crm,
+            clm=row.clm,
+        )
+    return pipeline.final(
+        generator, data.final, sizes.final_images, sizes.final_samples, settings, seed
+    )

@@ -1,0 +1,93 @@
+"""A run of tables: what has to be made, made; then each table from the artefacts."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from c3l.errors import UserError
+from c3l.store import Store
+from repro import recipe, runner
+from repro.profile import Profile
+from repro.progress import Progress, Times, duration, say
+from repro.recipe import Cells, stages
+from repro.rows import COLUMNS, TABLES
+
+
+@dataclass(frozen=True)
+class Run:
+    """Tables to run, as stages."""
+
+    tables: dict[str, Cells]
+    profile: Profile
+    seeds: list[int]
+    store: Store
+
+    @classmethod
+    def prepare(cls, names: list[str], profile: Profile, seeds: list[int], store: Store) -> "Run":
+        """Check the input and make the stages; makes the pocket world if it is not there yet."""
+        store.sweep()
+        data = recipe.prepare(profile, store)
+        tables = {
+            name: {
+                row.label: recipe.row_stages(row, COLUMNS[name], profile, data, seeds)
+                for row in TABLES[name]
+            }
+            for name in names
+        }
+        return cls(tables, profile, seeds, store)
+
+    def finish(self, folder: Path, jobs: int) -> Iterator[str]:
+        """Run what is missing; write each table to `folder` and give its markdown."""
+        started = time.monotonic()
+        targets = [stage for cells in self.tables.values() for stage in stages(cells)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written ({error.strerror}).") from error
+        todo = runner.missing(targets, self.store)
+        everything = runner.everything(targets)
+        times = Times(self.profile.expected.seconds, everything.values(), self.store)
+        with Progress(todo, len(everything) - len(todo), times, jobs) as progress:
+            runner.run(todo, self.store, jobs, progress, folder / "workers.log")
+        seconds = time.monotonic() - started
+        for name, cells in self.tables.items():
+            yield self._write(name, cells, folder, seconds if todo else None)
+        say(f"Done in {duration(seconds)}; the tables are in {folder}.")
+
+    def _write(self, name: str, cells: Cells, folder: Path, seconds: float | None) -> str:
+        """Write NAME.json, .csv and .md, each whole or not at all; the markdown.
+
+        The wall-clock is that of the last run that had something to do: a run that finds all of it
+        stored writes the same bytes again.
+        """
+        from c3l.files import write_atomically
+        from repro.table import finished
+        from tables import render
+
+        table = finished(name, cells, self.profile, self.seeds, self.store)
+        path = folder / f"{name}.json"
+        table["wall_clock_seconds"] = _wall_clock(path) if seconds is None else round(seconds, 1)
+        texts = {
+            path: json.dumps(table, indent=1, ensure_ascii=False) + "\n",
+            path.with_suffix(".csv"): render.comma_separated(table),
+            path.with_suffix(".md"): render.markdown(table),
+        }
+        with FileLock(self.store.root / "locks" / f"tables-{self.profile.name}.lock"):
+            for file, text in texts.items():
+                try:
+                    write_atomically(file, text)
+                except OSError as error:
+                    raise UserError(f"{file} cannot be written ({error.strerror}).") from error
+        return texts[path.with_suffix(".md")]
+
+
+def _wall_clock(path: Path) -> float | None:
+    """The wall-clock in a table written before, if there is one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("wall_clock_seconds")
+    except (OSError, ValueError, AttributeError):
+        return None

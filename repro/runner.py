@@ -1,0 +1,148 @@
+"""Run the missing stages of a table in worker processes, each stage once.
+
+Workers are spawned, load torch once, and die with this process however it dies. Nothing is retried:
+a stage that fails ends the run, and what was finished is found again by the next one.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+
+from c3l.errors import UserError
+from c3l.store import Stage, Store
+from repro.progress import Progress, Times
+
+Stages = dict[str, Stage]
+"""Stages by key, inputs before the stages that use them."""
+
+
+def everything(targets: Iterable[Stage]) -> Stages:
+    """The targets and all that they are made from."""
+    found: Stages = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.key not in found:
+            for source in stage.stages:
+                visit(source)
+            found[stage.key] = stage
+
+    for target in targets:
+        visit(target)
+    return found
+
+
+def missing(targets: Iterable[Stage], store: Store) -> Stages:
+    """What has to run for the targets to be there. Verifies what is there and would be read."""
+    found: Stages = {}
+    whole: set[str] = set()
+
+    def visit(stage: Stage) -> None:
+        if stage.key in found or stage.key in whole:
+            return
+        if store.find(stage):
+            whole.add(stage.key)
+            return
+        for source in stage.stages:
+            visit(source)
+        found[stage.key] = stage
+
+    for target in targets:
+        visit(target)
+    return found
+
+
+def chains(stages: Stages, times: Times) -> dict[str, float]:
+    """Seconds from the start of each stage to the end of the longest chain that waits for it."""
+    lengths = dict.fromkeys(stages, 0.0)
+    for key, stage in reversed(stages.items()):  # users before what they use
+        lengths[key] += times.expected(stage)
+        for source in stage.stages:
+            if source.key in lengths:
+                lengths[source.key] = max(lengths[source.key], lengths[key])
+    return lengths
+
+
+def run(todo: Stages, store: Store, jobs: int, progress: Progress, log: Path) -> None:
+    """Run the stages, those with the longest chain behind them first.
+
+    What libraries print in the workers goes to the file `log`. Raises UserError for what a worker
+    says the user can mend; at any exception, KeyboardInterrupt too, the workers are killed.
+    """
+    if not todo:
+        return
+    lengths = chains(todo, progress.times)
+    waiting = {key: {s.key for s in stage.stages} & todo.keys() for key, stage in todo.items()}
+    running: dict[Future, Stage] = {}
+    jobs = min(jobs, len(todo))
+    log.write_text("")
+    pool = ProcessPoolExecutor(
+        jobs,
+        multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(store.root, 1 if jobs > 1 else 0, log),
+    )
+    try:
+        while waiting or running:
+            ready = [key for key, inputs in waiting.items() if not inputs]
+            for key in sorted(ready, key=lengths.__getitem__, reverse=True):
+                if len(running) < jobs:
+                    del waiting[key]
+                    running[pool.submit(_make, todo[key])] = todo[key]
+            progress.show(running.values())
+            for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+                stage = running.pop(future)
+                progress.finished(stage, future.result())
+                for inputs in waiting.values():
+                    inputs.discard(stage.key)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"A worker process was killed, perhaps for lack of memory (see {log}); run the same "
+            "command again with fewer --jobs: finished stages are kept."
+        ) from error
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_store: Store
+
+
+def _start_worker(root: Path, threads: int, log: Path) -> None:
+    """Set a worker up; torch reads the number of threads when a stage first imports it."""
+    global _store
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and stops us
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    if threads:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(threads)
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+    terminal = os.fdopen(os.dup(2), "w", buffering=1)  # warnings about the store still get there
+    logging.getLogger("c3l.store").addHandler(logging.StreamHandler(terminal))
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)
+    _store = Store(root)
+
+
+def _die_with_parent() -> None:
+    wait_for([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _make(stage: Stage) -> float:
+    """Make a stage; how many seconds it took (as its manifest says)."""
+    _store.make(stage)
+    return _store.manifest(stage)["seconds"]

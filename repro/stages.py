@@ -1,0 +1,74 @@
+"""The driver's own stages: the pocket world, the benchmarks, and the truth of the final data."""
+
+import json
+from pathlib import Path
+
+from c3l.files import digest_files
+from c3l.store import Job, Source, Stage
+
+# Only stages' functions import the benchmarks: lmms-eval alone takes ten seconds to import.
+
+
+def pocket_world() -> Stage:
+    """The made world. Its code counts as an input: nobody has to remember a version number."""
+    import benchmarks.pocket as package
+
+    folder = Path(package.__file__).parent
+    code = [str(path.relative_to(folder)) for path in sorted(folder.glob("*.py"))]
+    config = {"code": digest_files(folder, code)}
+    return Stage("pocket-world", 1, run_pocket_world, config, seed=0)
+
+
+def run_pocket_world(job: Job) -> dict:
+    from benchmarks import pocket
+
+    pocket.build(job.out, seed=job.seed)
+    return {}
+
+
+def evaluation(weights: Stage | Source, task: str, data: Source, batch_size: int) -> Stage:
+    """A benchmark's cell for one model, and every answer it gave, through lmms-eval."""
+    config = {"task": task, "batch_size": batch_size}
+    return Stage("evaluation", 1, run_evaluation, config, {"weights": weights, "data": data})
+
+
+def run_evaluation(job: Job) -> dict:
+    from benchmarks.evaluate import evaluate
+    from c3l.stages import load
+
+    backbone = load(job, "weights")
+    return evaluate(
+        backbone, job.config["task"], job.inputs["data"], job.out, job.config["batch_size"]
+    )
+
+
+def truth(samples: Stage, graphs: Source) -> Stage:
+    """Which of the final samples are true of their scene and need its image."""
+    return Stage("truth", 1, run_truth, {}, {"samples": samples, "graphs": graphs})
+
+
+def run_truth(job: Job) -> dict:
+    import pandas as pd
+
+    from benchmarks.pocket.truth import VERDICTS, judge
+    from c3l.stages import read
+
+    lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
+    graphs = {graph["image"]: graph for graph in map(json.loads, lines)}
+    samples = read(job)
+    verdicts = [judge(s.question, s.answer, graphs[s.image]) for s in samples]
+    columns = {
+        "question_id": [sample.id for sample in samples],
+        "image_id": [sample.image for sample in samples],
+        "category": [sample.instruction for sample in samples],
+        "verdict": verdicts,
+        "correct": [float(verdict == "true_image") for verdict in verdicts],
+    }
+    pd.DataFrame(columns).to_parquet(job.out / "samples.parquet", index=False)
+    share = {name: 100 * verdicts.count(name) / len(verdicts) for name in VERDICTS}
+    return {
+        "metric": "share of final samples that are true and need the image",
+        "value": share["true_image"],
+        "n": len(samples),
+        "extra": {"verdicts": share},
+    }

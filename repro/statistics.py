@@ -1,0 +1,69 @@
+"""Intervals by bootstrap, clustered by image, over questions, data seeds and tuning seeds.
+
+Questions about one image stand or fall together, models tuned on one data set share its luck, and
+all of them answer the same questions. So the resampling has three levels: images (with all their
+questions, the same draw for every model, since the questions are crossed with the seeds), data
+seeds, and tuning seeds within each data seed. A metric is computed anew from each resample, which
+matters where it is no mean: F1.
+
+With few seeds a percentile interval is narrower than its name says: with three data seeds and three
+tuning seeds each, at the variances seen in the pocket world, it held the truth in about nine of ten
+simulated runs (tests/repro/test_statistics.py).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+class Estimate(NamedTuple):
+    """A number with its 95% interval, both on the scale of the statistic."""
+
+    value: float
+    low: float
+    high: float
+
+
+def accuracy(counts: np.ndarray) -> np.ndarray:
+    """Percentage right, from counts [..., 2]: right, all."""
+    return 100 * counts[..., 0] / counts[..., 1]
+
+
+def mean_f1(counts: np.ndarray) -> np.ndarray:
+    """Mean over categories of F1 x 100, from counts [..., categories, 3].
+
+    The counts are true positives, false positives and false negatives; a category without any of
+    them has F1 = 0, as in lmms-eval.
+    """
+    true, false, missed = np.moveaxis(counts, -1, 0)
+    with np.errstate(invalid="ignore"):
+        f1 = 2 * true / (2 * true + false + missed)
+    return 100 * np.nan_to_num(f1).mean(axis=-1)
+
+
+def bootstrap(
+    counts: np.ndarray, statistic: Statistic, *, resamples: int, seed: int = 0
+) -> Estimate:
+    """Mean of a statistic over seeds and tuning seeds, with a 95% percentile interval.
+
+    Args:
+        counts: [data seeds, tuning seeds, images, ...], additive counts for each image; the same
+            images, in the same order, for every seed.
+        statistic: maps summed counts [..., *counts.shape[3:]] to values [...].
+        resamples: how many; 2,000 of 9 models on 1,000 images take about a second.
+    """
+    seeds, tunings, images, *shape = counts.shape
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
+    flat = np.moveaxis(counts, 2, 0).reshape(images, -1).astype(float)
+    summed = (weights.astype(float) @ flat).reshape(resamples, seeds, tunings, *shape)
+    values = statistic(summed)  # [resamples, seeds, tunings]
+    r = np.arange(resamples)[:, None, None]
+    s = rng.integers(seeds, size=(resamples, seeds, 1))
+    t = rng.integers(tunings, size=(resamples, seeds, tunings))
+    means = values[r, s, t].mean(axis=(1, 2))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Estimate(float(statistic(counts.sum(axis=2)).mean()), float(low), float(high))

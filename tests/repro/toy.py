@@ -1,0 +1,67 @@
+"""A toy world on disk for runs of the real command line: images, benchmarks, graphs, a profile."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from tests.benchmarks import data
+
+
+def images(folder: Path, count: int, seed: int) -> None:
+    """Seeded 24 px images."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for k in range(count):
+        pixels = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"scene-{seed}-{k}.png")
+
+
+def world(folder: Path) -> Path:
+    """Six initial and four final images, twelve SEED and 24 POPE questions; no scene graphs."""
+    images(folder / "initial" / "images", 6, seed=1)
+    images(folder / "final" / "images", 4, seed=2)
+    data.seedbench(folder / "benchmarks" / "seedbench")
+    data.pope(folder / "benchmarks" / "pope")
+    return folder
+
+
+def profile(folder: Path, backbone: Path) -> Path:
+    """A profile of seconds on `world(folder / "world")`; relative paths, as a user writes them."""
+    world(folder / "world")
+    training = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 1, "anchor_tokens": 8}
+    values = {
+        "data": "world",
+        "backbones": {"LLaVA-7B": str(backbone)},
+        "sizes": {
+            "initial_images": 6,
+            "final_images": 4,
+            "final_samples": 8,
+            "tuning_seeds": 2,
+        },
+        "share": 0.3,
+        "generation": {
+            "caption_tokens": 8,
+            "pair_tokens": 128,
+            "pairs_per_class": 2,
+            "batch_size": 8,
+        },
+        "training": {"generator": training, "contrastive": training, "vlit": training},
+        "scoring": {
+            "i2c_batch_size": 8,
+            "batch_size": 8,
+            "tasks": {"SEED": "seedbench", "POPE": "pope"},
+        },
+        "resamples": 200,
+        "expected": {"seconds": {}, "memory_gib": 1.0},
+    }
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def table(runs: Path) -> dict:
+    """The JSON of table 4 below a runs folder."""
+    return json.loads((runs / "toy" / "table4.json").read_text())
