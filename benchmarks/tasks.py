@@ -12,9 +12,14 @@ import pyarrow.parquet
 from datasets import Dataset
 from lmms_eval.api.task import ConfigurableTask
 from lmms_eval.utils import load_yaml_config
+from PIL import ImageFile
 from tenacity import RetryError
 
 from c3l.errors import UserError
+
+# lmms-eval tells PIL, for the whole process, to fill cut images with grey. A damaged image has to
+# fail, here as everywhere else.
+ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 # SEED's question_type_id; 10 to 12 are video.
 SEED_DIMENSIONS = {

@@ -2,9 +2,15 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lmms_eval.tasks.pope import utils as official
+from PIL import ImageFile
 
+from benchmarks import pope
 from benchmarks.evaluate import NO_JUDGE, evaluate
 from c3l.errors import UserError
 from tests.benchmarks import data
@@ -91,6 +97,14 @@ def test_pope_a_whole_sentence_is_unreadable_to_lmms_eval_only(benchmarks, tmp_p
     assert cell["extra"]["llava_rule"]["mean_f1"] == 100
 
 
+@given(st.lists(st.tuples(st.sampled_from(["yes", "no"]), st.sampled_from(["yes", "no", "hm"]))))
+def test_pope_f1_equals_lmms_evals(pairs):
+    answers = np.array([a for a, _ in pairs], dtype=object)
+    readings = np.array([pope.lmms_eval_reading(r) for _, r in pairs], dtype=object)
+    results = [{"prediction": r, "ground_truth": a} for a, r in pairs]
+    assert pope.f1(answers, readings) == pytest.approx(official.pope_aggregate_f1_score(results))
+
+
 def test_pope_without_a_category_is_unscored(tmp_path):
     folder = data.pope(tmp_path / "pope", categories=("random", "adversarial"))
     cell = evaluate(TableBackbone(POPE_RIGHT), "pope", folder, tmp_path / "out")
@@ -139,3 +153,7 @@ def test_a_file_that_is_no_parquet(tmp_path):
     (tmp_path / "test.parquet").write_bytes(b"not parquet")
     with pytest.raises(UserError, match="cannot be read"):
         evaluate(TableBackbone({}), "pope", tmp_path, tmp_path / "out")
+
+
+def test_lmms_eval_leaves_cut_images_an_error():
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
