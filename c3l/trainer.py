@@ -216,6 +216,8 @@ def run(
         report_to="none",
         disable_tqdm=True,
     )
+    # On several GPUs a single process would split its batches (DataParallel), which hold texts.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     trainer = LossTrainer(losses, images, settings, args=arguments, train_dataset=items)
     trainer.remove_callback(PrinterCallback)
     if sys.stderr.isatty():
