@@ -16,7 +16,6 @@ Trade-offs, taken on purpose:
 """
 
 import errno
-import json
 import logging
 import os
 import resource
@@ -135,9 +134,9 @@ class Store:
                     self._set_aside(path, damage)
         return path if path.exists() else None
 
-    def manifest(self, stage: Stage) -> dict:
-        """The manifest of an artefact that is there."""
-        return json.loads((self.path(stage) / MANIFEST).read_text())
+    def manifest(self, stage: Stage) -> dict | None:
+        """The manifest of an artefact, or None when it is absent or damaged."""
+        return read_sealed(self.path(stage) / MANIFEST)
 
     def make(self, stage: Stage) -> Path:
         """The stage's artefact, made now (inputs first) if it is not there whole."""

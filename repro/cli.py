@@ -116,7 +116,7 @@ def _run(
 def default_jobs() -> int:
     """One worker a processor this process may use, and 2 GiB of memory for each."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return max(1, min(len(os.sched_getaffinity(0)), int(memory / 2)))
+    return max(1, min(os.cpu_count() or 1, int(memory / 2)))
 
 
 def main() -> None:

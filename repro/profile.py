@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -44,7 +44,7 @@ class Scoring(_Part):
 
     i2c_batch_size: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    tasks: dict[str, str]
+    tasks: dict[str, Literal["seedbench", "seedbench_ppl", "pope", "mmbench", "llava_w"]]
     """The benchmark task behind a column: SEED may be seedbench or seedbench_ppl."""
 
 
@@ -60,7 +60,8 @@ class Expected(_Part):
 class Profile(_Part):
     """One frozen record; see profiles/pocket.yaml for what the values mean there."""
 
-    name: str
+    name: str = Field(pattern=r"^\w[\w.-]*$")
+    """Of the folder with the tables; the file's name unless given."""
     data: str
     """"pocket" for the made world, or a folder laid out like it."""
     backbones: dict[str, Path]
@@ -124,7 +125,9 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
     for depth, part in enumerate([*parents, last]):
         if not isinstance(place, dict) or part not in place:
             where = ".".join(key.split(".")[:depth]) or "a profile"
-            valid = f"valid keys: {', '.join(place)}" if isinstance(place, dict) else "it is a value"
+            valid = (
+                f"valid keys: {', '.join(place)}" if isinstance(place, dict) else "it is a value"
+            )
             raise UserError(f"--set {change}: {where} has no key {part!r}; {valid}.")
         if depth < len(parents):
             place = place[part]

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable
+from statistics import median
 
 from c3l.store import Stage, Store
 
@@ -16,15 +17,16 @@ class Times:
         self.guesses = guesses
         self.seconds: dict[str, list[float]] = {}
         for stage in stages:
-            if store.path(stage).exists():
-                self.add(stage, store.manifest(stage)["seconds"])
+            if manifest := store.manifest(stage):
+                self.add(stage, manifest["seconds"])
 
     def add(self, stage: Stage, seconds: float) -> None:
         self.seconds.setdefault(stage.name, []).append(seconds)
 
     def expected(self, stage: Stage) -> float:
         measured = self.seconds.get(stage.name)
-        return sum(measured) / len(measured) if measured else self.guesses.get(stage.name, 1.0)
+        # the median: a worker's first stage also imports torch
+        return median(measured) if measured else self.guesses.get(stage.name, 1.0)
 
     def total(self, stages: Iterable[Stage], jobs: int) -> float:
         """Seconds for all of them, side by side."""

@@ -10,6 +10,7 @@ from c3l.store import Source, Stage, Store
 from repro import stages as driver
 from repro.columns import COLUMNS
 from repro.profile import Profile
+from repro.progress import say
 from repro.rows import Row
 
 Runs = list[list[Stage]]
@@ -42,7 +43,12 @@ def prepare(profile: Profile, store: Store) -> Data:
 
     Raises UserError for a folder that lacks something.
     """
-    folder = store.make(driver.pocket_world()) if profile.data == "pocket" else Path(profile.data)
+    folder = Path(profile.data)
+    if profile.data == "pocket":
+        world = driver.pocket_world()
+        if not store.find(world):
+            say("Making the pocket world.")
+        folder = store.make(world)
     benchmarks = {}
     for column, task in profile.scoring.tasks.items():
         path = folder / "benchmarks" / task.removesuffix("_ppl")
@@ -79,6 +85,8 @@ def row_stages(
         ]
         for name in columns:
             if COLUMNS[name].benchmark:
+                if name not in data.benchmarks:
+                    raise UserError(f"The profile {profile.name} has no task for {name}.")
                 task, batch_size = profile.scoring.tasks[name], profile.scoring.batch_size
                 source = data.benchmarks[name]
                 runs = [driver.evaluation(model, task, source, batch_size) for model in tuned]

@@ -81,13 +81,13 @@ def run(todo: Stages, store: Store, jobs: int, progress: Progress, log: Path) ->
     lengths = chains(todo, progress.times)
     waiting = {key: {s.key for s in stage.stages} & todo.keys() for key, stage in todo.items()}
     running: dict[Future, Stage] = {}
-    jobs = min(jobs, len(todo))
     log.write_text("")
     pool = ProcessPoolExecutor(
-        jobs,
+        min(jobs, len(todo)),
         multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(store.root, 1 if jobs > 1 else 0, log),
+        # the number of threads changes sums in their last digits: not how much is left to do
+        initargs=(store.root, jobs > 1, log),
     )
     try:
         while waiting or running:
@@ -118,16 +118,17 @@ def run(todo: Stages, store: Store, jobs: int, progress: Progress, log: Path) ->
 _store: Store
 
 
-def _start_worker(root: Path, threads: int, log: Path) -> None:
+def _start_worker(root: Path, one_thread: bool, log: Path) -> None:
     """Set a worker up; torch reads the number of threads when a stage first imports it."""
     global _store
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and stops us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    if threads:
+    if one_thread:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            os.environ[name] = str(threads)
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+            os.environ[name] = "1"
+    # Weights and data lie in folders: nothing is to be asked of the Hub.
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
     terminal = os.fdopen(os.dup(2), "w", buffering=1)  # warnings about the store still get there
     logging.getLogger("c3l.store").addHandler(logging.StreamHandler(terminal))
     with open(log, "a") as file:

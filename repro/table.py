@@ -34,11 +34,8 @@ def finished(
     reports beside its number.
     """
     paper = tables.paper.load()[name]
-    manifests = [
-        store.manifest(stage)
-        for stage in everything(stages(rows)).values()
-        if store.path(stage).exists()
-    ]
+    found = (store.manifest(stage) for stage in everything(stages(rows)).values())
+    manifests = [manifest for manifest in found if manifest]
     return {
         "table": name,
         "title": paper.title,

@@ -31,7 +31,7 @@ def writer(tiny_llava, tmp_path_factory):
     backbone.trainable("full")
     backbone.model.train()
     optimizer = torch.optim.AdamW(backbone.model.parameters(), lr=3e-3)
-    for step in range(1000):
+    for _ in range(1000):
         losses = []
         for batch in batches:
             inputs = {k: v for k, v in batch.items() if k != "answer_mask"}

@@ -1,0 +1,108 @@
+"""The criteria that the pocket world and its backbone are frozen by (`python -m repro criteria`).
+
+They look at no row of any table: the backbone before tuning, the pairs it writes by itself, and
+what an ordinary tuning on perfect data gains. benchmarks/pocket/README.md keeps the measured values.
+"""
+
+import json
+import random
+from pathlib import Path
+from statistics import fmean
+
+from c3l import pipeline
+from c3l.errors import UserError
+from c3l.files import digest_file
+from c3l.store import Job, Source, Stage, Store
+from repro import recipe, runner
+from repro import stages as driver
+from repro.profile import Profile
+from repro.progress import Progress, Times
+
+BACKBONE = "LLaVA-7B"
+TASKS = ("seedbench", "seedbench_ppl", "pope", "mmbench")
+
+
+def perfect(graphs: Source, size: int, seed: int) -> Stage:
+    """`size` pairs written from the scene graphs: all true, all in need of the image."""
+    return Stage("perfect", 1, run_perfect, {"size": size}, {"graphs": graphs}, seed)
+
+
+def run_perfect(job: Job) -> dict:
+    from benchmarks.pocket.conversations import pair
+    from benchmarks.pocket.scenes import Scene
+    from benchmarks.pocket.truth import judge
+    from c3l.instructions import CLASSES
+    from c3l.samples import Sample, write_samples
+    from c3l.stages import SAMPLES
+
+    rng = random.Random(job.seed)
+    lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
+    graphs = [json.loads(line) for line in lines][: job.config["size"] // 5]
+    samples: dict[tuple[str, str], Sample] = {}
+    while len(samples) < job.config["size"]:
+        graph, instruction = rng.choice(graphs), rng.choice(CLASSES)
+        question, answer = pair(rng, Scene.from_dict(graph), instruction)
+        if judge(question, answer, graph) == "true_image":
+            name = f"{graph['image']}-perfect-{len(samples)}"
+            sample = Sample(name, graph["image"], question, answer, instruction)
+            samples.setdefault((graph["image"], question), sample)
+    write_samples(job.out / SAMPLES, samples.values())
+    return {"samples": len(samples)}
+
+
+def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
+    """The criteria of the profile's LLaVA-7B, as a markdown table. Raises UserError without graphs."""
+    store.sweep()
+    data = recipe.prepare(profile, store)
+    if data.graphs is None:
+        raise UserError("The criteria need scene graphs, which only the pocket world has.")
+    backbone = pipeline.backbone_source(profile.backbones[BACKBONE])
+    world = data.initial.path.parent
+    benchmarks = {
+        task: recipe.benchmark_source(world.parent, task) for task in TASKS
+    }
+
+    def score(weights: Stage | Source, task: str) -> Stage:
+        return driver.evaluation(weights, task, benchmarks[task], profile.scoring.batch_size)
+
+    sizes, settings = profile.sizes, profile.generation
+    before = {task: score(backbone, task) for task in TASKS}
+    captions = pipeline.captions(backbone, data.initial, sizes.initial_images, settings)
+    pairs = pipeline.filtered(pipeline.initial(backbone, captions, settings, seed=0))
+    graphs = world / "graphs.jsonl"
+    truth = driver.truth(pairs, Source(graphs, digest_file(graphs)))
+    samples = perfect(data.graphs, sizes.final_samples, seed=0)
+    tuned = [
+        pipeline.vlit(backbone, samples, data.final, profile.training.vlit, seed)
+        for seed in range(sizes.tuning_seeds)
+    ]
+    after = {task: [score(model, task) for model in tuned] for task in TASKS}
+    targets = [*before.values(), truth, *(stage for some in after.values() for stage in some)]
+    todo = runner.missing(targets, store)
+    everything = runner.everything(targets)
+    times = Times(profile.expected.seconds, everything.values(), store)
+    with Progress(todo, len(everything) - len(todo), times, jobs) as progress:
+        runner.run(todo, store, jobs, progress, log)
+
+    def facts(stage: Stage) -> dict:
+        return store.manifest(stage)["facts"]
+
+    lines = [
+        "| benchmark | before tuning | tuned on perfect data | gain | unreadable before |",
+        "|---|---|---|---|---|",
+    ]
+    for task in TASKS:
+        first = facts(before[task])
+        values = [facts(stage)["value"] for stage in after[task]]
+        gain = fmean(values) - first["value"]
+        lines.append(
+            f"| {task}: {first['metric']} | {first['value']:.1f} | {fmean(values):.1f} "
+            f"({', '.join(f'{value:.1f}' for value in values)}) | {gain:+.1f} "
+            f"| {100 * first['unreadable']:.1f}% |"
+        )
+    shares = facts(truth)["extra"]["verdicts"]
+    lines += ["", "| initial pairs | share |", "|---|---|"]
+    lines += [f"| {verdict} | {share:.1f}% |" for verdict, share in shares.items()]
+    dropped = {**facts(pairs.stages[0])["dropped"], **facts(pairs)["dropped"]}
+    lines += ["", f"{facts(pairs)['samples']} pairs kept; dropped: {dropped}."]
+    return "\n".join(lines)

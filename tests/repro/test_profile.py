@@ -1,0 +1,82 @@
+"""Profiles and --set: what is wrong is named, and so is what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+from c3l.errors import UserError
+from repro import profile
+
+
+def test_the_default_profile_loads_with_its_backbone_beside_it():
+    pocket = profile.load("pocket")
+    assert pocket.name == "pocket"
+    root = Path(profile.__file__).parent.parent
+    assert pocket.backbones["LLaVA-7B"] == root / "benchmarks/pocket/backbones/llava-7b"
+
+
+def test_changes_are_yaml_values_applied_in_order():
+    changed = profile.load(
+        "pocket", ["sizes.final_images=7", "readings.score_form=logratio", "sizes.final_images=9"]
+    )
+    assert changed.sizes.final_images == 9
+    assert changed.readings.score_form == "logratio"
+    assert changed.sizes.initial_images == profile.load("pocket").sizes.initial_images
+
+
+def test_paths_in_changes_are_relative_to_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changed = profile.load("pocket", ["backbones.LLaVA-7B=mine", "data=world"])
+    assert changed.backbones["LLaVA-7B"] == tmp_path / "mine"
+    assert changed.data == str(tmp_path / "world")
+
+
+def test_paths_in_a_file_are_relative_to_the_file(tmp_path):
+    text = (profile.PROFILES / "pocket.yaml").read_text().replace("data: pocket", "data: world")
+    (tmp_path / "mine.yaml").write_text(text)
+    mine = profile.load(str(tmp_path / "mine.yaml"))
+    assert (mine.name, mine.data) == ("mine", str(tmp_path / "world"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("sizes.final_image=7", "sizes has no key 'final_image'.*initial_images, final_images"),
+        ("size=7", "a profile has no key 'size'.*sizes"),
+        ("sizes.final_images.x=7", "sizes.final_images has no key 'x'; it is a value"),
+        ("sizes.final_images=many", "sizes.final_images: input should be a valid integer"),
+        ("sizes.final_images=0", "greater than or equal to 1"),
+        ("sizes={}", "sizes.initial_images: field required"),
+        ("sizes.final_images", "write it as key=value"),
+        ("share=[", "is not a YAML value"),
+        ("readings.score_form=best", "readings.score_form: input should be 'literal_sum'"),
+        ("training.vlit.batch_size=3 4", "training.vlit.batch_size"),
+    ],
+)
+def test_a_wrong_change_is_one_sentence(change, words):
+    with pytest.raises(UserError, match=words) as raised:
+        profile.load("pocket", [change])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"a: [", "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"- a", "is not a mapping"),
+        (b"", "is not a mapping"),
+        (b"colour: red", "data: field required|colour: there is no such key"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(tmp_path, text, words):
+    path = tmp_path / "p.yaml"
+    path.write_bytes(text)
+    with pytest.raises(UserError, match=words) as raised:
+        profile.load(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_profile_names_the_known_ones():
+    with pytest.raises(UserError, match="no profile 'pockt': give one of pocket"):
+        profile.load("pockt")

@@ -1,0 +1,61 @@
+"""The runner: each stage once, failures and interruptions leave no worker behind."""
+
+import multiprocessing
+
+import pytest
+
+from c3l.errors import UserError
+from c3l.store import Job, Store
+from repro import runner
+from repro.progress import Progress, Times
+from tests.c3l import store_stages as toy
+
+
+def give_up(job: Job) -> dict:
+    raise UserError("the weights are of another world")
+
+
+def run(targets, store, tmp_path, jobs=2) -> int:
+    """Run what is missing; how many stages that were."""
+    todo = runner.missing(targets, store)
+    times = Times({}, runner.everything(targets).values(), store)
+    with Progress(todo, 0, times, jobs) as progress:
+        runner.run(todo, store, jobs, progress, tmp_path / "workers.log")
+    return len(todo)
+
+
+def test_shared_stages_run_once_and_stored_ones_not_at_all(tmp_path):
+    calls, store = tmp_path / "calls", Store(tmp_path / "store")
+    base = toy.stage(calls, "base")
+    targets = [toy.stage(calls, f"row {k}", x=toy.stage(calls, "base")) for k in range(3)]
+    assert run(targets, store, tmp_path) == 4
+    assert len(list(calls.glob("base-*"))) == 1
+    assert (store.path(targets[0]) / "a" / "text").read_text() == "base row 0"
+    assert run(targets, Store(store.root), tmp_path) == 0
+    # What nobody reads any more need not be there.
+    (store.path(base) / "length").unlink()
+    assert runner.missing(targets, Store(store.root)) == {}
+
+
+def test_a_users_error_in_a_worker_ends_the_run(tmp_path):
+    store = Store(tmp_path / "store")
+    bad = toy.stage(tmp_path / "calls", "bad", run=give_up)
+    with pytest.raises(UserError, match="of another world"):
+        run([bad, toy.stage(tmp_path / "calls", "slow", run=toy.slow)], store, tmp_path)
+    assert not multiprocessing.active_children()
+
+
+def test_a_killed_worker_is_said_in_one_sentence(tmp_path):
+    store = Store(tmp_path / "store")
+    with pytest.raises(UserError, match="killed, perhaps for lack of memory"):
+        run([toy.stage(tmp_path / "calls", run=toy.crash_once)], store, tmp_path)
+    assert run([toy.stage(tmp_path / "calls", run=toy.crash_once)], store, tmp_path) == 1
+
+
+def test_the_longest_chain_goes_first(tmp_path):
+    store = Store(tmp_path / "store")
+    short = toy.stage(tmp_path, "short")
+    long = toy.stage(tmp_path, "end", x=toy.stage(tmp_path, "middle", x=toy.stage(tmp_path, "a")))
+    todo = runner.missing([short, long], store)
+    chains = runner.chains(todo, Times({"toy": 2.0}, [], store))
+    assert [chains[stage.key] for stage in todo.values()] == [2.0, 6.0, 4.0, 2.0]
