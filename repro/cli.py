@@ -89,6 +89,23 @@ def plan(
     print(report(run.tables, run.profile, run.store, jobs or default_jobs()))
 
 
+@app.command()
+def criteria(
+    profile: ProfileOption = "pocket",
+    set_: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    jobs: JobsOption = None,
+) -> None:
+    """What the pocket world is frozen by: its backbone before any table's row."""
+    from c3l.store import Store
+    from repro import profile as profiles
+    from repro.criteria import measure
+
+    loaded = profiles.load(profile, set_)
+    runs.mkdir(parents=True, exist_ok=True)
+    print(measure(loaded, Store(runs / "store"), jobs or default_jobs(), runs / "criteria.log"))
+
+
 def _prepare(
     names: list[str], profile: str, seeds: int, changes: list[str] | None, runs: Path
 ) -> "Run":

@@ -49,12 +49,9 @@ def prepare(profile: Profile, store: Store) -> Data:
         if not store.find(world):
             say("Making the pocket world.")
         folder = store.make(world)
-    benchmarks = {}
-    for column, task in profile.scoring.tasks.items():
-        path = folder / "benchmarks" / task.removesuffix("_ppl")
-        if not any(path.glob("**/*.parquet")):
-            raise UserError(f"There is no data for {column}: no parquet file in {path}.")
-        benchmarks[column] = Source(path, digest_files(path))
+    benchmarks = {
+        column: benchmark_source(folder, task) for column, task in profile.scoring.tasks.items()
+    }
     graphs = folder / "final" / "graphs.jsonl"
     sizes = profile.sizes
     return Data(
@@ -63,6 +60,14 @@ def prepare(profile: Profile, store: Store) -> Data:
         benchmarks,
         Source(graphs, digest_file(graphs)) if graphs.is_file() else None,
     )
+
+
+def benchmark_source(folder: Path, task: str) -> Source:
+    """A benchmark's data in a folder laid out like the pocket world. Raises UserError without."""
+    path = folder / "benchmarks" / task.removesuffix("_ppl")
+    if not any(path.glob("**/*.parquet")):
+        raise UserError(f"There is no data for {task}: no parquet file in {path}.")
+    return Source(path, digest_files(path))
 
 
 def row_stages(

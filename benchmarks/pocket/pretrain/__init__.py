@@ -1,0 +1,1 @@
+"""Pre-training the pocket backbones: `python -m benchmarks.pocket.pretrain --help`."""

@@ -1,0 +1,113 @@
+"""Rebuild the pocket backbones, stage by stage; each stage leaves a folder for the next."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.pocket.scenes import WORLD_VERSION
+
+BACKBONES = Path(__file__).resolve().parent.parent / "backbones"
+STAGES = ("language", "vision")
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+WorkOption = Annotated[Path, typer.Option(help="Where the stages keep what they make.")]
+DEFAULT_WORK = Path("runs/pretraining")
+
+
+@app.command()
+def language(
+    work: WorkOption = DEFAULT_WORK,
+    steps: int = 1100,
+    batch: int = 32,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+) -> None:
+    """Stage 1: the tokenizer and the language model, on text alone (25 minutes on one core)."""
+    from benchmarks.pocket.pretrain.language import train_language_model
+    from benchmarks.pocket.pretrain.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer()
+    model, card = train_language_model(
+        tokenizer, steps=steps, size=batch, learning_rate=learning_rate, seed=seed
+    )
+    tokenizer.save_pretrained(work / "language")
+    model.save_pretrained(work / "language")
+    (work / "language" / "card.json").write_text(json.dumps(card, indent=2))
+
+
+@app.command()
+def vision(
+    work: WorkOption = DEFAULT_WORK,
+    steps: int = 800,
+    batch: int = 128,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> None:
+    """Stage 2: the CLIP vision encoder, on images with captions (10 minutes on one core)."""
+    from benchmarks.pocket.pretrain.tokenizer import train_tokenizer
+    from benchmarks.pocket.pretrain.vision import train_clip
+
+    tokenizer = train_tokenizer()
+    model, card = train_clip(
+        tokenizer, steps=steps, size=batch, learning_rate=learning_rate, seed=seed
+    )
+    model.save_pretrained(work / "vision")
+    (work / "vision" / "card.json").write_text(json.dumps(card, indent=2))
+
+
+@app.command()
+def llava(
+    work: WorkOption = DEFAULT_WORK,
+    out: Annotated[Path, typer.Option(help="Where the backbone is written.")] = BACKBONES / "llava-7b",
+    align_steps: int = 150,
+    steps: int = 2000,
+    batch: int = 32,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> None:
+    """Stages 3 and 4: align the connector, tune the whole (50 minutes on two cores)."""
+    from transformers import AutoTokenizer, CLIPModel, LlamaForCausalLM
+
+    from benchmarks.pocket.pretrain.llava import build_processor, train_llava
+
+    tokenizer = AutoTokenizer.from_pretrained(work / "language")
+    model, card = train_llava(
+        CLIPModel.from_pretrained(work / "vision"),
+        LlamaForCausalLM.from_pretrained(work / "language"),
+        tokenizer,
+        align_steps=align_steps,
+        steps=steps,
+        size=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    save_backbone(model, build_processor(tokenizer), out, work, card)
+
+
+def save_backbone(model, processor, out: Path, work: Path, card: dict) -> None:
+    """Write the backbone as fp16 safetensors with its processor and its card."""
+    model.half().save_pretrained(out)
+    processor.save_pretrained(out)
+    stages = {name: json.loads((work / name / "card.json").read_text()) for name in STAGES}
+    stages["llava"] = card
+    lines = [
+        f"# Pocket {out.name}",
+        "",
+        f"A `{type(model).__name__}` of {sum(p.numel() for p in model.parameters()):,} parameters,",
+        f"pre-trained on world version {WORLD_VERSION} by `python -m benchmarks.pocket.pretrain`;",
+        "stored as fp16, run as float32. What it was taught, stage by stage:",
+    ]
+    for name, facts in stages.items():
+        lines += ["", f"## {name}", "", "| | |", "|---|---|"]
+        lines += [
+            f"| {fact} | {value:.3f} |" if isinstance(value, float) else f"| {fact} | {value} |"
+            for fact, value in facts.items()
+        ]
+    (out / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+
+    app()

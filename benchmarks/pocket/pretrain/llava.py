@@ -1,0 +1,254 @@
+"""Stages 3 and 4: the LLaVA connector aligned on captions, then the whole tuned on instructions."""
+
+import random
+from collections.abc import Iterator
+
+import torch
+from transformers import (
+    CLIPModel,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerBase,
+)
+
+from benchmarks.pocket.conversations import (
+    SHORT_SUFFIX,
+    Turn,
+    caption_turn,
+    question_turns,
+    short_turns,
+    writing_turn,
+)
+from benchmarks.pocket.language import caption
+from benchmarks.pocket.pretrain.fit import encode_turns, fit, pad, share_right
+from benchmarks.pocket.pretrain.language import document, single_question
+from benchmarks.pocket.pretrain.vision import PATCH, image_processor, pixels
+from benchmarks.pocket.scenes import KINDS, Scene, draw_scene, draw_scenes
+from benchmarks.pocket.truth import judge
+from c3l.generation import parse_pairs
+from c3l.instructions import CLASSES, pair_prompt_from_caption
+
+IMAGE_TOKENS = 36
+
+
+def build_llava(
+    clip: CLIPModel, language: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase
+) -> LlavaForConditionalGeneration:
+    """A LLaVA around a copy of both; its projector is random. CLIP's last layer is not used."""
+    config = LlavaConfig(
+        vision_config=clip.config.vision_config,
+        text_config=language.config,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=IMAGE_TOKENS,
+        vision_feature_layer=-2,
+        tie_word_embeddings=language.config.tie_word_embeddings,
+    )
+    model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower.load_state_dict(clip.vision_model.state_dict())
+    model.model.language_model.load_state_dict(language.model.state_dict())
+    model.tie_weights()
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.bos_token_id = tokenizer.bos_token_id
+    return model
+
+
+def build_processor(tokenizer: PreTrainedTokenizerBase) -> LlavaProcessor:
+    """The processor that goes with `build_llava`."""
+    return LlavaProcessor(
+        image_processor(),
+        tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def instruction_turns(rng: random.Random, scene: Scene) -> list[Turn]:
+    """Turns behind an image: a caption alone, pairs alone, or questions."""
+    fate = rng.random()
+    if fate < 0.35:
+        return [caption_turn(rng, scene)]
+    if fate < 0.5:
+        return [writing_turn(rng, scene, from_caption=False)]
+    return question_turns(rng, scene, 5, letters=0.3)
+
+
+def batches(
+    tokenizer: PreTrainedTokenizerBase, seed: int, size: int, *, captions_only: bool
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Endless batches. One batch in five is single questions in text, and elsewhere one row in
+    four is text alone, so that the text stage goes on and is not forgotten."""
+    rng = random.Random(seed)
+    placeholder = "<image>" * IMAGE_TOKENS + "\n"
+    while True:
+        if not captions_only and rng.random() < 0.2:
+            singles = [single_question(rng, 1.0) for _ in range(4 * size)]
+            yield pad([encode_turns(tokenizer, *one) for one in singles], tokenizer.pad_token_id)
+            continue
+        scenes, rows = [], []
+        for k in range(size):
+            if k % 4 == 3 and not captions_only:
+                rows.append(encode_turns(tokenizer, *document(rng)))
+                continue
+            scene = draw_scene(rng, "pretraining")
+            scenes.append(scene)
+            turns = [caption_turn(rng, scene)] if captions_only else instruction_turns(rng, scene)
+            rows.append(encode_turns(tokenizer, placeholder, turns))
+        yield {**pad(rows, tokenizer.pad_token_id), "pixel_values": pixels(scenes)}
+
+
+@torch.no_grad()
+def abilities(
+    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, count: int = 100
+) -> dict[str, float]:
+    """What the model can do on unseen scenes with balanced colours, as shares: captions that are
+    true and complete (greedy), letters and short answers right (teacher-forced), the area under
+    ROC of yes and no, and true pairs among those sampled from true captions.
+    """
+    rng = random.Random(1)
+    scenes = draw_scenes(99, "initial", count)
+    placeholder = "<image>" * IMAGE_TOKENS + "\n"
+    prompt = tokenizer(
+        f"<s>USER: {placeholder}{caption_turn(rng, scenes[0])[0]}\nASSISTANT:\n",
+        add_special_tokens=False,
+        return_tensors="pt",
+    )["input_ids"].expand(count, -1)
+    mask = torch.ones_like(prompt)
+    out = model.generate(
+        input_ids=prompt,
+        attention_mask=mask,
+        pixel_values=pixels(scenes),
+        max_new_tokens=110,
+        do_sample=False,
+    )
+    texts = tokenizer.batch_decode(out[:, prompt.shape[1] :], skip_special_tokens=True)
+    verdicts = [
+        judge("Describe the image in detail.", text, scene.to_dict())
+        for text, scene in zip(texts, scenes, strict=True)
+    ]
+    found = {"true captions": verdicts.count("true_image") / count}
+    found["complete captions"] = sum(
+        text == caption(scene) for text, scene in zip(texts, scenes, strict=True)
+    ) / count
+    for name, letters in (("letters", True), ("answers", False)):
+        rows = [
+            encode_turns(tokenizer, placeholder, short_turns(rng, scene, 3, letters))
+            for scene in scenes
+        ]
+        batch = pad(rows, tokenizer.pad_token_id)
+        labels = batch.pop("labels")
+        logits = model(**batch, pixel_values=pixels(scenes)).logits
+        found[name] = share_right(logits, labels, tokenizer.eos_token_id)
+    found["yes or no"] = yes_no_area(model, tokenizer, scenes)
+    found["true pairs from a true caption"] = writer_truth(model, tokenizer, scenes)
+    return found
+
+
+@torch.no_grad()
+def yes_no_area(
+    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, scenes: list[Scene]
+) -> float:
+    """Area under ROC of P(Yes) against P(No) to POPE's question, one kind of each scene's that is
+    there and one that is not."""
+    from scipy.stats import mannwhitneyu
+
+    rng = random.Random(2)
+    yes, no = (tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in ("Yes", "No"))
+    placeholder = "<image>" * IMAGE_TOKENS + "\n"
+    margins = {True: [], False: []}
+    for there in (True, False):
+        rows = []
+        for scene in scenes:
+            kind = rng.choice([k for k in KINDS if (k in scene.kinds()) == there])
+            question = f"Is there a {kind} in the image?\n{SHORT_SUFFIX}"
+            rows.append(encode_turns(tokenizer, placeholder, [(question, "Yes" if there else "No")]))
+        batch = pad(rows, tokenizer.pad_token_id)
+        places = (batch.pop("labels") != -100).int().argmax(-1) - 1
+        logits = model(**batch, pixel_values=pixels(scenes)).logits
+        for k, place in enumerate(places):
+            margins[there].append((logits[k, place, yes] - logits[k, place, no]).item())
+    pairs = len(margins[True]) * len(margins[False])
+    return float(mannwhitneyu(margins[True], margins[False]).statistic / pairs)
+
+
+@torch.no_grad()
+def writer_truth(
+    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, scenes: list[Scene]
+) -> float:
+    """Share of true pairs (image-dependent or not) among those sampled from true captions."""
+    torch.manual_seed(0)
+    verdicts = []
+    for instruction in CLASSES:
+        prompts = [
+            f"<s>USER: {pair_prompt_from_caption(instruction, 3, caption(scene))}\nASSISTANT:\n"
+            for scene in scenes
+        ]
+        batch = tokenizer(
+            prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        )
+        start = batch["input_ids"].shape[1]
+        out = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            max_new_tokens=160,
+            do_sample=True,
+            temperature=0.7,
+            top_p=0.9,
+            top_k=0,
+        )
+        for text, scene in zip(tokenizer.batch_decode(out[:, start:], True), scenes, strict=True):
+            written, _ = parse_pairs(text)
+            verdicts += [judge(q, a, scene.to_dict()) for q, a in written]
+    true = verdicts.count("true_image") + verdicts.count("no_image")
+    return true / max(1, len(verdicts))
+
+
+def train_llava(
+    clip: CLIPModel,
+    language: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    align_steps: int,
+    steps: int,
+    size: int,
+    learning_rate: float,
+    seed: int,
+) -> tuple[LlavaForConditionalGeneration, dict]:
+    """Align the projector on captions with the rest frozen, then tune the whole."""
+    torch.manual_seed(seed)
+    model = build_llava(clip, language, tokenizer)
+
+    def look(step: int) -> str:
+        seen = abilities(model, tokenizer)
+        return "  ".join(f"{name} {share:.2f}" for name, share in seen.items())
+
+    model.requires_grad_(False)
+    model.model.multi_modal_projector.requires_grad_(True)
+    aligned = fit(
+        model,
+        batches(tokenizer, seed, size, captions_only=True),
+        steps=align_steps,
+        learning_rate=2e-3,
+        look=look,
+    )
+    model.requires_grad_(True)
+    losses = fit(
+        model,
+        batches(tokenizer, seed + 1, size, captions_only=False),
+        steps=steps,
+        learning_rate=learning_rate,
+        look=look,
+    )
+    card = {
+        "alignment steps": align_steps,
+        "alignment loss": round(sum(aligned[-50:]) / len(aligned[-50:]), 3),
+        "steps": steps,
+        "batch": size,
+        "seed": seed,
+        "final loss": round(sum(losses[-100:]) / len(losses[-100:]), 3),
+    }
+    return model, {**card, **abilities(model, tokenizer, 300)}
