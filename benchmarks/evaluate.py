@@ -9,6 +9,7 @@ import os
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -80,7 +81,7 @@ def evaluate(
     cell["extra"] |= {
         "batch_size": batch_size,
         "weights": backbone.digest,
-        "lmms_eval": outcome["lmms_eval_version"],
+        "lmms_eval": version("lmms-eval"),
     }
     samples.to_parquet(output_dir / "samples.parquet", index=False)
     numbers = {key: value for key, value in official.items() if isinstance(value, int | float)}
