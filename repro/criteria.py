@@ -1,7 +1,7 @@
 """The criteria that the pocket world and its backbone are frozen by (`python -m repro criteria`).
 
 They look at no row of any table: the backbone before tuning, the pairs it writes by itself, and
-what an ordinary tuning on perfect data gains. benchmarks/pocket/README.md keeps the measured values.
+what an ordinary tuning on perfect data gains. benchmarks/pocket/README.md keeps what was measured.
 """
 
 import json
@@ -51,16 +51,14 @@ def run_perfect(job: Job) -> dict:
 
 
 def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
-    """The criteria of the profile's LLaVA-7B, as a markdown table. Raises UserError without graphs."""
+    """The criteria as markdown tables. Raises UserError for data without scene graphs."""
     store.sweep()
     data = recipe.prepare(profile, store)
     if data.graphs is None:
         raise UserError("The criteria need scene graphs, which only the pocket world has.")
     backbone = pipeline.backbone_source(profile.backbones[BACKBONE])
     world = data.initial.path.parent
-    benchmarks = {
-        task: recipe.benchmark_source(world.parent, task) for task in TASKS
-    }
+    benchmarks = {task: recipe.benchmark_source(world.parent, task) for task in TASKS}
 
     def score(weights: Stage | Source, task: str) -> Stage:
         return driver.evaluation(weights, task, benchmarks[task], profile.scoring.batch_size)

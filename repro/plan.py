@@ -14,9 +14,9 @@ def report(tables: dict[str, Cells], profile: Profile, store: Store, jobs: int) 
     targets = [stage for cells in tables.values() for stage in stages(cells)]
     everything, todo = runner.everything(targets), runner.missing(targets, store)
     times = Times(profile.expected.seconds, everything.values(), store)
-    names = list(dict.fromkeys(stage.name for stage in everything.values()))
+    depths = {s.name: len(runner.everything([s])) for s in everything.values()}
     lines = []
-    for name in names:
+    for name in sorted(depths, key=depths.__getitem__):
         some = [stage for stage in everything.values() if stage.name == name]
         left = [stage for stage in some if stage.key in todo]
         stored = sum(store.path(stage).exists() for stage in some)

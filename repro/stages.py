@@ -20,8 +20,11 @@ def pocket_world() -> Stage:
 
 
 def run_pocket_world(job: Job) -> dict:
+    import datasets
+
     from benchmarks import pocket
 
+    datasets.disable_progress_bars()
     pocket.build(job.out, seed=job.seed)
     return {}
 

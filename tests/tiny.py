@@ -85,9 +85,7 @@ def save_tiny_llava(path: Path, seed: int = 0) -> Path:
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     processor = LlavaProcessor(
-        CLIPImageProcessor(
-            size={"height": 24, "width": 24}, do_center_crop=False, do_resize=True
-        ),
+        CLIPImageProcessor(size={"height": 24, "width": 24}, do_center_crop=False, do_resize=True),
         tokenizer,
         patch_size=8,
         vision_feature_select_strategy="default",

@@ -54,7 +54,9 @@ def write_benchmarks(folder: Path, seed: int) -> None:
     _write(folder / "llava_w", questions.wild_rows(seed, scenes), wild_types, "train")
 
 
-def _write(folder: Path, rows: list[dict], types: dict, split: str, config: str = "default") -> None:
+def _write(
+    folder: Path, rows: list[dict], types: dict, split: str, config: str = "default"
+) -> None:
     """One parquet file and the README.md that names its configuration and split."""
     from datasets import Dataset, Features, Value
 

@@ -35,15 +35,16 @@ SHORT_SUFFIX = "Answer the question using a single word or phrase."
 
 # Which question types a pair of each instruction class asks, and how often one that needs no
 # image slips in: the writer's language prior.
-TYPES_OF_CLASS = {
+TYPES_OF_CLASS: dict[str, tuple[list[str], list[str]]] = {
     "conversation": (
-        "colour place identity count count_kind size setting sign tied present coloured".split(),
-        "use usual_colour".split(),
+        ["colour", "place", "identity", "count", "count kind", "size", "setting", "sign", "tied"]
+        + ["present", "coloured"],
+        ["use", "usual colour"],
     ),
-    "detailed description": ("describe look look".split(), ()),
+    "detailed description": (["describe", "look", "look"], []),
     "complex reasoning": (
-        "recognise larger moved useful_here compare relation count_colour".split(),
-        "wanted use usual_colour".split(),
+        ["recognise", "larger", "moved", "useful here", "compare", "relation", "count colour"],
+        ["wanted", "use", "usual colour"],
     ),
 }
 GENERAL_SHARE = 0.35
@@ -82,9 +83,7 @@ def options(rng: random.Random, query: Query, slots: Slots, scene: Scene) -> lis
     """Four different options in random order, one of them right; [] where it cannot be done."""
     right = slots[query.value]
     asked = {k: v for k, v in slots.items() if "{" + k + "}" in query.questions[0]}
-    also_right = {
-        s[query.value] for s in query.solutions(scene) if asked.items() <= s.items()
-    }
+    also_right = {s[query.value] for s in query.solutions(scene) if asked.items() <= s.items()}
     wrong = [v for v in SLOTS[query.value] if v not in also_right and v not in asked.values()]
     if len(wrong) < 3:
         return []
@@ -174,7 +173,7 @@ def pair(rng: random.Random, scene: Scene, instruction: str) -> Turn:
     about_scene, general = TYPES_OF_CLASS[instruction]
     while True:
         names = general if general and rng.random() < GENERAL_SHARE else about_scene
-        query = BY_NAME[rng.choice(names).replace("_", " ")]
+        query = BY_NAME[rng.choice(names)]
         if query.name == "describe":
             return rng.choice(query.questions), caption(scene, rng)
         slots = choose(rng, query, scene)

@@ -12,8 +12,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from benchmarks.pocket.scenes import COLOURS, KINDS, PLACES, SETTINGS, SIGNS, SIZES, USE
-from benchmarks.pocket.scenes import USUAL_COLOUR, Scene, Thing
+from benchmarks.pocket.scenes import (
+    COLOURS,
+    KINDS,
+    PLACES,
+    SETTINGS,
+    SIGNS,
+    SIZES,
+    USE,
+    USUAL_COLOUR,
+    Scene,
+    Thing,
+)
+
 
 def plural(kind: str) -> str:
     """`boxes` for box, `balls` for ball."""
@@ -355,7 +366,9 @@ def caption(scene: Scene, rng: random.Random | None = None) -> str:
     """
     parts = [(OPENING, OPENING.solutions(scene)[0])]
     parts += [(THING, slots) for slots in THING.solutions(scene)]
-    parts += [(query, query.solutions(scene)[0]) for query in (TIED, SIGN) if query.solutions(scene)]
+    parts += [
+        (query, query.solutions(scene)[0]) for query in (TIED, SIGN) if query.solutions(scene)
+    ]
     sentences = []
     for query, slots in parts:
         usual = rng is None or rng.random() < 0.8

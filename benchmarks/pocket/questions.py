@@ -43,7 +43,9 @@ WILD_CLASSES = {
 Row = dict[str, object]
 
 
-def choice_question(rng: random.Random, name: str, scene: Scene) -> tuple[str, list[str], str] | None:
+def choice_question(
+    rng: random.Random, name: str, scene: Scene
+) -> tuple[str, list[str], str] | None:
     """Question, four options and the right letter; None where the scene gives no such question."""
     query = BY_NAME[name]
     slots = choose(rng, query, scene)

@@ -60,7 +60,8 @@ def vision(
 @app.command()
 def llava(
     work: WorkOption = DEFAULT_WORK,
-    out: Annotated[Path, typer.Option(help="Where the backbone is written.")] = BACKBONES / "llava-7b",
+    out: Annotated[Path, typer.Option(help="Where the backbone is written.")] = BACKBONES
+    / "llava-7b",
     align_steps: int = 150,
     steps: int = 2000,
     batch: int = 32,
@@ -109,5 +110,4 @@ def save_backbone(model, processor, out: Path, work: Path, card: dict) -> None:
 
 
 if __name__ == "__main__":
-
     app()

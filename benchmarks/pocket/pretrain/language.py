@@ -96,7 +96,7 @@ def batches(
 def letter_accuracy(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, most: int, count: int = 200
 ) -> tuple[float, float]:
-    """Shares of letters and of short answers got right, first token, on captions of <= most things."""
+    """Shares of letters and of short answers right, behind statements about `most` things."""
     rng = random.Random(1)
     shares = []
     for letters in (True, False):

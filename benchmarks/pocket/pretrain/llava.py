@@ -131,9 +131,9 @@ def abilities(
         for text, scene in zip(texts, scenes, strict=True)
     ]
     found = {"true captions": verdicts.count("true_image") / count}
-    found["complete captions"] = sum(
-        text == caption(scene) for text, scene in zip(texts, scenes, strict=True)
-    ) / count
+    found["complete captions"] = (
+        sum(text == caption(scene) for text, scene in zip(texts, scenes, strict=True)) / count
+    )
     for name, letters in (("letters", True), ("answers", False)):
         rows = [
             encode_turns(tokenizer, placeholder, short_turns(rng, scene, 3, letters))
@@ -165,7 +165,9 @@ def yes_no_area(
         for scene in scenes:
             kind = rng.choice([k for k in KINDS if (k in scene.kinds()) == there])
             question = f"Is there a {kind} in the image?\n{SHORT_SUFFIX}"
-            rows.append(encode_turns(tokenizer, placeholder, [(question, "Yes" if there else "No")]))
+            rows.append(
+                encode_turns(tokenizer, placeholder, [(question, "Yes" if there else "No")])
+            )
         batch = pad(rows, tokenizer.pad_token_id)
         places = (batch.pop("labels") != -100).int().argmax(-1) - 1
         logits = model(**batch, pixel_values=pixels(scenes)).logits
@@ -188,7 +190,11 @@ def writer_truth(
             for scene in scenes
         ]
         batch = tokenizer(
-            prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+            prompts,
+            add_special_tokens=False,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
         )
         start = batch["input_ids"].shape[1]
         out = model.generate(

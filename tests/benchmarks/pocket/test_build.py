@@ -6,9 +6,9 @@ import pytest
 from datasets import Dataset
 
 from benchmarks.pocket import build
+from benchmarks.pocket.build import BENCHMARK_SCENES
 from benchmarks.pocket.drawing import draw
 from benchmarks.pocket.scenes import KINDS, draw_scenes
-from benchmarks.pocket.build import BENCHMARK_SCENES
 from benchmarks.pocket.truth import judge
 
 
