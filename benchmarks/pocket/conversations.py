@@ -8,16 +8,8 @@ letters, its short-answer suffix for POPE, C3L's own prompts for captions and pa
 
 import random
 
-from benchmarks.pocket.language import (
-    BY_NAME,
-    QUERIES,
-    SLOTS,
-    STATEMENTS,
-    Query,
-    Slots,
-    caption,
-    fill,
-)
+from benchmarks.pocket.language import caption, fill
+from benchmarks.pocket.queries import BY_NAME, QUERIES, SLOTS, STATEMENTS, Query, Slots
 from benchmarks.pocket.scenes import KINDS, USE, USUAL_COLOUR, Scene
 from c3l.instructions import (
     CLASSES,
@@ -37,8 +29,7 @@ SHORT_SUFFIX = "Answer the question using a single word or phrase."
 # image slips in: the writer's language prior.
 TYPES_OF_CLASS: dict[str, tuple[list[str], list[str]]] = {
     "conversation": (
-        ["colour", "place", "identity", "count", "count kind", "size", "setting", "sign", "tied"]
-        + ["present", "coloured"],
+        ["colour", "place", "identity", "count", "size", "setting", "sign", "tied", "present"],
         ["use", "usual colour"],
     ),
     "detailed description": (["describe", "look", "look"], []),

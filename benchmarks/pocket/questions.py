@@ -4,7 +4,8 @@ import random
 
 from benchmarks.pocket.conversations import LETTERS, choose, options, pair
 from benchmarks.pocket.drawing import draw
-from benchmarks.pocket.language import BY_NAME, caption, fill
+from benchmarks.pocket.language import caption, fill
+from benchmarks.pocket.queries import BY_NAME
 from benchmarks.pocket.scenes import KINDS, SETTINGS, USUAL_COLOUR, Scene
 
 # SEED's nine image dimensions in the order of its question_type_id, the question type that asks

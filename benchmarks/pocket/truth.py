@@ -10,7 +10,8 @@ The pocket world knows its graphs, so every generated pair gets one of four verd
 
 import re
 
-from benchmarks.pocket.language import QUERIES, STATEMENTS, Query, Slots, match
+from benchmarks.pocket.language import match
+from benchmarks.pocket.queries import QUERIES, STATEMENTS, Query, Slots
 from benchmarks.pocket.scenes import Scene
 
 VERDICTS = ("true_image", "no_image", "false", "malformed")

@@ -83,6 +83,7 @@ def llava(
         size=batch,
         learning_rate=learning_rate,
         seed=seed,
+        keep=lambda model, step: model.save_pretrained(work / "llava-so-far"),
     )
     save_backbone(model, build_processor(tokenizer), out, work, card)
 

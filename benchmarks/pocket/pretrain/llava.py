@@ -1,7 +1,7 @@
 """Stages 3 and 4: the LLaVA connector aligned on captions, then the whole tuned on instructions."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from transformers import (
@@ -223,12 +223,17 @@ def train_llava(
     size: int,
     learning_rate: float,
     seed: int,
+    keep: Callable[[LlavaForConditionalGeneration, int], None] = lambda model, step: None,
 ) -> tuple[LlavaForConditionalGeneration, dict]:
-    """Align the projector on captions with the rest frozen, then tune the whole."""
+    """Align the projector on captions with the rest frozen, then tune the whole.
+
+    `keep(model, step)` is called at every look: what a stage of an hour has so far.
+    """
     torch.manual_seed(seed)
     model = build_llava(clip, language, tokenizer)
 
     def look(step: int) -> str:
+        keep(model, step)
         seen = abilities(model, tokenizer)
         return "  ".join(f"{name} {share:.2f}" for name, share in seen.items())
 
@@ -248,6 +253,7 @@ def train_llava(
         steps=steps,
         learning_rate=learning_rate,
         look=look,
+        look_every=250,
     )
     card = {
         "alignment steps": align_steps,

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.pocket.conversations import pair, pairs
-from benchmarks.pocket.language import BY_NAME, QUERIES, caption, fill
+from benchmarks.pocket.language import caption, fill
+from benchmarks.pocket.queries import BY_NAME, QUERIES
 from benchmarks.pocket.scenes import COLOURS, Scene, Thing, draw_scenes
 from benchmarks.pocket.truth import VERDICTS, judge
 from c3l.instructions import CLASSES
