@@ -21,7 +21,7 @@ SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
 # One conversation; what the assistant says begins on a line of its own, so that an option's
 # letter and an answer's letter are the same token.
 CHAT_TEMPLATE = (
-    "{% for message in messages %}"
+    "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'user' %}USER: "
     "{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}{{ '<image>\n' }}{% else %}{{ part['text'] }}{% endif %}"
