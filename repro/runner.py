@@ -113,6 +113,7 @@ def run(todo: Stages, store: Store, jobs: int, progress: Progress, log: Path) ->
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+        store.sweep()  # what killed workers left
 
 
 _store: Store

@@ -43,6 +43,7 @@ def test_a_users_error_in_a_worker_ends_the_run(tmp_path):
     with pytest.raises(UserError, match="of another world"):
         run([bad, toy.stage(tmp_path / "calls", "slow", run=toy.slow)], store, tmp_path)
     assert not multiprocessing.active_children()
+    assert not list(store.root.glob("*/.tmp-*"))
 
 
 def test_a_killed_worker_is_said_in_one_sentence(tmp_path):
