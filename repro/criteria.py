@@ -61,7 +61,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     benchmarks = {task: recipe.benchmark_source(world.parent, task) for task in TASKS}
 
     def score(weights: Stage | Source, task: str) -> Stage:
-        return driver.evaluation(weights, task, benchmarks[task], profile.scoring.batch_size)
+        return driver.evaluation(weights, task, benchmarks[task], profile.scoring)
 
     sizes, settings = profile.sizes, profile.generation
     before = {task: score(backbone, task) for task in TASKS}

@@ -40,10 +40,12 @@ class Training(_Part):
 
 
 class Scoring(_Part):
-    """Batch sizes of I²C scores and benchmarks; in half precision they are part of a result."""
+    """I²C scores and benchmarks. In half precision batch sizes are part of a result."""
 
     i2c_batch_size: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    answer_tokens: int = Field(ge=1)
+    """The most tokens of an answer; a benchmark that asks for fewer gets fewer."""
     tasks: dict[str, Literal["seedbench", "seedbench_ppl", "pope", "mmbench", "llava_w"]]
     """The benchmark task behind a column: SEED may be seedbench or seedbench_ppl."""
 

@@ -92,9 +92,8 @@ def row_stages(
             if COLUMNS[name].benchmark:
                 if name not in data.benchmarks:
                     raise UserError(f"The profile {profile.name} has no task for {name}.")
-                task, batch_size = profile.scoring.tasks[name], profile.scoring.batch_size
-                source = data.benchmarks[name]
-                runs = [driver.evaluation(model, task, source, batch_size) for model in tuned]
+                task, source = profile.scoring.tasks[name], data.benchmarks[name]
+                runs = [driver.evaluation(model, task, source, profile.scoring) for model in tuned]
             elif data.graphs:
                 runs = [driver.truth(final, data.graphs)]
             else:

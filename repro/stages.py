@@ -5,6 +5,7 @@ from pathlib import Path
 
 from c3l.files import digest_files
 from c3l.store import Job, Source, Stage
+from repro.profile import Scoring
 
 # Only stages' functions import the benchmarks: lmms-eval alone takes ten seconds to import.
 
@@ -29,9 +30,9 @@ def run_pocket_world(job: Job) -> dict:
     return {}
 
 
-def evaluation(weights: Stage | Source, task: str, data: Source, batch_size: int) -> Stage:
+def evaluation(weights: Stage | Source, task: str, data: Source, scoring: Scoring) -> Stage:
     """A benchmark's cell for one model, and every answer it gave, through lmms-eval."""
-    config = {"task": task, "batch_size": batch_size}
+    config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
     return Stage("evaluation", 1, run_evaluation, config, {"weights": weights, "data": data})
 
 
@@ -41,7 +42,12 @@ def run_evaluation(job: Job) -> dict:
 
     backbone = load(job, "weights")
     return evaluate(
-        backbone, job.config["task"], job.inputs["data"], job.out, job.config["batch_size"]
+        backbone,
+        job.config["task"],
+        job.inputs["data"],
+        job.out,
+        job.config["batch_size"],
+        max_new_tokens=job.config["answer_tokens"],
     )
 
 

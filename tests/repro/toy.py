@@ -52,6 +52,7 @@ def profile(folder: Path, backbone: Path) -> Path:
         "scoring": {
             "i2c_batch_size": 8,
             "batch_size": 8,
+            "answer_tokens": 8,
             "tasks": {"SEED": "seedbench", "POPE": "pope"},
         },
         "resamples": 200,
