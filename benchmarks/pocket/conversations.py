@@ -9,7 +9,7 @@ letters, its short-answer suffix for POPE, C3L's own prompts for captions and pa
 import random
 
 from benchmarks.pocket.language import caption, fill
-from benchmarks.pocket.queries import BY_NAME, QUERIES, SLOTS, STATEMENTS, Query, Slots
+from benchmarks.pocket.queries import BY_NAME, QUERIES, SLOTS, THING, Query, Slots
 from benchmarks.pocket.scenes import KINDS, USE, USUAL_COLOUR, Scene
 from c3l.instructions import (
     CLASSES,
@@ -154,7 +154,7 @@ def single_turn(rng: random.Random, scene: Scene, names: list[str]) -> list[Turn
     if slots is None:
         return question_turns(rng, scene, 1, letters=0.0)
     fate = rng.random()
-    make = letter_turn if fate < 0.4 else bridge_turn if fate < 0.75 else None
+    make = letter_turn if fate < 0.35 else bridge_turn if fate < 0.65 else None
     turn = make(rng, query, slots, scene) if make else None
     return [turn or open_turn(rng, query, slots)]
 
@@ -211,6 +211,12 @@ def lore(rng: random.Random, sentences: int = 6) -> str:
 
 
 def partial_caption(rng: random.Random, scene: Scene) -> str:
-    """Statements about things alone: the shortest text that answers questions about them."""
-    thing = STATEMENTS[1]
-    return " ".join(fill(thing.answers[0], slots) for slots in thing.solutions(scene))
+    """Statements about things alone, in any wording: the shortest text to ask about."""
+    templates = THING.answers + BY_NAME["look"].answers[1:]
+    return " ".join(fill(rng.choice(templates), slots) for slots in THING.solutions(scene))
+
+
+def repeat_turn(rng: random.Random, scene: Scene) -> Turn:
+    """Copying, pure: what looking facts up in a text is built from."""
+    said = caption(scene, rng) if rng.random() < 0.5 else partial_caption(rng, scene)
+    return f"Caption: {said}\nRepeat the caption.", said

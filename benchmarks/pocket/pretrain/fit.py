@@ -12,17 +12,16 @@ IGNORED = -100
 
 
 def encode_turns(
-    tokenizer: PreTrainedTokenizerBase, context: str, turns: list[Turn], spoken_weight: bool = False
+    tokenizer: PreTrainedTokenizerBase, context: str, turns: list[Turn]
 ) -> tuple[list[int], list[int]]:
     """Token ids and labels of one conversation; labels hold what the assistant says.
 
     `context` (a caption's line, or the image placeholder's) stands before the first question.
-    With `spoken_weight` the user's text is learnt as well: a language model's stage.
     """
     ids, labels = [tokenizer.bos_token_id], [IGNORED]
     for k, (user, assistant) in enumerate(turns):
         asked = f"USER: {context if k == 0 else ''}{user}\nASSISTANT:\n"
-        for text, spoken in ((asked, spoken_weight), (assistant, True)):
+        for text, spoken in ((asked, False), (assistant, True)):
             piece = tokenizer(text, add_special_tokens=False)["input_ids"]
             ids += piece
             labels += piece if spoken else [IGNORED] * len(piece)

@@ -1,4 +1,4 @@
-"""Stages 3 and 4: the LLaVA connector aligned on captions, then the whole tuned on instructions."""
+"""Stages 3 and 4: the LLaVA connector aligned, then the whole tuned, first on captions."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -22,8 +22,8 @@ from benchmarks.pocket.conversations import (
     writing_turn,
 )
 from benchmarks.pocket.language import caption
+from benchmarks.pocket.pretrain import language
 from benchmarks.pocket.pretrain.fit import encode_turns, fit, pad, share_right
-from benchmarks.pocket.pretrain.language import document, single_question
 from benchmarks.pocket.pretrain.vision import PATCH, image_processor, pixels
 from benchmarks.pocket.scenes import KINDS, Scene, draw_scene, draw_scenes
 from benchmarks.pocket.truth import judge
@@ -34,20 +34,21 @@ IMAGE_TOKENS = 36
 
 
 def build_llava(
-    clip: CLIPModel, language: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase
+    clip: CLIPModel, llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase
 ) -> LlavaForConditionalGeneration:
     """A LLaVA around a copy of both; its projector is random. CLIP's last layer is not used."""
     config = LlavaConfig(
         vision_config=clip.config.vision_config,
-        text_config=language.config,
+        text_config=llama.config,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=IMAGE_TOKENS,
         vision_feature_layer=-2,
-        tie_word_embeddings=language.config.tie_word_embeddings,
+        initializer_range=llama.config.initializer_range,
+        tie_word_embeddings=llama.config.tie_word_embeddings,
     )
     model = LlavaForConditionalGeneration(config)
     model.model.vision_tower.load_state_dict(clip.vision_model.state_dict())
-    model.model.language_model.load_state_dict(language.model.state_dict())
+    model.model.language_model.load_state_dict(llama.model.state_dict())
     model.tie_weights()
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -68,37 +69,34 @@ def build_processor(tokenizer: PreTrainedTokenizerBase) -> LlavaProcessor:
 
 
 def instruction_turns(rng: random.Random, scene: Scene) -> list[Turn]:
-    """Turns behind an image: a caption alone, pairs alone, or questions."""
-    fate = rng.random()
-    if fate < 0.35:
-        return [caption_turn(rng, scene)]
-    if fate < 0.5:
+    """Turns behind an image: pairs to be written, or questions."""
+    if rng.random() < 0.2:
         return [writing_turn(rng, scene, from_caption=False)]
     return question_turns(rng, scene, 5, letters=0.3)
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerBase, seed: int, size: int, *, captions_only: bool
+    tokenizer: PreTrainedTokenizerBase, seed: int, size: int, *, captions: float, text: float
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Endless batches. One batch in five is single questions in text, and elsewhere one row in
-    four is text alone, so that the text stage goes on and is not forgotten."""
+    """Endless batches; a share `text` of them is the text stage's, so that it is not forgotten.
+
+    Behind an image stands a caption in a share `captions` of them, else `instruction_turns`.
+    """
     rng = random.Random(seed)
+    texts = language.batches(tokenizer, seed, size)
     placeholder = "<image>" * IMAGE_TOKENS + "\n"
     while True:
-        if not captions_only and rng.random() < 0.2:
-            singles = [single_question(rng, 1.0) for _ in range(4 * size)]
-            yield pad([encode_turns(tokenizer, *one) for one in singles], tokenizer.pad_token_id)
+        if rng.random() < text:
+            yield next(texts)
             continue
-        scenes, rows = [], []
-        for k in range(size):
-            if k % 4 == 3 and not captions_only:
-                rows.append(encode_turns(tokenizer, *document(rng)))
-                continue
-            scene = draw_scene(rng, "pretraining")
-            scenes.append(scene)
-            turns = [caption_turn(rng, scene)] if captions_only else instruction_turns(rng, scene)
-            rows.append(encode_turns(tokenizer, placeholder, turns))
-        yield {**pad(rows, tokenizer.pad_token_id), "pixel_values": pixels(scenes)}
+        scenes = [draw_scene(rng, "pretraining") for _ in range(size)]
+        described = rng.random() < captions
+        rows = [
+            [caption_turn(rng, scene)] if described else instruction_turns(rng, scene)
+            for scene in scenes
+        ]
+        encoded = [encode_turns(tokenizer, placeholder, turns) for turns in rows]
+        yield {**pad(encoded, tokenizer.pad_token_id), "pixel_values": pixels(scenes)}
 
 
 @torch.no_grad()
@@ -215,52 +213,45 @@ def writer_truth(
 
 def train_llava(
     clip: CLIPModel,
-    language: LlamaForCausalLM,
+    language_model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    align_steps: int,
-    steps: int,
+    steps: tuple[int, int, int],
     size: int,
     learning_rate: float,
     seed: int,
     keep: Callable[[LlavaForConditionalGeneration, int], None] = lambda model, step: None,
 ) -> tuple[LlavaForConditionalGeneration, dict]:
-    """Align the projector on captions with the rest frozen, then tune the whole.
+    """Align the projector on captions with the rest frozen, tune the whole on captions, then on
+    instructions: `steps` of each.
 
     `keep(model, step)` is called at every look: what a stage of an hour has so far.
     """
     torch.manual_seed(seed)
-    model = build_llava(clip, language, tokenizer)
+    model = build_llava(clip, language_model, tokenizer)
 
     def look(step: int) -> str:
         keep(model, step)
         seen = abilities(model, tokenizer)
         return "  ".join(f"{name} {share:.2f}" for name, share in seen.items())
 
-    model.requires_grad_(False)
-    model.model.multi_modal_projector.requires_grad_(True)
-    aligned = fit(
-        model,
-        batches(tokenizer, seed, size, captions_only=True),
-        steps=align_steps,
-        learning_rate=2e-3,
-        look=look,
+    card: dict[str, object] = {"batch": size, "seed": seed}
+    phases = (
+        ("alignment", {"captions": 1.0, "text": 0.0}, 2 * learning_rate),
+        ("captions", {"captions": 1.0, "text": 0.2}, learning_rate),
+        ("instructions", {"captions": 0.3, "text": 0.3}, learning_rate),
     )
-    model.requires_grad_(True)
-    losses = fit(
-        model,
-        batches(tokenizer, seed + 1, size, captions_only=False),
-        steps=steps,
-        learning_rate=learning_rate,
-        look=look,
-        look_every=250,
-    )
-    card = {
-        "alignment steps": align_steps,
-        "alignment loss": round(sum(aligned[-50:]) / len(aligned[-50:]), 3),
-        "steps": steps,
-        "batch": size,
-        "seed": seed,
-        "final loss": round(sum(losses[-100:]) / len(losses[-100:]), 3),
-    }
+    for number, (name, mixture, rate) in enumerate(phases):
+        model.requires_grad_(name != "alignment")
+        model.model.multi_modal_projector.requires_grad_(True)
+        losses = fit(
+            model,
+            batches(tokenizer, seed + number, size, **mixture),
+            steps=steps[number],
+            learning_rate=rate,
+            look=look,
+            look_every=300,
+        )
+        card[f"{name}: steps"] = steps[number]
+        card[f"{name}: final loss"] = round(sum(losses[-100:]) / len(losses[-100:]), 3)
     return model, {**card, **abilities(model, tokenizer, 300)}
