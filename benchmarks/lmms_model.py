@@ -9,9 +9,12 @@ import torch
 from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from PIL import Image
+from torch.nn.functional import cross_entropy
 
 from c3l.backbones import Backbone
 from c3l.errors import UserError
+from c3l.packing import pack
+from c3l.relevance import answer_logits
 
 # Characters a spreadsheet cannot hold: one of them makes lmms-eval's MMBench task fail at its very
 # end, when it writes its submission file, and lose all results.
@@ -86,15 +89,29 @@ class C3LModel(lmms):
         models it ships return the mean cross-entropy per token; so does this one (nats, without
         the end-of-sequence token). The pair travels inside a GenerationResult: 0.7.3 turns a bare
         tuple into a string.
+
+        Continuations of the same context and document share one pass over them (c3l.packing); a
+        forward holds at most `batch_size` continuations. Raises UserError for an empty one.
         """
         look = self._looker()
-        # Options of one question stay together, so its image is decoded once.
-        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].args[0]), i))
+        asked = [(request.args[0], *request.args[3:]) for request in requests]
+        for request in requests:
+            if not request.args[1].strip():
+                raise UserError(
+                    f"Question {request.args[3]} of {request.args[4]} has an empty option, which "
+                    "has no likelihood; remove the question."
+                )
+        # Continuations of one prompt lie together: the model reads the prompt once for them all.
+        first: dict[tuple, int] = {}
+        for i, key in enumerate(asked):
+            first.setdefault(key, i)
+        order = sorted(range(len(requests)), key=lambda i: (len(asked[i][0]), first[asked[i]]))
         results: list[GenerationResult | None] = [None] * len(requests)
         for chunk in _chunks(order, self.batch_size):
             for batch, images in _with_and_without(chunk, requests, look):
                 questions, continuations = zip(*(requests[i].args[:2] for i in batch), strict=True)
-                pairs = self._losses(questions, images, continuations)
+                runs = [len(list(run)) for _, run in groupby(batch, key=asked.__getitem__)]
+                pairs = self._losses(questions, images, continuations, runs)
                 for i, pair in zip(batch, pairs, strict=True):
                     results[i] = GenerationResult(text=pair)
         return results
@@ -102,23 +119,16 @@ class C3LModel(lmms):
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError("none of the paper's benchmarks has more than one round")
 
-    def _losses(self, questions, images, continuations) -> list[tuple[float, bool]]:
+    def _losses(self, questions, images, continuations, runs) -> list[tuple[float, bool]]:
         # The chat template puts the separator before an answer; a leading blank would double it.
         answers = [text.strip() for text in continuations]
-        inputs = dict(self.backbone.encode(list(questions), images, answers=answers))
-        labels, scored = inputs.pop("labels"), inputs.pop("answer_mask").bool()
-        logits = self.backbone.model(**inputs).logits
-        # The logits at position t speak of the token at t + 1.
-        targets, scored = labels[:, 1:], scored[:, 1:]
-        row = scored.nonzero()[:, 0]
-        logits, targets = logits[:, :-1][scored].float(), targets[scored]
-        nll = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-        missed = (logits.argmax(-1) != targets).float()
-        zeros = torch.zeros(len(answers), device=nll.device)
-        count = zeros.index_add(0, row, torch.ones_like(nll))
-        losses = (zeros.index_add(0, row, nll) / count).tolist()
-        greedy = (zeros.index_add(0, row, missed) == 0).tolist()
-        return list(zip(losses, greedy, strict=True))
+        batch = self.backbone.encode(list(questions), images, answers=answers)
+        lengths = batch["answer_mask"].sum(1).tolist()
+        packed = pack(batch, runs)
+        logits, targets = answer_logits(self.backbone.model, packed, packed["answer_mask"])
+        losses = cross_entropy(logits.float(), targets, reduction="none").split(lengths)
+        hits = (logits.argmax(-1) == targets).split(lengths)
+        return [(n.mean().item(), bool(h.all())) for n, h in zip(losses, hits, strict=True)]
 
     def _generation(self, settings: dict) -> dict:
         """A task's generation settings in the backbone's words."""

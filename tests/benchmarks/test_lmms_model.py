@@ -1,6 +1,7 @@
 """The model object on a real (tiny, untrained) LLaVA, against transformers used by hand."""
 
 import math
+import random
 import textwrap
 from argparse import Namespace
 from pathlib import Path
@@ -54,11 +55,12 @@ def model_of(backbone, images: list[list], **settings) -> C3LModel:
     return model
 
 
-def test_losses_are_those_of_transformers(backbone, plain):
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_losses_are_those_of_transformers(backbone, plain, batch_size):
     requests = [
         request("loglikelihood", (QUESTION, option), doc) for doc in (0, 1) for option in OPTIONS
     ]
-    model = model_of(backbone, [[data.image(0)], [data.image(1)]], batch_size=3)
+    model = model_of(backbone, [[data.image(0)], [data.image(1)]], batch_size=batch_size)
     results = [result.text for result in model.loglikelihood(requests)]
 
     network, processor = plain
@@ -78,10 +80,11 @@ def test_losses_are_those_of_transformers(backbone, plain):
 
 
 def test_what_greedy_decoding_would_write_is_told(backbone, monkeypatch):
-    def foresees_all_but_z(input_ids, **_):
+    def foresees_all_but_z(input_ids, logits_to_keep, **_):
         words = len(backbone.tokenizer)
         logits = torch.nn.functional.one_hot(input_ids.roll(-1, 1), words).float()
-        return Namespace(logits=logits.roll(1, 2) if (input_ids == z).any() else logits)
+        logits = logits.roll(1, 2) if (input_ids == z).any() else logits
+        return Namespace(logits=logits[:, -logits_to_keep:])
 
     [z] = backbone.tokenizer("z", add_special_tokens=False)["input_ids"]
     monkeypatch.setattr(backbone.model, "forward", foresees_all_but_z)
@@ -93,6 +96,36 @@ def test_what_greedy_decoding_would_write_is_told(backbone, monkeypatch):
     # Cross-entropy of a logit of 1 among zeros, whatever the number of tokens.
     known = math.log(len(backbone.tokenizer) - 1 + math.e) - 1
     assert results[0].text[0] == pytest.approx(known)
+
+
+def test_options_share_their_prompt_and_lose_nothing(backbone, monkeypatch):
+    """Questions of any number of options, with and without an image, in any order of requests."""
+    count = [1, 4, 7, 2]
+    requests = [
+        request("loglikelihood", (f"Question {doc}?", f" {'so ' * j}it is {doc}{j}"), doc)
+        for doc in range(4)
+        for j in range(count[doc])
+    ]
+    random.Random(0).shuffle(requests)
+    images = [[data.image(0)], [], [data.image(2)], [data.image(3)]]
+    alone = model_of(backbone, images, batch_size=1).loglikelihood(requests)
+
+    seen = []
+    forward = backbone.model.forward
+    monkeypatch.setattr(
+        backbone.model, "forward", lambda **batch: seen.append(batch) or forward(**batch)
+    )
+    together = model_of(backbone, images, batch_size=14).loglikelihood(requests)
+    assert [batch.get("pixel_values", torch.empty(0)).shape[0] for batch in seen] == [3, 0]
+    assert [batch["input_ids"].shape[0] for batch in seen] == [3, 1]
+    for one, many in zip(alone, together, strict=True):
+        assert many.text == (pytest.approx(one.text[0], abs=1e-5), one.text[1])
+
+
+def test_an_empty_option_is_refused(backbone):
+    model = model_of(backbone, [[data.image(0)]])
+    with pytest.raises(UserError, match="empty option"):
+        model.loglikelihood([request("loglikelihood", (QUESTION, " "), 0)])
 
 
 def test_batches_do_not_change_answers(backbone, tmp_path):
