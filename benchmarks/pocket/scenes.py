@@ -146,10 +146,11 @@ def split_of(scene: Scene) -> str | None:
     return split if held_out == (split == "benchmark") else None
 
 
-def draw_scene(rng: random.Random, split: str) -> Scene:
-    """A random scene of a split, with the split's share of usual colours."""
+def draw_scene(rng: random.Random, split: str, usual_share: float | None = None) -> Scene:
+    """A random scene of a split; `usual_share` overrides the split's share of usual colours."""
+    share = USUAL_SHARE[split] if usual_share is None else usual_share
     while True:
-        scene = _propose(rng, USUAL_SHARE[split])
+        scene = _propose(rng, share)
         if split_of(scene) == split:
             return scene
 

@@ -1,7 +1,7 @@
 """Stages 3 and 4: the LLaVA connector aligned, then the whole tuned, first on captions."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from transformers import (
@@ -25,12 +25,21 @@ from benchmarks.pocket.language import caption
 from benchmarks.pocket.pretrain import language
 from benchmarks.pocket.pretrain.fit import encode_turns, fit, pad, share_right
 from benchmarks.pocket.pretrain.vision import PATCH, image_processor, pixels
-from benchmarks.pocket.scenes import KINDS, Scene, draw_scene, draw_scenes
+from benchmarks.pocket.scenes import COLOURS, KINDS, Scene, draw_scene, draw_scenes
 from benchmarks.pocket.truth import judge
 from c3l.generation import parse_pairs
 from c3l.instructions import CLASSES, pair_prompt_from_caption
 
 IMAGE_TOKENS = 36
+# What a batch holds, phase by phase. Captions with balanced colours are there because with usual
+# ones a green thing is a tree: kinds stayed at 0.44, what colour alone tells, after 700 steps in
+# which colours came to 0.94 and places to 0.99.
+PHASES = {
+    "alignment": {"captions": 1.0, "text": 0.0},
+    "captions": {"captions": 1.0, "text": 0.2},
+    "captions, balanced colours": {"captions": 1.0, "text": 0.2, "usual": 1 / len(COLOURS)},
+    "instructions": {"captions": 0.3, "text": 0.3},
+}
 
 
 def build_llava(
@@ -76,11 +85,18 @@ def instruction_turns(rng: random.Random, scene: Scene) -> list[Turn]:
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerBase, seed: int, size: int, *, captions: float, text: float
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    size: int,
+    *,
+    captions: float,
+    text: float,
+    usual: float | None = None,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Endless batches; a share `text` of them is the text stage's, so that it is not forgotten.
 
     Behind an image stands a caption in a share `captions` of them, else `instruction_turns`.
+    Things have their usual colour in a share `usual`, where it is not the corpus's.
     """
     rng = random.Random(seed)
     texts = language.batches(tokenizer, seed, size)
@@ -89,7 +105,7 @@ def batches(
         if rng.random() < text:
             yield next(texts)
             continue
-        scenes = [draw_scene(rng, "pretraining") for _ in range(size)]
+        scenes = [draw_scene(rng, "pretraining", usual) for _ in range(size)]
         described = rng.random() < captions
         rows = [
             [caption_turn(rng, scene)] if described else instruction_turns(rng, scene)
@@ -216,14 +232,13 @@ def train_llava(
     language_model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    steps: tuple[int, int, int],
+    steps: Sequence[int],
     size: int,
     learning_rate: float,
     seed: int,
     keep: Callable[[LlavaForConditionalGeneration, int], None] = lambda model, step: None,
 ) -> tuple[LlavaForConditionalGeneration, dict]:
-    """Align the projector on captions with the rest frozen, tune the whole on captions, then on
-    instructions: `steps` of each.
+    """Train the PHASES in turn, `steps` of each; the projector alone in the first.
 
     `keep(model, step)` is called at every look: what a stage of an hour has so far.
     """
@@ -236,19 +251,14 @@ def train_llava(
         return "  ".join(f"{name} {share:.2f}" for name, share in seen.items())
 
     card: dict[str, object] = {"batch": size, "seed": seed}
-    phases = (
-        ("alignment", {"captions": 1.0, "text": 0.0}, 2 * learning_rate),
-        ("captions", {"captions": 1.0, "text": 0.2}, learning_rate),
-        ("instructions", {"captions": 0.3, "text": 0.3}, learning_rate),
-    )
-    for number, (name, mixture, rate) in enumerate(phases):
+    for number, (name, mixture) in enumerate(PHASES.items()):
         model.requires_grad_(name != "alignment")
         model.model.multi_modal_projector.requires_grad_(True)
         losses = fit(
             model,
             batches(tokenizer, seed + number, size, **mixture),
             steps=steps[number],
-            learning_rate=rate,
+            learning_rate=2 * learning_rate if name == "alignment" else learning_rate,
             look=look,
             look_every=300,
         )
