@@ -70,6 +70,7 @@ def test_packed_is_one_by_one(backbone, runs, image, with_end):
     torch.testing.assert_close(logits, torch.cat([own for own, _ in single]), atol=1e-5, rtol=0)
 
 
+@settings(deadline=None)
 @given(words, st.lists(words, min_size=1, max_size=5), st.booleans())
 def test_a_prompt_is_kept_once(backbone, prompt, answers, image):
     packed = pack(
