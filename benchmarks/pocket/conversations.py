@@ -210,6 +210,22 @@ def lore(rng: random.Random, sentences: int = 6) -> str:
     return " ".join(said)
 
 
+FACTS = ("colour", "size", "place", "identity", "look", "tied", "relation", "count kind", "present")
+
+
+def facts_turn(rng: random.Random, scene: Scene, count: int = 8) -> Turn:
+    """Facts in random order, each a sentence that names what it is about: the densest lesson in
+    looking things up, in a text or in an image, eight in sixty tokens."""
+    said: list[str] = []
+    for _ in range(count):
+        query = BY_NAME[rng.choice(FACTS)]
+        slots = choose(rng, query, scene)
+        if slots is not None:
+            templates = [t for t in query.answers if not t.startswith(("It ", "I ", "There"))]
+            said.append(fill(rng.choice(templates), slots))
+    return "State some facts.", " ".join(said) or caption(scene)
+
+
 def partial_caption(rng: random.Random, scene: Scene) -> str:
     """Statements about things alone, in any wording: the shortest text to ask about."""
     templates = THING.answers + BY_NAME["look"].answers[1:]

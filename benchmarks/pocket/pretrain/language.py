@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from benchmarks.pocket.conversations import (
     Turn,
+    facts_turn,
     lore,
     partial_caption,
     question_turns,
@@ -66,28 +67,31 @@ def single_question(rng: random.Random, progress: float) -> tuple[str, list[Turn
 
 
 def document(rng: random.Random) -> tuple[str, list[Turn]]:
-    """Lore, a caption to repeat, pairs written from a caption, or a caption with questions."""
+    """Lore, a caption to repeat, or what follows from a caption: facts, pairs, answers."""
     fate = rng.random()
-    if fate < 0.06:
+    if fate < 0.05:
         return "", [("Tell me something.", lore(rng))]
     scene = draw_scene(rng, "pretraining")
-    if fate < 0.3:
+    if fate < 0.15:
         return "", [repeat_turn(rng, scene)]
-    if fate < 0.65:
+    if fate < 0.45:
         return "", [writing_turn(rng, scene, from_caption=True)]
-    return f"Caption: {caption(scene, rng)}\n", question_turns(rng, scene, 4, letters=0.4)
+    context = f"Caption: {caption(scene, rng)}\n"
+    if fate < 0.8:
+        return context, [facts_turn(rng, scene)]
+    return context, question_turns(rng, scene, 4, letters=0.2)
 
 
 def batches(
     tokenizer: PreTrainedTokenizerBase, seed: int, size: int, steps: int = 1
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Endless batches: two in five of single questions, which get harder over `steps`, the others
+    """Endless batches: one in five of single questions, which get harder over `steps`, the others
     of documents.
     """
     rng = random.Random(seed)
     step = 0
     while True:
-        if rng.random() < 0.4:
+        if rng.random() < 0.2:
             made = [single_question(rng, min(1.0, step / steps)) for _ in range(4 * size)]
         else:
             made = [document(rng) for _ in range(size)]

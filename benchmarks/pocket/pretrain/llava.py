@@ -17,6 +17,7 @@ from benchmarks.pocket.conversations import (
     SHORT_SUFFIX,
     Turn,
     caption_turn,
+    facts_turn,
     question_turns,
     short_turns,
     writing_turn,
@@ -38,7 +39,7 @@ PHASES = {
     "alignment": {"captions": 1.0, "text": 0.0},
     "captions": {"captions": 1.0, "text": 0.2},
     "captions, balanced colours": {"captions": 1.0, "text": 0.2, "usual": 1 / len(COLOURS)},
-    "instructions": {"captions": 0.3, "text": 0.3},
+    "instructions": {"captions": 0.3, "text": 0.4, "usual": 0.6},
 }
 
 
@@ -78,10 +79,13 @@ def build_processor(tokenizer: PreTrainedTokenizerBase) -> LlavaProcessor:
 
 
 def instruction_turns(rng: random.Random, scene: Scene) -> list[Turn]:
-    """Turns behind an image: pairs to be written, or questions."""
-    if rng.random() < 0.2:
+    """Turns behind an image: facts to be stated, pairs to be written, or questions."""
+    fate = rng.random()
+    if fate < 0.5:
+        return [facts_turn(rng, scene)]
+    if fate < 0.65:
         return [writing_turn(rng, scene, from_caption=False)]
-    return question_turns(rng, scene, 5, letters=0.3)
+    return question_turns(rng, scene, 5, letters=0.1)
 
 
 def batches(
@@ -106,9 +110,8 @@ def batches(
             yield next(texts)
             continue
         scenes = [draw_scene(rng, "pretraining", usual) for _ in range(size)]
-        described = rng.random() < captions
         rows = [
-            [caption_turn(rng, scene)] if described else instruction_turns(rng, scene)
+            [caption_turn(rng, scene)] if rng.random() < captions else instruction_turns(rng, scene)
             for scene in scenes
         ]
         encoded = [encode_turns(tokenizer, placeholder, turns) for turns in rows]
