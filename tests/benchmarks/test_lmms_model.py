@@ -2,19 +2,12 @@
 
 import math
 import random
-import textwrap
 from argparse import Namespace
-from pathlib import Path
 
-import lmms_eval.tasks
 import pandas as pd
 import pytest
 import torch
 from lmms_eval.api.instance import Instance
-from lmms_eval.api.model import lmms
-from lmms_eval.evaluator import simple_evaluate
-from lmms_eval.tasks import TaskManager
-from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from benchmarks.evaluate import evaluate
 from benchmarks.lmms_model import C3LModel
@@ -22,6 +15,7 @@ from c3l import load_backbone
 from c3l.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
+from tests.benchmarks.plain import Plain, outcome
 from tests.tiny import save_tiny_llava
 
 QUESTION, OPTIONS = "What is it? Answer :", [" a red ball", " blue", " two", " nothing at all"]
@@ -30,13 +24,6 @@ QUESTION, OPTIONS = "What is it? Answer :", [" a red ball", " blue", " two", " n
 @pytest.fixture(scope="module")
 def backbone(tiny_llava):
     return load_backbone(tiny_llava, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def plain(tiny_llava):
-    """The same checkpoint without any code of ours."""
-    model = LlavaForConditionalGeneration.from_pretrained(tiny_llava, dtype=torch.float32)
-    return model.eval(), AutoProcessor.from_pretrained(tiny_llava)
 
 
 def request(kind: str, arguments: tuple, doc_id: int) -> Instance:
@@ -56,27 +43,17 @@ def model_of(backbone, images: list[list], **settings) -> C3LModel:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_losses_are_those_of_transformers(backbone, plain, batch_size):
+def test_losses_are_those_of_transformers(backbone, tiny_llava, batch_size):
     requests = [
         request("loglikelihood", (QUESTION, option), doc) for doc in (0, 1) for option in OPTIONS
     ]
     model = model_of(backbone, [[data.image(0)], [data.image(1)]], batch_size=batch_size)
-    results = [result.text for result in model.loglikelihood(requests)]
-
-    network, processor = plain
-    for (loss, greedy), asked in zip(results, requests, strict=True):
-        option, image = asked.args[1].strip(), data.image(asked.args[3])
-        prompt = f"USER: <image>\n{QUESTION}\nASSISTANT:\n"
-        before = processor(text=prompt, images=image, return_tensors="pt")
-        inputs = processor(text=prompt + option, images=image, return_tensors="pt")
-        start = before["input_ids"].shape[1]
-        labels = inputs["input_ids"].clone()
-        labels[:, :start] = -100
-        with torch.no_grad():
-            output = network(**inputs, labels=labels)
-        assert loss == pytest.approx(output.loss.item(), abs=1e-5)
-        said = output.logits[0, start - 1 : -1].argmax(-1)
-        assert greedy == torch.equal(said, inputs["input_ids"][0, start:])
+    plain = Plain(tiny_llava)
+    plain.task_dict = model.task_dict
+    for ours, theirs in zip(
+        model.loglikelihood(requests), plain.loglikelihood(requests), strict=True
+    ):
+        assert ours.text == (pytest.approx(theirs.text[0], abs=1e-5), theirs.text[1])
 
 
 def test_what_greedy_decoding_would_write_is_told(backbone, monkeypatch):
@@ -155,59 +132,15 @@ def test_seed_by_likelihood_takes_the_likeliest_option(backbone, tmp_path):
     assert cell["value"] == pytest.approx(100 * (samples["response"] == samples["answer"]).mean())
 
 
-class PlainLlava(lmms):
-    """As little code as an answer needs: one question at a time, transformers alone."""
-
-    def __init__(self, network, processor):
-        super().__init__()
-        self.parts = [network, processor]
-
-    def generate_until(self, requests):
-        network, processor = self.parts
-        texts = []
-        for context, settings, to_visual, doc_id, task, split in (r.args for r in requests):
-            [image] = to_visual(self.task_dict[task][split][doc_id])
-            prompt = f"USER: <image>\n{context}\nASSISTANT:\n"
-            inputs = processor(text=prompt, images=image, return_tensors="pt")
-            tokens = network.generate(
-                **inputs, do_sample=False, max_new_tokens=settings.get("max_new_tokens", 16)
-            )
-            answer = tokens[0, inputs["input_ids"].shape[1] :]
-            texts.append(processor.decode(answer, skip_special_tokens=True))
-        return texts
-
-    def loglikelihood(self, requests):
-        raise NotImplementedError
-
-    generate_until_multi_round = loglikelihood
-
-
-def test_a_cell_is_what_lmms_eval_alone_gives(backbone, plain, tmp_path):
+def test_a_cell_is_what_lmms_eval_alone_gives(backbone, tiny_llava, tmp_path):
     folder = data.pope(tmp_path / "pope", pairs=1)
     ours = evaluate(backbone, "pope", folder, tmp_path / "out", 4)
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "pope.yaml").write_text(
-        textwrap.dedent(f"""\
-            include: {Path(lmms_eval.tasks.__file__).parent / "pope" / "pope.yaml"}
-            task: plain_pope
-            dataset_path: {folder}
-            dataset_kwargs: {{cache_dir: {tmp_path / "cache"}}}
-        """)
-    )
-    theirs = simple_evaluate(
-        model=PlainLlava(*plain),
-        tasks=["plain_pope"],
-        task_manager=TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False),
-        cli_args=Namespace(
-            output_path=str(tmp_path), process_with_media=False, reasoning_tags=None
-        ),
-        bootstrap_iters=0,
-    )
+    theirs = outcome(tiny_llava, "pope", folder, tmp_path / "plain")
     samples = pd.read_parquet(tmp_path / "out" / "samples.parquet")
-    said = [sample["filtered_resps"][0].strip() for sample in theirs["samples"]["plain_pope"]]
+    said = [sample["filtered_resps"][0] for sample in theirs["samples"]]
     assert [text.strip() for text in samples["response"]] == said
     for key, value in ours["extra"]["pooled"].items():
-        assert value == pytest.approx(100 * theirs["results"]["plain_pope"][f"pope_{key},none"])
+        assert value == pytest.approx(100 * theirs["results"][f"pope_{key},none"])
 
 
 def test_questions_with_and_without_an_image_mix():
