@@ -1,27 +1,12 @@
-"""The command line: one sentence and exit 2 for bad input, quick help, and a run of table 4."""
+"""The command line: one sentence and exit 2 for bad input, and quick help."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from tests.repro import toy
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def repro(*arguments: str, **kwargs) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "repro", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        **kwargs,
-    )
+from tests.repro.toy import ROOT, repro
 
 
 @pytest.mark.parametrize(
@@ -72,43 +57,3 @@ def test_a_damaged_backbone_is_one_sentence(tmp_path, tiny_llava):
     assert str(broken) in done.stderr.splitlines()[-1]
     assert not list((tmp_path / "runs").rglob(".tmp-*"))
     assert not list((tmp_path / "runs" / "toy").glob("table4*"))
-
-
-def test_table_4_from_end_to_end(toy_profile, tmp_path):
-    """A killed run, its resumption, and a run from the store: the same table."""
-    runs = tmp_path / "runs"
-    options = ["table4", "--profile", toy_profile, "--runs", runs, "--seeds", 1, "--jobs", 2]
-    command = [sys.executable, "-m", "repro", *map(str, options)]
-    killed = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not list((runs / "store").glob("vlit/.tmp-*")):
-        assert killed.poll() is None, killed.stderr.read()
-        time.sleep(0.1)
-    killed.send_signal(signal.SIGTERM)
-    said = killed.communicate(timeout=30)[1]
-    assert killed.returncode == 130
-    assert "run the same command again" in said
-    made = {path: path.stat().st_ino for path in (runs / "store").glob("*/*/manifest.json")}
-    assert made
-
-    first = repro(*options)
-    assert first.returncode == 0, first.stderr
-    assert all(path.stat().st_ino == inode for path, inode in made.items())
-    assert not list(runs.rglob(".tmp-*")) and not list(runs.rglob(".partial-*"))
-    table = toy.table(runs)
-    for row in table["rows"]:
-        for cell in row["cells"].values():
-            assert cell["unscored"] is None
-            low, high = cell["interval"]
-            assert 0 <= low <= cell["value"] <= high <= 100
-            assert [len(some) for some in cell["extra"]["values"]] == [2]
-    assert [row["cells"]["POPE"]["paper"] for row in table["rows"]] == [73.2, 74.4, 75.1, 76.0]
-    files = {path.name: path.read_bytes() for path in (runs / "toy").glob("table4.*")}
-    assert files.keys() == {"table4.md", "table4.csv", "table4.json"}
-    assert first.stdout.strip() == files["table4.md"].decode().strip()
-
-    for module in ("torch", "lmms_eval"):  # a stored table must not need them: they take seconds
-        (tmp_path / f"{module}.py").write_text("raise ImportError('not needed')")
-    second = repro(*options, env=os.environ | {"PYTHONPATH": str(tmp_path)})
-    assert second.returncode == 0, second.stderr
-    assert second.stdout == first.stdout
-    assert {path.name: path.read_bytes() for path in (runs / "toy").glob("table4.*")} == files

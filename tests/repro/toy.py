@@ -1,13 +1,30 @@
 """A toy world on disk for runs of the real command line: images, benchmarks, graphs, a profile."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import yaml
 from PIL import Image
 
+from repro.profile import load
 from tests.benchmarks import data
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def command(*arguments) -> list[str]:
+    """The real command line; to be run in ROOT."""
+    return [sys.executable, "-m", "repro", *map(str, arguments)]
+
+
+def repro(*arguments, **kwargs) -> subprocess.CompletedProcess:
+    """Run the real command line to its end."""
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, cwd=ROOT, check=False, **kwargs
+    )
 
 
 def images(folder: Path, count: int, seed: int) -> None:
@@ -23,7 +40,7 @@ def world(folder: Path) -> Path:
     """Six initial and four final images, twelve SEED and 24 POPE questions; no scene graphs."""
     images(folder / "initial" / "images", 6, seed=1)
     images(folder / "final" / "images", 4, seed=2)
-    data.seedbench(folder / "benchmarks" / "seedbench")
+    data.seedbench(folder / "benchmarks" / "seedbench", video=0)
     data.pope(folder / "benchmarks" / "pope")
     return folder
 
@@ -31,7 +48,13 @@ def world(folder: Path) -> Path:
 def profile(folder: Path, backbone: Path) -> Path:
     """A profile of seconds on `world(folder / "world")`; relative paths, as a user writes them."""
     world(folder / "world")
-    training = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 1, "anchor_tokens": 8}
+    training = {
+        "learning_rate": 1e-3,
+        "batch_size": 4,
+        "epochs": 1,
+        "anchor_tokens": 8,
+        "save_steps": 1,  # so that a killed training has somewhere to go on from
+    }
     values = {
         "data": "world",
         "backbones": {"LLaVA-7B": str(backbone)},
@@ -53,7 +76,7 @@ def profile(folder: Path, backbone: Path) -> Path:
             "i2c_batch_size": 8,
             "batch_size": 8,
             "answer_tokens": 8,
-            "tasks": {"SEED": "seedbench", "POPE": "pope"},
+            "tasks": load("pocket").scoring.tasks,  # what is tested is what is run
         },
         "resamples": 200,
         "expected": {"seconds": {}, "memory_gib": 1.0},
