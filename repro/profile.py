@@ -30,13 +30,22 @@ class Sizes(_Part):
 
 
 class Training(_Part):
-    """The three kinds of training."""
+    """How each kind of training is done. What L_c is part of has step sizes of its own: too large
+    a one and the generator writes no well-formed pair any more."""
 
     generator: TrainingSettings
-    """L_r, alone or with L_c."""
+    """L_r alone."""
     contrastive: TrainingSettings
-    """L_c alone: without L_r only the step size holds it, so it has its own."""
+    """L_c alone."""
+    joint: TrainingSettings
+    """L_r + λ L_c."""
     vlit: TrainingSettings
+
+    def of(self, *, crm: bool, clm: bool) -> TrainingSettings:
+        """The settings of a generator trained with L_r if `crm` and with L_c if `clm`."""
+        if crm and clm:
+            return self.joint
+        return self.generator if crm else self.contrastive
 
 
 class Scoring(_Part):

@@ -118,7 +118,7 @@ def final_data(row: Row, backbone: Source, profile: Profile, data: Data, seed: i
             samples,
             pipeline.selection(samples, scores, readings, profile.share),
             data.initial,
-            profile.training.generator if row.crm else profile.training.contrastive,
+            profile.training.of(crm=row.crm, clm=row.clm),
             readings,
             seed,
             crm=row.crm,
