@@ -123,7 +123,9 @@ def _save(job: Job, samples: list[Sample], **facts: Any) -> dict:
 def _save_trained(job: Job, backbone: "Backbone", metrics: dict) -> dict:
     """Write the trained weights, and the history of the losses beside them."""
     backbone.save(job.out)
-    (job.out / "history.json").write_text(json.dumps(metrics.pop("history"), indent=1))
+    # Sorted: a record that comes back from a checkpoint has its keys in another order.
+    history = json.dumps(metrics.pop("history"), indent=1, sort_keys=True)
+    (job.out / "history.json").write_text(history)
     return metrics
 
 
