@@ -91,6 +91,8 @@ def llava(
 
 def save_backbone(model, processor, out: Path, work: Path, card: dict) -> None:
     """Write the backbone as fp16 safetensors with its processor and its card."""
+    for config in (model.config, model.config.text_config, model.config.vision_config):
+        config._name_or_path = ""  # transformers would write where on this machine it came from
     model.half().save_pretrained(out)
     processor.save_pretrained(out)
     stages = {name: json.loads((work / name / "card.json").read_text()) for name in STAGES}
