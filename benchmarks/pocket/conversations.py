@@ -9,7 +9,7 @@ letters, its short-answer suffix for POPE, C3L's own prompts for captions and pa
 import random
 
 from benchmarks.pocket.language import caption, fill
-from benchmarks.pocket.queries import BY_NAME, QUERIES, SLOTS, THING, Query, Slots
+from benchmarks.pocket.queries import BY_NAME, QUERIES, SLOTS, Query, Slots
 from benchmarks.pocket.scenes import KINDS, USE, USUAL_COLOUR, Scene
 from c3l.instructions import (
     CLASSES,
@@ -38,7 +38,7 @@ TYPES_OF_CLASS: dict[str, tuple[list[str], list[str]]] = {
         ["wanted", "use", "usual colour"],
     ),
 }
-GENERAL_SHARE = 0.35
+GENERAL_SHARE = 0.25
 
 # How often a question type is asked in training conversations, where not once.
 FREQUENCY = {"present": 3, "coloured": 2, "colour": 2, "place": 2, "identity": 2}
@@ -96,28 +96,14 @@ def letter_turn(rng: random.Random, query: Query, slots: Slots, scene: Scene) ->
     return f"{question} There are several options:\n{lines}\n\n{LETTER_SUFFIX}", letter
 
 
-def short_turns(rng: random.Random, scene: Scene, count: int, letters: bool) -> list[Turn]:
-    """Turns about things that have one right wording: a letter, or a word or phrase."""
-    turns: list[Turn] = []
-    while len(turns) < count:
-        turn = question_turns(rng, scene, 1, float(letters), ["colour", "place", "identity"])[0]
-        if turn[0].endswith(LETTER_SUFFIX if letters else SHORT_SUFFIX):
-            turns.append(turn)
-    return turns
-
-
-def bridge_turn(rng: random.Random, query: Query, slots: Slots, scene: Scene) -> Turn | None:
-    """A step towards letters: find a named option's letter, or say content first, then letter."""
-    texts = options(rng, query, slots, scene)
-    if not texts:
+def short_turn(rng: random.Random, scene: Scene, name: str) -> Turn | None:
+    """A question of one type to be answered in a word or phrase; None where there is none."""
+    query = BY_NAME[name]
+    slots = choose(rng, query, scene)
+    if slots is None:
         return None
-    right = query.short.format(**slots)
-    letter = LETTERS[texts.index(right)]
-    lines = "\n".join(f"{a}. {text}" for a, text in zip(LETTERS, texts, strict=True))
-    if rng.random() < 0.5:
-        return f"Which option is {right}?\n{lines}\n{LETTER_SUFFIX}", letter
     question = fill(rng.choice(query.questions), slots)
-    return f"{question}\n{lines}\nAnswer with the option's text and letter.", f"{right}, {letter}"
+    return f"{question}\n{SHORT_SUFFIX}", short_answer(query, slots)
 
 
 def open_turn(rng: random.Random, query: Query, slots: Slots) -> Turn:
@@ -147,18 +133,6 @@ def question_turns(
     return turns
 
 
-def single_turn(rng: random.Random, scene: Scene, names: list[str]) -> list[Turn]:
-    """One turn on the way to letters: by letter, by a bridge to it, or by content."""
-    query = BY_NAME[rng.choice(names)]
-    slots = choose(rng, query, scene)
-    if slots is None:
-        return question_turns(rng, scene, 1, letters=0.0)
-    fate = rng.random()
-    make = letter_turn if fate < 0.35 else bridge_turn if fate < 0.65 else None
-    turn = make(rng, query, slots, scene) if make else None
-    return [turn or open_turn(rng, query, slots)]
-
-
 def pair(rng: random.Random, scene: Scene, instruction: str) -> Turn:
     """A question of an instruction class and its answer in sentences."""
     about_scene, general = TYPES_OF_CLASS[instruction]
@@ -166,7 +140,7 @@ def pair(rng: random.Random, scene: Scene, instruction: str) -> Turn:
         names = general if general and rng.random() < GENERAL_SHARE else about_scene
         query = BY_NAME[rng.choice(names)]
         if query.name == "describe":
-            return rng.choice(query.questions), caption(scene, rng)
+            return rng.choice(query.questions), caption(scene)
         slots = choose(rng, query, scene)
         if slots is not None:
             return fill(rng.choice(query.questions), slots), fill(rng.choice(query.answers), slots)
@@ -210,6 +184,7 @@ def lore(rng: random.Random, sentences: int = 6) -> str:
     return " ".join(said)
 
 
+FACTS_PROMPT = "State some facts."
 FACTS = ("colour", "size", "place", "identity", "look", "tied", "relation", "count kind", "present")
 
 
@@ -223,16 +198,10 @@ def facts_turn(rng: random.Random, scene: Scene, count: int = 8) -> Turn:
         if slots is not None:
             templates = [t for t in query.answers if not t.startswith(("It ", "I ", "There"))]
             said.append(fill(rng.choice(templates), slots))
-    return "State some facts.", " ".join(said) or caption(scene)
-
-
-def partial_caption(rng: random.Random, scene: Scene) -> str:
-    """Statements about things alone, in any wording: the shortest text to ask about."""
-    templates = THING.answers + BY_NAME["look"].answers[1:]
-    return " ".join(fill(rng.choice(templates), slots) for slots in THING.solutions(scene))
+    return FACTS_PROMPT, " ".join(said) or caption(scene)
 
 
 def repeat_turn(rng: random.Random, scene: Scene) -> Turn:
     """Copying, pure: what looking facts up in a text is built from."""
-    said = caption(scene, rng) if rng.random() < 0.5 else partial_caption(rng, scene)
+    said = caption(scene, rng)
     return f"Caption: {said}\nRepeat the caption.", said

@@ -1,4 +1,4 @@
-"""Scenes as pictures: 48 by 48 pixels, six cells of 16 by 20 above a strip for the sign."""
+"""Scenes as pictures: 48 by 48 pixels, six cells of 16 by 16 above a strip for the sign."""
 
 import math
 import random
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.pocket.scenes import Scene, Thing
 
 SIDE = 48
-CELL_WIDTH, CELL_HEIGHT = 16, 20
+CELL = 16  # a patch of the vision encoder: what stands in a cell, one token sees whole
 RADIUS = {"small": 4, "large": 7}
 COLOUR = {
     "red": (220, 40, 40),
@@ -45,10 +45,9 @@ def draw(scene: Scene) -> Image.Image:
 
 
 def _centre(thing: Thing, rng: random.Random) -> tuple[int, int]:
-    slack_x = CELL_WIDTH // 2 - RADIUS[thing.size]
-    slack_y = CELL_HEIGHT // 2 - RADIUS[thing.size]
-    x = thing.column * CELL_WIDTH + CELL_WIDTH // 2 + rng.randint(-slack_x, slack_x - 1)
-    y = thing.row * CELL_HEIGHT + CELL_HEIGHT // 2 + rng.randint(-slack_y, slack_y - 1)
+    slack = CELL // 2 - RADIUS[thing.size]
+    x = thing.column * CELL + CELL // 2 + rng.randint(-slack, slack - 1)
+    y = thing.row * CELL + CELL // 2 + rng.randint(-slack, slack - 1)
     return x, y
 
 
@@ -58,11 +57,11 @@ def _draw_sign(image: Image.Image, word: str, rng: random.Random) -> None:
     text = Image.new("L", (SIDE, 16))
     ImageDraw.Draw(text).text((2, 2), word.upper(), fill=255, font=font)
     text = text.crop(text.getbbox())
-    top = SIDE - 8
+    top = SIDE - 12
     left = rng.randint(1, SIDE - text.width - 1)
     pen = ImageDraw.Draw(image)
     pen.rectangle((0, top, SIDE, SIDE), fill=(250, 250, 250))
-    pen.bitmap((left, top), text, fill=(10, 10, 10))
+    pen.bitmap((left, top + 2), text, fill=(10, 10, 10))
 
 
 def _ball(pen, x, y, r, fill):

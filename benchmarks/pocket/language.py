@@ -17,19 +17,18 @@ def fill(template: str, slots: Slots) -> str:
 def caption(scene: Scene, rng: random.Random | None = None) -> str:
     """A complete caption: number and setting, every thing in reading order, rope, sign.
 
-    With `rng`, wording varies; without it the usual wording is taken.
+    With `rng` one caption in five varies its wording; without it the usual wording is taken.
     """
+    varied = rng is not None and rng.random() < 0.2
     parts = [(OPENING, OPENING.solutions(scene)[0])]
     parts += [(THING, slots) for slots in THING.solutions(scene)]
     parts += [
         (query, query.solutions(scene)[0]) for query in (TIED, SIGN) if query.solutions(scene)
     ]
-    sentences = []
-    for query, slots in parts:
-        usual = rng is None or rng.random() < 0.8
-        template = query.answers[0] if usual else rng.choice(query.answers)
-        sentences.append(fill(template, slots))
-    return " ".join(sentences)
+    return " ".join(
+        fill(rng.choice(query.answers) if varied else query.answers[0], slots)
+        for query, slots in parts
+    )
 
 
 @cache

@@ -167,22 +167,22 @@ QUERIES = (
     Query(
         "size",
         ("How large is the {kind}?", "What size is the {kind}?"),
-        ("The {kind} is {size}.", "It is {size}.", "It is a {size} {kind}."),
+        ("The {kind} looks {size}.", "It looks {size}.", "It is a {size} {kind}."),
         _things,
         short="{size}",
     ),
     Query(
         "place",
-        ("Where is the {kind}?", "In which part of the image is the {kind}?"),
-        ("The {kind} is in the {place}.", "It is in the {place}."),
+        ("Where does the {kind} stand?", "In which part of the image is the {kind}?"),
+        ("The {kind} stands {place}.", "It stands {place}."),
         _things,
         short="{place}",
         value="place",
     ),
     Query(
         "identity",
-        ("What is in the {place}?", "Which thing can be seen in the {place}?"),
-        ("A {kind} is in the {place}.", "It is a {kind}.", "There is a {colour} {kind}."),
+        ("What stands {place}?", "Which thing can be seen {place}?"),
+        ("A {kind} stands {place}.", "It is a {kind}.", "There is a {colour} {kind}."),
         _things,
         short="{kind}",
         value="kind",
@@ -264,8 +264,8 @@ QUERIES = (
         "look",
         ("What does the {kind} look like?", "Describe the {kind} in detail."),
         (
-            "It is a {size} {colour} {kind} in the {place}.",
-            "The {kind} is {size} and {colour} and is in the {place}.",
+            "The {kind} is {size} and {colour} and stands {place}.",
+            "It is {size} and {colour} and stands {place}.",
         ),
         _things,
     ),
@@ -278,7 +278,10 @@ QUERIES = (
     Query(
         "recognise",
         ("How would you recognise the {kind}?", "What makes the {kind} stand out?"),
-        ("By its {colour} colour and its {size} size.", "It is {size} and has a {colour} colour."),
+        (
+            "The {kind} has a {colour} colour and a {size} size.",
+            "By its {colour} colour and its {size} size.",
+        ),
         _things,
     ),
     Query(
@@ -297,7 +300,7 @@ QUERIES = (
     Query(
         "useful here",
         ("What in the image could serve for {use}, and where is it?",),
-        ("The {kind} in the {place} could serve for {use}.",),
+        ("The {kind} {place} could serve for {use}.",),
         lambda scene: [{**thing, "use": USE[thing["kind"]]} for thing in _things(scene)],
     ),
     Query(
@@ -342,7 +345,7 @@ OPENING = Query(
 THING = Query(
     "thing",
     (),
-    ("A {size} {colour} {kind} is in the {place}.", "In the {place} is a {size} {colour} {kind}."),
+    ("A {size} {colour} {kind} stands {place}.", "The {size} {colour} {kind} is {place}."),
     _things,
 )
 TIED = Query("rope", (), ("The {kind} is tied to the {other}.",), _tied)

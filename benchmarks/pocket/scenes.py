@@ -37,15 +37,9 @@ USE = {
 }
 KINDS = tuple(USUAL_COLOUR)
 COLOURS = ("red", "blue", "green", "yellow", "white", "purple")
+BALANCED = 1 / len(COLOURS)  # the share of usual colours that tells nothing
 SIZES = ("small", "large")
-PLACES = (
-    "top left",
-    "top middle",
-    "top right",
-    "bottom left",
-    "bottom middle",
-    "bottom right",
-)
+PLACES = ("northwest", "north", "northeast", "southwest", "south", "southeast")
 # Each setting favours three kinds: what POPE's popular and adversarial negatives live on.
 SETTINGS = {
     "in a field": ("tree", "ball", "flag"),
@@ -69,7 +63,7 @@ USUAL_SHARE = {
     "initial": 0.3,
     "final": 0.3,
     "comparison": 0.3,
-    "benchmark": 1 / len(COLOURS),
+    "benchmark": BALANCED,
 }
 
 

@@ -19,12 +19,12 @@ DEFAULT_WORK = Path("runs/pretraining")
 @app.command()
 def language(
     work: WorkOption = DEFAULT_WORK,
-    steps: int = 700,
+    steps: int = 1000,
     batch: int = 32,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> None:
-    """Stage 1: the tokenizer and the language model, on text alone (8 minutes on two cores)."""
+    """Stage 1: the tokenizer and the language model, on text alone (10 minutes on two cores)."""
     from benchmarks.pocket.pretrain.language import train_language_model
     from benchmarks.pocket.pretrain.tokenizer import train_tokenizer
 
@@ -45,7 +45,7 @@ def vision(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> None:
-    """Stage 2: the CLIP vision encoder, on images with captions (10 minutes on one core)."""
+    """Stage 2: the CLIP vision encoder, on images with captions (5 minutes on one core)."""
     from benchmarks.pocket.pretrain.tokenizer import train_tokenizer
     from benchmarks.pocket.pretrain.vision import train_clip
 
@@ -63,9 +63,8 @@ def llava(
     out: Annotated[Path, typer.Option(help="Where the backbone is written.")] = BACKBONES
     / "llava-7b",
     alignment_steps: int = 60,
-    caption_steps: int = 700,
-    balanced_steps: int = 750,
-    instruction_steps: int = 800,
+    sight_steps: int = 3000,
+    instruction_steps: int = 200,
     batch: int = 32,
     learning_rate: float = 1e-3,
     seed: int = 0,
@@ -80,7 +79,7 @@ def llava(
         CLIPModel.from_pretrained(work / "vision"),
         LlamaForCausalLM.from_pretrained(work / "language"),
         tokenizer,
-        steps=(alignment_steps, caption_steps, balanced_steps, instruction_steps),
+        steps=(alignment_steps, sight_steps, instruction_steps),
         size=batch,
         learning_rate=learning_rate,
         seed=seed,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from transformers import PreTrainedTokenizerBase, get_cosine_schedule_with_warmup
+from transformers import PreTrainedTokenizerBase, get_scheduler
 
 from benchmarks.pocket.conversations import Turn
 
@@ -70,14 +70,17 @@ def fit(
     look: Callable[[int], str] = lambda step: "",
     look_every: int = 100,
     warmup: int = 50,
+    schedule: str = "cosine",
+    enough: Callable[[], bool] = lambda: False,
 ) -> list[float]:
-    """Minimise `model(**batch).loss` with AdamW and a cosine schedule; the losses, one a step.
+    """Minimise `model(**batch).loss` with AdamW and a schedule; the losses, one a step.
 
-    `look(step)` is called now and then; what it returns is printed beside the loss.
+    `look(step)` is called now and then; what it returns is printed beside the loss. Training ends
+    early where `enough()`, asked as often, says so.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = get_cosine_schedule_with_warmup(optimizer, warmup, steps)
+    scheduler = get_scheduler(schedule, optimizer, warmup, steps)
     losses: list[float] = []
     started = time.monotonic()
     model.train()
@@ -86,7 +89,7 @@ def fit(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        schedule.step()
+        scheduler.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
         if step % 50 == 0 or step == steps:
@@ -96,9 +99,11 @@ def fit(
         if step % look_every == 0 or step == steps:
             model.eval()
             with torch.no_grad():
-                seen = look(step)
+                seen, done = look(step), enough()
             model.train()
             if seen:
                 print(f"step {step}/{steps}  {seen}", flush=True)
+            if done:
+                break
     model.eval()
     return losses
