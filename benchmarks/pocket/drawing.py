@@ -40,7 +40,7 @@ def draw(scene: Scene) -> Image.Image:
     for thing, (x, y) in zip(scene.things, centres, strict=True):
         _SHAPES[thing.kind](pen, x, y, RADIUS[thing.size], COLOUR[thing.colour])
     if scene.sign:
-        _draw_sign(image, scene.sign, rng)
+        _draw_sign(image, scene.sign)
     return image
 
 
@@ -51,14 +51,14 @@ def _centre(thing: Thing, rng: random.Random) -> tuple[int, int]:
     return x, y
 
 
-def _draw_sign(image: Image.Image, word: str, rng: random.Random) -> None:
+def _draw_sign(image: Image.Image, word: str) -> None:
     # Pillow's built-in bitmap font: the same pixels whatever fonts a machine has.
     font = ImageFont.load_default_imagefont()
     text = Image.new("L", (SIDE, 16))
     ImageDraw.Draw(text).text((2, 2), word.upper(), fill=255, font=font)
     text = text.crop(text.getbbox())
     top = SIDE - 12
-    left = rng.randint(1, SIDE - text.width - 1)
+    left = (SIDE - text.width) // 2
     pen = ImageDraw.Draw(image)
     pen.rectangle((0, top, SIDE, SIDE), fill=(250, 250, 250))
     pen.bitmap((left, top + 2), text, fill=(10, 10, 10))

@@ -19,7 +19,7 @@ DEFAULT_WORK = Path("runs/pretraining")
 @app.command()
 def language(
     work: WorkOption = DEFAULT_WORK,
-    steps: int = 1000,
+    steps: int = 500,
     batch: int = 32,
     learning_rate: float = 1e-3,
     seed: int = 0,
@@ -63,8 +63,10 @@ def llava(
     out: Annotated[Path, typer.Option(help="Where the backbone is written.")] = BACKBONES
     / "llava-7b",
     alignment_steps: int = 60,
-    sight_steps: int = 3000,
-    instruction_steps: int = 200,
+    caption_steps: int = 1200,
+    lesson_steps: int = 300,
+    sight_steps: int = 1200,
+    instruction_steps: int = 600,
     batch: int = 32,
     learning_rate: float = 1e-3,
     seed: int = 0,
@@ -79,7 +81,7 @@ def llava(
         CLIPModel.from_pretrained(work / "vision"),
         LlamaForCausalLM.from_pretrained(work / "language"),
         tokenizer,
-        steps=(alignment_steps, sight_steps, instruction_steps),
+        steps=(alignment_steps, caption_steps, lesson_steps, sight_steps, instruction_steps),
         size=batch,
         learning_rate=learning_rate,
         seed=seed,

@@ -12,13 +12,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from benchmarks.pocket.conversations import (
     FACTS_PROMPT,
-    LETTER_SUFFIX,
-    LETTERS,
     Turn,
     choose,
     facts_turn,
     lore,
-    options,
     question_turns,
     repeat_turn,
     writing_turn,
@@ -35,7 +32,8 @@ LOOK_BACK_STRENGTH = 2.2
 # Lessons of a level go on until this share of values is right, or for so many steps.
 MASTERED = 0.97
 LESSON_STEPS = 800
-LEVELS = 7
+LEVELS = 4
+TAUGHT = ("colour", "size", "place")
 LOOKED_UP = ("colour", "size", "place", "identity", "tied", "larger")
 
 
@@ -90,52 +88,42 @@ def look_back(model: LlamaForCausalLM) -> None:
             projection.weight[rows, 0] = LOOK_BACK_STRENGTH * torch.cat(parts)
 
 
+def draw_plain_scene(rng: random.Random, least: int = 2) -> Scene:
+    """A scene of balanced colours in which no two things are of one kind."""
+    while True:
+        scene = draw_scene(rng, "pretraining", BALANCED)
+        if least <= len(scene.things) == len(scene.kinds()):
+            return scene
+
+
+def recalled_facts(rng: random.Random, scene: Scene, several: bool) -> str:
+    """One kind of fact about every thing, in random order, or six facts of several kinds."""
+    things = THING.solutions(scene)
+    rng.shuffle(things)
+    names = [rng.choice(TAUGHT)] * len(things)
+    if several:
+        names = [rng.choice(TAUGHT) for _ in range(6)]
+        things = [rng.choice(things) for _ in names]
+    return " ".join(
+        fill(BY_NAME[name].answers[0], thing) for name, thing in zip(names, things, strict=True)
+    )
+
+
 def lesson(rng: random.Random, level: int) -> tuple[str, list[Turn]]:
     """Looking up and nothing else, level by level harder.
 
     Level 0 recalls names with values ("ball red cup blue") in another order, level 1 one kind of
-    fact in sentences, level 2 one kind of fact from a caption and level 3 several kinds. Level 4
-    recalls the letters of options, level 5 answers a question about a caption by an option's text
-    and letter, level 6 by the letter alone.
+    fact in sentences, level 2 one kind of fact from a caption and level 3 several kinds.
     """
-    while True:
-        scene = draw_scene(rng, "pretraining", BALANCED)
-        if 1 < len(scene.things) == len(scene.kinds()):
-            break
-    things = THING.solutions(scene)
-    rng.shuffle(things)
-    name = rng.choice(("colour", "size", "place"))
-    if level >= 4:
-        return letter_lesson(rng, scene, level)
-    if level == 0:
-        facts = [f"{thing['kind']} {thing[name]}" for thing in things]
-    else:
-        facts = [fill(BY_NAME[name].answers[0], thing) for thing in things]
-    recalled = " ".join(rng.sample(facts, len(facts)))
-    if level < 2:
-        return "", [(" ".join(facts), recalled)]
-    if level == 3:
-        names = [rng.choice(("colour", "size", "place")) for _ in range(6)]
-        recalled = " ".join(fill(BY_NAME[n].answers[0], rng.choice(things)) for n in names)
-    return f"Caption: {caption(scene)}\n", [(FACTS_PROMPT, recalled)]
-
-
-def letter_lesson(rng: random.Random, scene: Scene, level: int) -> tuple[str, list[Turn]]:
-    """The lessons of levels 4 to 6. A letter stands at the beginning of a line, as in options."""
-    query = BY_NAME[rng.choice(("colour", "place", "identity"))]
-    slots = choose(rng, query, scene)
-    texts = options(rng, query, slots, scene)
-    lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, texts, strict=True)]
-    named = [f"Option {text}\n{letter}" for letter, text in zip(LETTERS, texts, strict=True)]
-    if level == 4:
-        return "", [("\n".join(lines), "\n".join(rng.sample(named, 4)))]
-    question = "\n".join([fill(rng.choice(query.questions), slots), *lines])
-    right = texts.index(query.short.format(**slots))
-    if level == 5:
-        turn = question, named[right]
-    else:
-        turn = f"{question}\n{LETTER_SUFFIX}", LETTERS[right]
-    return f"Caption: {caption(scene)}\n", [turn]
+    scene = draw_plain_scene(rng)
+    if level >= 2:
+        recalled = recalled_facts(rng, scene, several=level == 3)
+        return f"Caption: {caption(scene)}\n", [(FACTS_PROMPT, recalled)]
+    name = rng.choice(TAUGHT)
+    template = "{kind} {" + name + "}" if level == 0 else BY_NAME[name].answers[0]
+    facts = [template.format(**thing) for thing in THING.solutions(scene)]
+    rng.shuffle(facts)
+    return "", [(" ".join(facts), " ".join(rng.sample(facts, len(facts))))]
 
 
 def document(rng: random.Random) -> tuple[str, list[Turn]]:
@@ -151,7 +139,7 @@ def document(rng: random.Random) -> tuple[str, list[Turn]]:
     context = f"Caption: {caption(scene, rng)}\n"
     if fate < 0.85:
         return context, [facts_turn(rng, scene)]
-    return context, question_turns(rng, scene, 4, letters=0.3)
+    return context, question_turns(rng, scene, 4, letters=0.0)
 
 
 def lessons(
@@ -169,7 +157,7 @@ def documents(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Endless batches of documents; one in four holds lessons, so that they are not forgotten."""
     rng = random.Random(seed)
-    recalled = lessons(tokenizer, seed, 2 * size, (2, 3, 5, 6))
+    recalled = lessons(tokenizer, seed, 2 * size, (2, 3))
     while True:
         if rng.random() < 0.25:
             yield next(recalled)
@@ -182,12 +170,10 @@ def documents(
 def recalled_right(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, level: int
 ) -> float:
-    """Share of the values in lessons of a level that are right: colours, sizes and places up to
-    level 3, then letters."""
+    """Share of the values (colours, sizes, places) in lessons of a level that are right."""
     batch = next(lessons(tokenizer, 1, 200, (level,)))
     labels = batch.pop("labels")[:, 1:]
-    values = [f" {v}" for slot in ("colour", "size", "place") for v in SLOTS[slot]]
-    values = list(LETTERS) if level >= 4 else values
+    values = [f" {v}" for slot in TAUGHT for v in SLOTS[slot]]
     ids = tokenizer(values, add_special_tokens=False)["input_ids"]
     right = model(**batch).logits[:, :-1].argmax(-1) == labels
     return right[torch.isin(labels, torch.tensor([i for (i,) in ids]))].float().mean().item()

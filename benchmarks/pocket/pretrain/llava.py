@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from benchmarks.pocket.conversations import (
+    FACTS_PROMPT,
     SHORT_SUFFIX,
     Turn,
     caption_turn,
@@ -40,10 +41,11 @@ IMAGE_TOKENS = (SIDE // PATCH) ** 2
 # does not. The last phase is what ails instruction data (section 1): answers from the prior.
 PHASES = {
     "alignment": {"captions": 1.0, "text": 0.0, "usual": BALANCED},
-    "sight": {"captions": 0.4, "text": 0.45, "usual": BALANCED},
-    "instructions": {"captions": 0.4, "text": 0.45, "usual": 0.3, "biased": 0.6},
+    "captions": {"captions": 1.0, "text": 0.1, "usual": BALANCED},
+    "lessons": {"captions": 0.34, "lessons": 0.66, "text": 0.15, "usual": BALANCED},
+    "sight": {"captions": 0.2, "lessons": 0.15, "text": 0.25, "usual": BALANCED},
+    "instructions": {"captions": 0.3, "text": 0.35, "usual": 0.3, "biased": 0.6},
 }
-RATES = {"alignment": 2.0, "sight": 1.0, "instructions": 0.3}
 ASKED = tuple(name for name, _ in SEED_QUESTIONS)
 
 
@@ -87,7 +89,7 @@ def instruction_turns(rng: random.Random, scene: Scene) -> list[Turn]:
     fate = rng.random()
     if fate < 0.2:
         return [facts_turn(rng, scene)]
-    if fate < 0.3:
+    if fate < 0.25:
         return [writing_turn(rng, scene, from_caption=False)]
     return question_turns(rng, scene, 5, letters=0.0)
 
@@ -108,6 +110,7 @@ def batches(
     captions: float,
     text: float,
     usual: float,
+    lessons: float = 0.0,
     biased: float = 0.0,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Endless batches; a share `text` of them is the text stage's, so that it is not forgotten.
@@ -122,15 +125,21 @@ def batches(
         if rng.random() < text:
             yield next(texts)
             continue
-        scenes = [draw_scene(rng, "pretraining", usual) for _ in range(size)]
-        rows = [
-            [caption_turn(rng, scene)]
-            if rng.random() < captions
-            else instruction_turns(rng, misremember(rng, scene, biased))
-            for scene in scenes
-        ]
-        encoded = [encode_turns(tokenizer, placeholder, turns) for turns in rows]
-        yield {**pad(encoded, tokenizer.pad_token_id), "pixel_values": pixels(scenes)}
+        rows, scenes = [], []
+        for _ in range(size):
+            fate = rng.random()
+            if fate < lessons:
+                scene = language.draw_plain_scene(rng, least=1)
+                facts = language.recalled_facts(rng, scene, several=rng.random() < 0.5)
+                turns = [(FACTS_PROMPT, facts)]
+            else:
+                scene = draw_scene(rng, "pretraining", usual)
+                turns = [caption_turn(rng, scene)]
+            if fate > lessons + captions:
+                turns = instruction_turns(rng, misremember(rng, scene, biased))
+            scenes.append(scene)
+            rows.append(encode_turns(tokenizer, placeholder, turns))
+        yield {**pad(rows, tokenizer.pad_token_id), "pixel_values": pixels(scenes)}
 
 
 @torch.no_grad()
@@ -275,9 +284,10 @@ def train_llava(
             model,
             batches(tokenizer, seed + number, size, **mixture),
             steps=steps[number],
-            learning_rate=RATES[name] * learning_rate,
+            learning_rate=learning_rate * (2 if name == "alignment" else 1),
             look=look,
-            look_every=250,
+            look_every=400,
+            schedule="cosine" if name == "instructions" else "constant_with_warmup",
         )
         card[f"{name}: steps"] = steps[number]
         card[f"{name}: final loss"] = round(sum(losses[-100:]) / len(losses[-100:]), 3)
