@@ -8,7 +8,12 @@ import random
 from collections.abc import Iterator
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from benchmarks.pocket.conversations import (
     FACTS_PROMPT,
@@ -57,7 +62,29 @@ def build_language_model(
         )
     )
     look_back(model)
+    share_words(model, tokenizer)
     return model
+
+
+@torch.no_grad()
+def share_words(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Begin each word at the start of a line as the same word within it, with one common offset.
+
+    They are two tokens ("red", " red"). Short answers stand at the start of a line, and what a
+    model had learnt to say within sentences (the word of a sign: every time) it did not say there
+    (0.07), until the two were alike.
+    """
+    vocabulary = tokenizer.get_vocab()
+    weights = model.get_input_embeddings().weight
+    pairs = [
+        (vocabulary[token[1:]], place)
+        for token, place in vocabulary.items()
+        if token.startswith("▁") and token[1:] in vocabulary
+    ]
+    first, within = map(list, zip(*pairs, strict=True))
+    offset = torch.zeros(weights.shape[1])
+    offset[1 : 1 + len(offset) // 8] = weights.std()
+    weights[first] = weights[within] + offset
 
 
 @torch.no_grad()

@@ -43,8 +43,8 @@ PHASES = {
     "alignment": {"captions": 1.0, "text": 0.0, "usual": BALANCED},
     "captions": {"captions": 1.0, "text": 0.1, "usual": BALANCED},
     "lessons": {"captions": 0.34, "lessons": 0.66, "text": 0.15, "usual": BALANCED},
-    "sight": {"captions": 0.2, "lessons": 0.15, "text": 0.25, "usual": BALANCED},
-    "instructions": {"captions": 0.3, "text": 0.35, "usual": 0.3, "biased": 0.6},
+    "sight": {"captions": 0.2, "lessons": 0.3, "text": 0.25, "usual": BALANCED},
+    "instructions": {"captions": 0.25, "lessons": 0.25, "text": 0.25, "usual": 0.3, "biased": 0.6},
 }
 ASKED = tuple(name for name, _ in SEED_QUESTIONS)
 
@@ -94,6 +94,23 @@ def instruction_turns(rng: random.Random, scene: Scene) -> list[Turn]:
     return question_turns(rng, scene, 5, letters=0.0)
 
 
+def image_lesson(rng: random.Random, scene: Scene) -> list[Turn]:
+    """Looking up behind an image: facts of one kind or several, or what is there and what not."""
+    fate = rng.random()
+    if fate < 0.6:
+        return [(FACTS_PROMPT, language.recalled_facts(rng, scene, several=fate < 0.3))]
+    kinds = rng.sample(sorted(scene.kinds()), min(3, len(scene.kinds())))
+    kinds += rng.sample([kind for kind in KINDS if kind not in scene.kinds()], len(kinds))
+    rng.shuffle(kinds)
+    return [
+        (
+            f"Is there a {kind} in the image?\n{SHORT_SUFFIX}",
+            "Yes" if kind in scene.kinds() else "No",
+        )
+        for kind in kinds
+    ]
+
+
 def misremember(rng: random.Random, scene: Scene, share: float) -> Scene:
     """The scene with a share of its things in their usual colours, whatever they had."""
     things = tuple(
@@ -130,8 +147,7 @@ def batches(
             fate = rng.random()
             if fate < lessons:
                 scene = language.draw_plain_scene(rng, least=1)
-                facts = language.recalled_facts(rng, scene, several=rng.random() < 0.5)
-                turns = [(FACTS_PROMPT, facts)]
+                turns = image_lesson(rng, scene)
             else:
                 scene = draw_scene(rng, "pretraining", usual)
                 turns = [caption_turn(rng, scene)]
