@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-WORLD_VERSION = 0  # not frozen yet: see README.md
+WORLD_VERSION = 1
 
 USUAL_COLOUR = {
     "ball": "red",
