@@ -9,11 +9,11 @@ from benchmarks.pocket.queries import BY_NAME
 from benchmarks.pocket.scenes import KINDS, SETTINGS, USUAL_COLOUR, Scene
 
 # SEED's nine image dimensions in the order of its question_type_id, the question type that asks
-# for each here, and how many are asked. Attributes weigh double: there the prior misleads.
+# for each here, and how many are asked. Attributes weigh threefold: there the prior misleads.
 SEED_QUESTIONS = (
     ("setting", 100),
     ("identity", 120),
-    ("colour", 240),
+    ("colour", 360),
     ("place", 120),
     ("count kind", 120),
     ("relation", 120),
