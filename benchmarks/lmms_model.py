@@ -13,8 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from c3l.backbones import Backbone
 from c3l.errors import UserError
-from c3l.packing import pack
-from c3l.relevance import answer_logits
+from c3l.relevance import answer_states
 
 # Characters a spreadsheet cannot hold: one of them makes lmms-eval's MMBench task fail at its very
 # end, when it writes its submission file, and lose all results.
@@ -124,8 +123,8 @@ class C3LModel(lmms):
         answers = [text.strip() for text in continuations]
         batch = self.backbone.encode(list(questions), images, answers=answers)
         lengths = batch["answer_mask"].sum(1).tolist()
-        packed = pack(batch, runs)
-        logits, targets = answer_logits(self.backbone.model, packed, packed["answer_mask"])
+        states, targets = answer_states(self.backbone, batch, batch["answer_mask"], runs)
+        logits = self.backbone.head(states)
         losses = cross_entropy(logits.float(), targets, reduction="none").split(lengths)
         hits = (logits.argmax(-1) == targets).split(lengths)
         return [(n.mean().item(), bool(h.all())) for n, h in zip(losses, hits, strict=True)]

@@ -1,4 +1,4 @@
-"""The one kind of error a user is meant to read."""
+"""The errors a user is meant to read."""
 
 
 class UserError(Exception):
@@ -6,3 +6,11 @@ class UserError(Exception):
 
     The command lines print it to standard error and exit with status 2, without a traceback.
     """
+
+
+class ImageError(UserError):
+    """An image that cannot be used; `reason` says why, as a word to count by."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from c3l.samples import Sample
+from c3l.self_instruct import blacklisted
 
 
 def filter_samples(
@@ -17,6 +18,7 @@ def filter_samples(
     max_question_words: int = 60,
     min_answer_words: int = 1,
     max_answer_words: int = 300,
+    blacklist: bool = False,
 ) -> tuple[list[Sample], dict[str, int]]:
     """The valid samples, in their order, and how many were dropped, by reason.
 
@@ -25,7 +27,8 @@ def filter_samples(
     alone. The reasons: "empty", "question_without_letters", "question_too_short",
     "question_too_long", "answer_too_short", "answer_too_long", "answer_equals_question",
     "answer_repeats_question" (the answer holds nothing but its own question over and over, or is
-    another question about the image), "duplicate" (the image has a kept sample of this question).
+    another question about the image), "duplicate" (the image has a kept sample of this question),
+    and with `blacklist` "blacklisted_word" (the question has a word of Self-Instruct's list).
     """
     samples = list(samples)
     asked: dict[str, set[str]] = defaultdict(set)
@@ -40,6 +43,8 @@ def filter_samples(
         reason = _invalid(sample, lengths, asked[sample.image])
         if reason is None and key in seen:
             reason = "duplicate"
+        if reason is None and blacklist and blacklisted(sample.question):
+            reason = "blacklisted_word"
         if reason is None:
             seen.add(key)
             kept.append(sample)

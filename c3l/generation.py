@@ -1,8 +1,8 @@
 """Initial and final data in two steps (section 3.1): a caption, then pairs written from it.
 
-The second step is text only (reading 18): the language model has the caption before it, not the
-image. Nothing written is lost silently: every piece of text becomes a sample or is counted under
-the reason it was dropped for.
+The second step is text only, unless it is read otherwise: the language model has the caption before
+it, not the image. Nothing written is lost silently: every piece of text becomes a sample or is
+counted under the reason it was dropped for.
 """
 
 import re
@@ -37,9 +37,11 @@ def captions(
     names: Sequence[str],
     *,
     max_new_tokens: int,
+    temperature: float = 0.0,
     batch_size: int = 64,
+    seed: int = 0,
 ) -> list[str]:
-    """A greedy caption (reading 19) for each named image, in their order."""
+    """A caption for each named image, in their order; greedy at temperature 0."""
     texts: list[str] = []
     # Batch by batch, so that no more images than one batch's need be in memory.
     for start in range(0, len(names), batch_size):
@@ -48,7 +50,9 @@ def captions(
             [caption_prompt()] * len(batch),
             batch,
             max_new_tokens=max_new_tokens,
+            temperature=temperature,
             batch_size=batch_size,
+            seed=seed + start,
         )
     return texts
 
@@ -59,6 +63,7 @@ def write_pairs(
     *,
     n: int,
     instructions: Sequence[str] = CLASSES,
+    images: ImageFolder | None = None,
     temperature: float = 0.7,
     top_p: float = 0.9,
     max_new_tokens: int,
@@ -67,12 +72,14 @@ def write_pairs(
 ) -> tuple[list[Sample], dict[str, int]]:
     """Samples from the captions of images, by name, and the dropped pieces by reason.
 
-    Each caption is asked for `n` pairs of each instruction class. Ids are
+    Each caption is asked for `n` pairs of each instruction class, from the caption alone, or with
+    its image before it if `images` are given. Ids are
     "<image>-<c, d or r>-<k>", with k counting the samples of an image and class from 0.
     """
     asked = [(name, instruction) for name in captions for instruction in instructions]
     written = backbone.write(
         [pair_prompt_from_caption(instruction, n, captions[name]) for name, instruction in asked],
+        None if images is None else [images[name] for name, _ in asked],
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,

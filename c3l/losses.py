@@ -6,17 +6,18 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection, contrastive_loss
-from c3l.instructions import format_pair
+from c3l.instructions import format_pair, pair_prompt
+from c3l.packing import padded
 from c3l.readings import Readings
-from c3l.relevance import answer_logits
+from c3l.relevance import answer_states
 from c3l.selection import Group
 
-# An anchor with the group it belongs to and the group's image.
-Drawn = tuple[str, Group, Image.Image]
+# An anchor with the group it belongs to and the group's image. Where the anchor is the prompt
+# itself, there is no text.
+Drawn = tuple[str | None, Group, Image.Image]
 
 
 class Losses(nn.Module):
@@ -39,32 +40,49 @@ class Losses(nn.Module):
         zero = torch.zeros((), device=self.backbone.device, requires_grad=True)
         l_r, l_c = zero, zero
         if encoded is not None:
-            logits, tokens = answer_logits(self.model, encoded, encoded["labels"] != -100)
-            l_r = F.cross_entropy(logits.float(), tokens, reduction="sum")
+            states, tokens = answer_states(self.backbone, encoded, encoded["labels"] != -100)
+            l_r = F.cross_entropy(self.backbone.head(states).float(), tokens, reduction="sum")
         if drawn:
             l_c = self._contrast(drawn)
         return l_r, l_c
 
     def _contrast(self, drawn: Sequence[Drawn]) -> Tensor:
-        """Eq. 2 for anchors, positives and negatives in one batch, then eq. 3."""
-        anchors, groups, pictures = zip(*drawn, strict=True)
-        counts = [len(group.negatives) for group in groups]
-        samples = [group.positive for group in groups]
-        samples += [sample for group in groups for sample in group.negatives]
-        texts = [*anchors, *(format_pair(s.question, s.answer) for s in samples)]
-        behind = None
-        if self.readings.contrastive_image:
-            repeated = zip(pictures, counts, strict=True)
-            behind = [*pictures, *pictures, *(p for p, k in repeated for _ in range(k))]
-        states, mask = self.backbone.hidden_states(texts, behind)
-        h = self.projection(states.float(), mask)
-        anchor, positive, negatives = h.split([len(drawn), len(drawn), sum(counts)])
-        present = [torch.ones(k, dtype=torch.bool, device=h.device) for k in counts]
+        """Eq. 2 for anchors, positives and negatives, then eq. 3, summed over the groups.
+
+        All texts of a group stand in one packed row, behind the image if they see it.
+        """
+        texts, pictures, sizes = [], [], []
+        for anchor, group, picture in drawn:
+            samples = (group.positive, *group.negatives)
+            some = [format_pair(s.question, s.answer) for s in samples]
+            some = some if anchor is None else [anchor, *some]
+            texts += some
+            pictures += [picture] * len(some)
+            sizes.append(len(some))
+        batch = self.backbone.encode_texts(
+            texts, pictures if self.readings.contrastive_image else None
+        )
+        h = self._latent(batch, sizes).split(sizes)
+        if self.readings.anchor == "prompt":
+            anchors = self._latent(self._prompts(drawn))
+        else:
+            anchors, h = torch.stack([some[0] for some in h]), [some[1:] for some in h]
+        negatives, mask = padded([some[1:] for some in h])
         return contrastive_loss(
-            anchor,
-            positive,
-            pad_sequence(negatives.split(counts), batch_first=True),
+            anchors,
+            torch.stack([some[0] for some in h]),
+            negatives,
             temperature=self.readings.temperature,
             form=self.readings.contrastive_form,
-            mask=pad_sequence(present, batch_first=True),
+            mask=mask,
         ).sum()
+
+    def _latent(self, batch: Mapping[str, Tensor], sizes: Sequence[int] | None = None) -> Tensor:
+        """h of eq. 2 for each text of a batch [b, d]."""
+        states, mask = self.backbone.text_states(batch, self.readings.embedding, sizes)
+        return self.projection(states.float(), mask)
+
+    def _prompts(self, drawn: Sequence[Drawn]) -> dict[str, Tensor]:
+        """Each group's instruction behind its image, as the model is asked to write."""
+        prompts = [pair_prompt(group.positive.instruction, 1) for _, group, _ in drawn]
+        return self.backbone.encode(prompts, [picture for _, _, picture in drawn])

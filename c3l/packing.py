@@ -1,60 +1,80 @@
-"""Many answers behind one prompt: rows that begin alike become one row with a shared beginning."""
+"""Many texts behind one prompt: rows that begin alike become one row, a tree of tokens."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 
-def pack(batch: Mapping[str, Tensor], sizes: Sequence[int]) -> dict[str, Tensor]:
-    """The batch with each run of rows packed into one row; the answers' logits stay as they were.
+def pack(batch: Mapping[str, Tensor], sizes: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+    """The batch with each run of rows packed into one row, and where its tokens went.
 
-    `batch` is what `Backbone.encode` gives with answers: right-padded, [b, t]. Its rows come in
-    runs of `sizes`, which sum to b; rows of a run show the same image. The tokens with which the
-    rows of a run begin alike are kept once, and behind them lie the rest of each row, in order.
-    Positions start again after the shared tokens, and the rest of a row sees those and itself
-    alone. Rows that share nothing, or runs of one row, are right too, only not cheaper.
+    `batch` is what `Backbone.encode` gives, right-padded, [b, t]. Its rows come in runs of `sizes`,
+    which sum to b; rows of a run show the same image. Tokens with which rows of a run begin alike
+    are kept once: a packed row is a tree, in which a token sees itself and what stands before it in
+    its own row, and has the position that it has there. So every token's state is what it is in
+    `batch`. Rows that share nothing, or runs of one row, are right too, only not cheaper.
 
-    Returns, for g runs and T the longest packed row: input_ids, position_ids, labels and
-    answer_mask [g, T], attention_mask [g, 1, T, T] (true: is seen; as SDPA, transformers'
-    default, takes it) and pixel_values [g, ...]. Answers come in the order of the batch, and each
-    of their tokens is predicted by the column before it, as in `batch`: whatever reads logits
-    there, such as `c3l.relevance.answer_logits`, reads them here without a change.
+    Returns, for g runs and T the longest packed row, the model's inputs: input_ids and position_ids
+    [g, T], attention_mask [g, 1, T, T] (true: is seen; as SDPA, transformers' default, takes it)
+    and pixel_values [g, ...]; and `cells` [b, t], the place of each token of `batch` in the packed
+    rows laid end to end, [g·T] (padding: any place).
 
     Raises RuntimeError if the sizes do not sum to b.
     """
-    ids, device = batch["input_ids"].cpu(), batch["input_ids"].device
-    taught, ends = batch["labels"].cpu() != -100, batch["attention_mask"].sum(1).tolist()
-    width = ids.shape[1]
-    cells = torch.arange(ids.numel()).view_as(ids)
-    rows = torch.arange(len(ids)).split(list(sizes))
-    places, segments = [], []
-    for run in rows:
-        shared = _shared(ids[run], taught[run])
-        parts = [cells[run[0], :shared]] + [cells[row, shared : ends[row]] for row in run]
-        lengths = torch.tensor([len(part) for part in parts])
-        places.append(torch.cat(parts))
-        segments.append(torch.arange(len(parts)).repeat_interleave(lengths))
-    # Padding repeats the batch's last cell: the end of a text or padding, never an image's place.
-    place = pad_sequence(places, batch_first=True, padding_value=ids.numel() - 1).to(device)
-    segment = pad_sequence(segments, batch_first=True, padding_value=-1).to(device)
-    seen = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
-    packed = {
-        "input_ids": batch["input_ids"].flatten()[place],
-        "position_ids": place % width,
-        "attention_mask": seen.tril()[:, None],
-        "labels": batch["labels"].flatten()[place].masked_fill(segment < 0, -100),
-        "answer_mask": batch["answer_mask"].flatten()[place] & (segment >= 0),
-    }
+    device, ids = batch["input_ids"].device, batch["input_ids"].cpu()
+    ends = batch["attention_mask"].sum(1).tolist()
+    runs = torch.arange(len(ids)).split(list(sizes))
+    trees = [_tree([ids[row, : ends[row]] for row in run]) for run in runs]
+    longest = max(len(seen) for _, seen in trees)
+    cells = torch.zeros_like(ids)
+    positions = torch.zeros(len(runs), longest, dtype=torch.long)
+    # Padding has the last token of a text, never an image's place, and sees itself: no row of
+    # attention may be empty.
+    packed = torch.full_like(positions, int(ids[0, ends[0] - 1]))
+    mask = torch.eye(longest, dtype=torch.bool).repeat(len(runs), 1, 1)
+    for number, (run, (places, seen)) in enumerate(zip(runs, trees, strict=True)):
+        mask[number, : len(seen), : len(seen)] = seen
+        for row, place in zip(run, places, strict=True):
+            cells[row, : len(place)] = place + number * longest
+            packed[number, place] = ids[row, : len(place)]
+            positions[number, place] = torch.arange(len(place))
+    inputs = {"input_ids": packed, "position_ids": positions, "attention_mask": mask[:, None]}
+    inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
     if "pixel_values" in batch:
-        packed["pixel_values"] = batch["pixel_values"][[int(run[0]) for run in rows]]
-    return packed
+        inputs["pixel_values"] = batch["pixel_values"][[int(run[0]) for run in runs]]
+    return inputs, cells.to(device)
 
 
-def _shared(ids: Tensor, taught: Tensor) -> int:
-    """How many tokens all rows begin with, short of the one that predicts a first answer token:
-    each row keeps its own of those, or the column before an answer could be another answer's end.
-    """
-    alike = (ids == ids[:1]).all(0)[:-1] & ~taught.any(0)[1:]
-    return int(alike.long().cumprod(0).sum())
+def _tree(rows: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """The place of each row's tokens in the tree of them all, and what each place sees [T, T]."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].tolist())
+    # In this order a row shares most with the one before it.
+    shared = [0] + [_alike(rows[a], rows[b]) for a, b in pairwise(order)]
+    size = sum(map(len, rows)) - sum(shared)
+    seen = torch.zeros(size, size, dtype=torch.bool)
+    places: list[Tensor] = [torch.empty(0, dtype=torch.long)] * len(rows)
+    before, start = torch.empty(0, dtype=torch.long), 0
+    for i, alike in zip(order, shared, strict=True):
+        end = start + len(rows[i]) - alike
+        if alike:
+            seen[start:end] = seen[before[alike - 1]]
+        seen[start:end, start:end] = torch.ones(end - start, end - start, dtype=torch.bool).tril()
+        before = torch.cat([before[:alike], torch.arange(start, end)])
+        places[i], start = before, end
+    return places, seen
+
+
+def _alike(a: Tensor, b: Tensor) -> int:
+    """With how many tokens both begin."""
+    length = min(len(a), len(b))
+    return int((a[:length] == b[:length]).long().cumprod(0).sum())
+
+
+def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Parts [n_i, ...] as one tensor [b, n, ...], padded at the end, and where they are [b, n]."""
+    lengths = torch.tensor([len(part) for part in parts])
+    mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
+    return pad_sequence(list(parts), batch_first=True), mask.to(parts[0].device)

@@ -2,6 +2,8 @@
 
     captions → initial → filtered → scores → selection → generator → final → vlit
 
+(and between the last two, if the final data are to be the best ones, scores → best).
+
 Each function below makes one Stage; what it does when it runs is the function of the same name in
 `c3l.stages`. Making stages does not import torch. Weights are a Stage or a Source: "no enhancement"
 is the backbone itself as the generator. Raise a stage's version (its second field) when the same
@@ -9,6 +11,7 @@ inputs would give another result.
 """
 
 from pathlib import Path
+from typing import Any
 
 from c3l import stages
 from c3l.errors import UserError
@@ -18,6 +21,25 @@ from c3l.settings import GenerationSettings, TrainingSettings
 from c3l.store import Source, Stage
 
 Weights = Stage | Source
+
+# Which readings each stage reads.
+_CAPTIONS = {"caption_temperature"}
+_PAIRS = {"pair_temperature", "pair_top_p", "pairs_from"}
+_FILTER = {"blacklist"}
+_SCORES = {"score_eos", "without_image"}
+_SELECTION = {"score_form", "share_within", "group"}
+_TRAINING = {"tuning", "epochs", "warmup_ratio", "schedule"}
+_CRM = {"target"}
+_CLM = {
+    "contrastive_form",
+    "projection",
+    "embedding",
+    "anchor",
+    "contrastive_image",
+    "temperature",
+    "contrastive_weight",
+    "joining",
+}
 
 WEIGHT_FILES = {".safetensors", ".json", ".jinja", ".model", ".txt"}
 
@@ -38,38 +60,65 @@ def image_source(folder: Path, count: int) -> Source:
     return Source(folder, digest_files(folder, stages.image_names(folder, count)))
 
 
-def captions(backbone: Weights, images: Source, count: int, settings: GenerationSettings) -> Stage:
-    """First step of generation: one greedy caption for each of the first `count` images."""
-    config = settings.model_dump(include={"caption_tokens", "batch_size"}) | {"images": count}
-    return Stage("captions", 1, stages.captions, config, {"backbone": backbone, "images": images})
+def captions(
+    backbone: Weights,
+    images: Source,
+    count: int,
+    settings: GenerationSettings,
+    readings: Readings,
+    seed: int,
+) -> Stage:
+    """First step of generation: one caption for each of the first `count` images."""
+    config = settings.model_dump(include={"caption_tokens", "batch_size"})
+    config |= {"images": count, "readings": _of(readings, _CAPTIONS)}
+    inputs = {"backbone": backbone, "images": images}
+    # Greedy captions are the same whatever the seed: all seeds share them.
+    seeded = seed if readings.caption_temperature > 0 else None
+    return Stage("captions", 1, stages.captions, config, inputs, seeded)
 
 
-def initial(backbone: Weights, captions: Stage, settings: GenerationSettings, seed: int) -> Stage:
+def initial(
+    backbone: Weights,
+    captions: Stage,
+    images: Source,
+    settings: GenerationSettings,
+    readings: Readings,
+    seed: int,
+) -> Stage:
     """Second step: question-answer pairs of the three classes, from the captions."""
     config = settings.model_dump(exclude={"caption_tokens"})
-    return Stage(
-        "initial", 1, stages.initial, config, {"backbone": backbone, "captions": captions}, seed
-    )
+    config |= {"readings": _of(readings, _PAIRS)}
+    inputs = {"backbone": backbone, "captions": captions}
+    if readings.pairs_from == "caption_and_image":
+        inputs["images"] = images
+    return Stage("initial", 1, stages.initial, config, inputs, seed)
 
 
-def filtered(initial: Stage) -> Stage:
+def filtered(initial: Stage, readings: Readings) -> Stage:
     """The samples without duplicates and invalid pairs."""
-    return Stage("filtered", 1, stages.filtered, {}, {"samples": initial})
+    config = {"readings": _of(readings, _FILTER)}
+    return Stage("filtered", 1, stages.filtered, config, {"samples": initial})
 
 
 def scores(
-    backbone: Weights, samples: Stage, images: Source, readings: Readings, batch_size: int
+    backbone: Weights, samples: Stage, images: Weights, readings: Readings, batch_size: int
 ) -> Stage:
     """Per-token log-probabilities with and without the image, from which every form is made."""
-    config = {"readings": readings.model_dump(include={"score_eos"}), "batch_size": batch_size}
+    config = {"readings": _of(readings, _SCORES), "batch_size": batch_size}
     inputs = {"backbone": backbone, "samples": samples, "images": images}
-    return Stage("scores", 1, stages.scores, config, inputs)
+    return Stage("scores", 2, stages.scores, config, inputs)
 
 
-def selection(samples: Stage, scores: Stage, readings: Readings, share: float) -> Stage:
-    """The ids of L_r's targets (best `share` by I²C) and of each image's positive and negatives."""
-    config = {"readings": readings.model_dump(include={"score_form"}), "share": share}
-    return Stage("selection", 1, stages.selection, config, {"samples": samples, "scores": scores})
+def selection(
+    samples: Stage, scores: Stage, readings: Readings, share: float, seed: int, *, crm: bool
+) -> Stage:
+    """The ids of L_r's targets (best `share` by I²C) and of each group's positive and negatives."""
+    positive = "i2c" if crm else readings.positive_without_crm
+    config = {"readings": _of(readings, _SELECTION), "share": share, "positive": positive}
+    inputs = {"samples": samples, "scores": scores}
+    return Stage(
+        "selection", 1, stages.selection, config, inputs, seed if positive == "random" else None
+    )
 
 
 def generator(
@@ -85,32 +134,55 @@ def generator(
     clm: bool,
 ) -> Stage:
     """The enhanced generator, trained with L_r if `crm` and with L_c if `clm`."""
+    fields = _TRAINING | (_CRM if crm else set()) | (_CLM if clm else set())
     config = {
         "settings": settings.model_dump(),
-        "readings": readings.model_dump(exclude={"score_form", "score_eos"}),
+        "readings": _of(readings, fields),
         "crm": crm,
         "clm": clm,
     }
     inputs = {"backbone": backbone, "samples": samples, "selection": selection, "images": images}
-    return Stage("generator", 1, stages.generator, config, inputs, seed)
+    return Stage("generator", 2, stages.generator, config, inputs, seed)
 
 
 def final(
     generator: Weights,
     images: Source,
     count: int,
-    size: int,
+    size: int | None,
     settings: GenerationSettings,
+    readings: Readings,
     seed: int,
 ) -> Stage:
-    """Final data: captions and pairs by the generator, filtered, and `size` of them drawn."""
+    """Final data: captions and pairs by the generator, filtered, and `size` of them drawn.
+
+    Without a size all are kept, for `best` to choose from.
+    """
     config = settings.model_dump() | {"images": count, "size": size}
+    config |= {"readings": _of(readings, _CAPTIONS | _PAIRS | _FILTER)}
     return Stage("final", 1, stages.final, config, {"generator": generator, "images": images}, seed)
 
 
+def best(samples: Stage, scores: Stage, readings: Readings, size: int) -> Stage:
+    """The `size` best samples by I²C."""
+    config = {"readings": _of(readings, {"score_form"}), "size": size}
+    return Stage("best", 1, stages.best, config, {"samples": samples, "scores": scores})
+
+
 def vlit(
-    backbone: Weights, samples: Stage, images: Source, settings: TrainingSettings, seed: int
+    weights: Weights,
+    samples: Stage,
+    images: Source,
+    settings: TrainingSettings,
+    readings: Readings,
+    seed: int,
 ) -> Stage:
-    """A fresh copy of the backbone, fine-tuned on the final data."""
-    inputs = {"backbone": backbone, "samples": samples, "images": images}
-    return Stage("vlit", 1, stages.vlit, {"settings": settings.model_dump()}, inputs, seed)
+    """A fresh copy of the weights, fine-tuned on the final data."""
+    inputs = {"backbone": weights, "samples": samples, "images": images}
+    config = {"settings": settings.model_dump(), "readings": _of(readings, _TRAINING)}
+    return Stage("vlit", 1, stages.vlit, config, inputs, seed)
+
+
+def _of(readings: Readings, fields: set[str]) -> dict[str, Any]:
+    """The readings that a stage reads: no other one may change its key."""
+    return readings.model_dump(include=fields)

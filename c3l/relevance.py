@@ -1,19 +1,21 @@
 """The content relevance module: Image Instruction Correspondence scores (section 3.2, eq. 1)."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from c3l.backbones.base import Backbone
-from c3l.errors import UserError
+from c3l.errors import ImageError
 from c3l.readings import Readings, ScoreForm
 from c3l.samples import ImageFolder, Sample
+from c3l.scores import Score, in_form
 
 
 def i2c(
@@ -98,19 +100,19 @@ def _log_complement(a: Tensor) -> Tensor:
     return torch.log(-torch.expm1(a.clamp(max=-torch.finfo(a.dtype).eps / 2)))
 
 
-@dataclass(frozen=True, eq=False)
-class Score:
-    """A sample's score with what it was made of, so that any form is recomputed without a model.
+# Answers in a packed row of the reading without an image; samples whose readings without an image
+# are in memory at one time.
+_TEXTS, _WINDOW = 8, 512
 
-    The arrays are float32, one entry for each token of the answer: log p^v_t and log p^d_t in
-    nats, and the divergence KL(p^v ‖ p^d) over the whole vocabulary at that position.
-    """
+Pair = tuple[str, str]
+"""A question and an answer."""
 
-    id: str
-    i2c: float
-    logp_visual: np.ndarray
-    logp_direct: np.ndarray
-    kl: np.ndarray
+
+class Reading(NamedTuple):
+    """An answer as a model read it: the hidden states [n, d] that predict its tokens [n]."""
+
+    states: Tensor
+    tokens: Tensor
 
 
 def score(
@@ -123,83 +125,154 @@ def score(
 ) -> list[Score]:
     """The scores of the samples under `backbone`, in the order of the samples (eq. 1).
 
-    Each answer is read twice, behind its image and question and behind its question alone (the
-    image tokens and their wrapper leave the prompt, the rest stays). Batches hold up to
-    `batch_size` answers of similar length; the reading without an image is shared by samples of
-    equal question and answer. Raises UserError for an empty answer.
+    Each answer is read behind its image and question, and behind its question without the image
+    (`Readings.without_image`). A forward holds up to `batch_size` answers: all those about one
+    image stand behind one copy of it (`c3l.packing`), and samples of equal question and answer
+    share the reading without the image. A sample that cannot be scored says why in its `Score`.
     """
-    for sample in samples:
-        if not sample.answer.strip():
-            raise UserError(f"sample {sample.id} has an empty answer and no score; remove it")
     readings = readings or Readings()
-    by_pair: dict[tuple[str, str], list[int]] = {}
+    scores = [
+        Score(sample.id, unscored=None if sample.answer.strip() else "empty_answer")
+        for sample in samples
+    ]
+    runs: dict[str, list[int]] = {}
     for i, sample in enumerate(samples):
-        by_pair.setdefault((sample.question, sample.answer), []).append(i)
-    pairs = sorted(by_pair, key=lambda pair: (len(pair[0]) + len(pair[1]), pair))
-    scores: dict[int, Score] = {}
+        if not scores[i].unscored:
+            runs.setdefault(sample.image, []).append(i)
+    # In windows, so that the readings without an image are few at a time, and yet mostly shared.
+    parts = [
+        run[start : start + batch_size]
+        for run in runs.values()
+        for start in range(0, len(run), batch_size)
+    ]
     with torch.inference_mode():
-        for some_pairs in _batches(pairs, batch_size):
-            direct = dict(
-                zip(some_pairs, _distributions(backbone, some_pairs, None, readings), strict=True)
-            )
-            for part in _batches([i for pair in some_pairs for i in by_pair[pair]], batch_size):
-                some = [samples[i] for i in part]
-                keys = [(sample.question, sample.answer) for sample in some]
-                pictures = [images[sample.image] for sample in some]
-                visual = _distributions(backbone, keys, pictures, readings)
-                for i, sample, key, seen in zip(part, some, keys, visual, strict=True):
-                    scores[i] = _score(sample, seen, direct[key], readings.score_form)
-    return [scores[i] for i in range(len(samples))]
+        for window in _filled(parts, _WINDOW):
+            for i, made in _score_window(backbone, samples, window, images, readings, batch_size):
+                scores[i] = made
+    values = in_form(scores, readings.score_form)
+    return [replace(score, i2c=value) for score, value in zip(scores, values, strict=True)]
 
 
-def _score(
-    sample: Sample, visual: tuple[Tensor, Tensor], direct: tuple[Tensor, Tensor], form: ScoreForm
-) -> Score:
-    """A sample's score from its distributions [tokens, vocabulary] with and without the image."""
-    (logp, tokens), (logq, tokens_direct) = visual, direct
-    if not torch.equal(tokens, tokens_direct):
-        raise RuntimeError(f"The answer of sample {sample.id} has other tokens without the image.")
-    chosen = [x.gather(1, tokens.unsqueeze(1)).T for x in (logp, logq)]
-    # Rounding may take the divergence of two equal distributions a little below zero.
-    kl = F.kl_div(logq, logp, log_target=True, reduction="none").sum(dim=1).clamp(min=0)[None]
-    value = i2c(*chosen, form=form, kl=kl).item()
-    return Score(sample.id, value, *(x[0].cpu().numpy() for x in (*chosen, kl)))
-
-
-def _distributions(
+def _score_window(
     backbone: Backbone,
-    pairs: Sequence[tuple[str, str]],
-    pictures: Sequence[Image.Image] | None,
+    samples: Sequence[Sample],
+    runs: list[list[int]],
+    images: ImageFolder,
     readings: Readings,
-) -> list[tuple[Tensor, Tensor]]:
-    """Of each answer, the log-probabilities [tokens, vocabulary] (float32) and its tokens."""
+    batch_size: int,
+) -> Iterator[tuple[int, Score]]:
+    """The scores of the samples with these indices, in runs of one image, but for `i2c`."""
+    pairs = {i: (samples[i].question, samples[i].answer) for run in runs for i in run}
+    direct = _read_without_image(backbone, set(pairs.values()), readings, batch_size)
+    # Together what is of like length, so that little is padding.
+    runs = sorted(runs, key=lambda run: sum(len(q) + len(a) for q, a in (pairs[i] for i in run)))
+    for batch in _filled(runs, batch_size):
+        shown = []
+        for run in batch:
+            try:
+                shown.append((run, images[samples[run[0]].image]))
+            except ImageError as error:
+                yield from ((i, Score(samples[i].id, unscored=error.reason)) for i in run)
+        if not shown:
+            continue
+        rows = [i for run, _ in shown for i in run]
+        pictures = [picture for run, picture in shown for _ in run]
+        sizes = [len(run) for run, _ in shown]
+        visual = _read(backbone, [pairs[i] for i in rows], pictures, sizes, readings)
+        both = [(i, x, direct[pairs[i]]) for i, x in zip(rows, visual, strict=True)]
+        long = [i for i, x, y in both if x is None or y is None]
+        yield from ((i, Score(samples[i].id, unscored="longer_than_context")) for i in long)
+        both = [(i, x, y) for i, x, y in both if x is not None and y is not None]
+        arrays = _compare(backbone, [x for _, x, _ in both], [y for _, _, y in both])
+        for (i, _, _), made in zip(both, arrays, strict=True):
+            reason = None if len(made[0]) else "empty_answer"  # to the tokenizer
+            yield i, Score(samples[i].id, math.nan, *made, unscored=reason)
+
+
+def _read_without_image(
+    backbone: Backbone, pairs: Iterable[Pair], readings: Readings, batch_size: int
+) -> dict[Pair, Reading | None]:
+    """Each pair as read without its image; None where it is longer than the context."""
+    ordered = sorted(pairs, key=lambda pair: (len(pair[0]) + len(pair[1]), pair))
+    picture = None
+    if readings.without_image != "removed":
+        picture = backbone.no_picture(readings.without_image)
+    found: dict[Pair, Reading | None] = {}
+    for start in range(0, len(ordered), batch_size):
+        some = ordered[start : start + batch_size]
+        pictures = None if picture is None else [picture] * len(some)
+        sizes = [len(some[k : k + _TEXTS]) for k in range(0, len(some), _TEXTS)]
+        found.update(zip(some, _read(backbone, some, pictures, sizes, readings), strict=True))
+    return found
+
+
+def _read(
+    backbone: Backbone,
+    pairs: Sequence[Pair],
+    pictures: Sequence[Image.Image] | None,
+    sizes: Sequence[int],
+    readings: Readings,
+) -> list[Reading | None]:
+    """Each answer's states and tokens, packed in runs of `sizes`; None for one that is too long."""
     questions, answers = zip(*pairs, strict=True)
     batch = backbone.encode(list(questions), pictures, list(answers))
-    mask = batch["labels"] != -100 if readings.score_eos else batch["answer_mask"].bool()
-    logits, tokens = answer_logits(backbone.model, batch, mask)
+    fits = batch["attention_mask"].sum(dim=1) <= backbone.context
+    sizes = [int(run.sum()) for run in fits.split(list(sizes)) if run.any()]
+    if not sizes:
+        return [None] * len(pairs)
+    batch = {name: tensor[fits] for name, tensor in batch.items()}
+    mask = batch["labels"] != -100 if readings.score_eos else batch["answer_mask"]
     lengths = mask.sum(dim=1).tolist()
-    logp = F.log_softmax(logits.float(), dim=-1)
-    return list(zip(logp.split(lengths), tokens.split(lengths), strict=True))
+    states, tokens = answer_states(backbone, batch, mask, sizes)
+    found = map(Reading, states.split(lengths), tokens.split(lengths))
+    return [next(found) if fit else None for fit in fits.tolist()]
 
 
-def answer_logits(
-    model: PreTrainedModel, batch: Mapping[str, Tensor], mask: Tensor
+def _compare(
+    backbone: Backbone, visual: Sequence[Reading], direct: Sequence[Reading]
+) -> list[tuple[np.ndarray, ...]]:
+    """Of each answer log p^v, log p^d and the full vocabulary's KL, by token."""
+    if not visual:
+        return []
+    tokens = torch.cat([reading.tokens for reading in visual])
+    if not torch.equal(tokens, torch.cat([reading.tokens for reading in direct])):
+        raise RuntimeError("An answer has other tokens without the image.")
+    logp, logq = (
+        F.log_softmax(backbone.head(torch.cat([reading.states for reading in some])).float(), -1)
+        for some in (visual, direct)
+    )
+    # Rounding may take the divergence of two equal distributions a little below zero.
+    kl = F.kl_div(logq, logp, log_target=True, reduction="none").sum(1).clamp(min=0)
+    chosen = [x.gather(1, tokens.unsqueeze(1))[:, 0] for x in (logp, logq)]
+    lengths = [len(reading.tokens) for reading in visual]
+    parts = ([x.numpy() for x in array.cpu().split(lengths)] for array in (*chosen, kl))
+    return list(zip(*parts, strict=True))
+
+
+def answer_states(
+    backbone: Backbone,
+    batch: Mapping[str, Tensor],
+    mask: Tensor,
+    sizes: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The logits [n, vocabulary] that predict the n tokens under `mask`, and the tokens [n].
+    """The hidden states [n, d] that predict the n tokens under `mask` [b, t], and the tokens [n].
 
-    `batch` is what `Backbone.encode` gives, padded on the right; tokens come row after row. The
-    language model's head is applied from the first masked column on, which leaves out the image
-    and most of the question: at 32,000 words the logits are what fills the memory. At least one
-    token must be under the mask.
+    `batch` is what `Backbone.encode` gives, padded on the right, and `sizes` as in
+    `Backbone.states`; tokens come row after row. `backbone.head` makes logits of the states: at
+    32,000 words they are what fills the memory, so they are made for these places alone.
     """
-    inputs = {k: v for k, v in batch.items() if k not in ("labels", "answer_mask")}
-    first = int(mask.any(dim=0).nonzero()[0])
-    keep = mask.shape[1] - first + 1
-    # The logits of a position predict the next one: from the column before the first one on.
-    logits = model(**inputs, logits_to_keep=keep, use_cache=False).logits[:, :-1]
-    tail = mask[:, first:]
-    return logits[tail], batch["input_ids"][:, first:][tail]
+    # The state of a position predicts the next token. Before the first one there is no state.
+    before = F.pad(mask[:, 1:], (0, 1))
+    return backbone.states(batch, before, sizes), batch["input_ids"][mask]
 
 
-def _batches(items: Sequence, size: int) -> Iterator[Sequence]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+def _filled(runs: Iterable[list[int]], size: int) -> Iterator[list[list[int]]]:
+    """The runs in their order, together as long as they hold at most `size` indices."""
+    some: list[list[int]] = []
+    for run in runs:
+        if some and sum(map(len, some)) + len(run) > size:
+            yield some
+            some = []
+        some.append(run)
+    if some:
+        yield some

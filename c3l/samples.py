@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from c3l.errors import UserError
+from c3l.errors import ImageError, UserError
 from c3l.instructions import CLASSES
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -269,12 +269,16 @@ class ImageFolder:
     def _open(self, name: str) -> Image.Image:
         # By name alone: links that the folder's owner placed in it may lead elsewhere.
         if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
-            raise UserError(f"image {name} lies outside {self.path}; use paths relative to it")
+            raise ImageError(
+                f"image {name} lies outside {self.path}; use paths relative to it", "image_outside"
+            )
         try:
             with Image.open(self.path / name) as image:
                 return ImageOps.exif_transpose(image).convert("RGB")
         except FileNotFoundError:
-            raise UserError(f"image {name} is missing from {self.path}") from None
+            raise ImageError(f"image {name} is missing from {self.path}", "image_missing") from None
         # Pillow's decoders raise all of these for damaged files.
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"image {self.path / name} cannot be read ({error})") from error
+            raise ImageError(
+                f"image {self.path / name} cannot be read ({error})", "image_unreadable"
+            ) from error

@@ -7,13 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from c3l.samples import Sample
 
 
 @dataclass(frozen=True)
 class Group:
-    """The samples of one image: the best one, and the others from the second best down."""
+    """Samples of one image: the best one, and the others from the second best down."""
 
     image: str
     positive: Sample
@@ -33,23 +34,41 @@ def ranked(samples: Sequence[Sample], scores: Sequence[float]) -> list[Sample]:
 
 
 def top_share(
-    samples: Sequence[Sample], scores: Sequence[float], share: float = 0.10
+    samples: Sequence[Sample],
+    scores: Sequence[float],
+    share: float = 0.10,
+    within: Literal["pool", "class"] = "pool",
 ) -> list[Sample]:
-    """The best `share` (0 to 1) of the whole pool, rounded up, best first (section 3.2)."""
+    """The best `share` (0 to 1) of the whole pool, rounded up, best first (section 3.2).
+
+    Within "class" it is the best share of each instruction class.
+    """
     if not 0 < share <= 1:
         raise ValueError(f"A share lies above 0 and at most at 1, not at {share}.")
+    pools: dict[str, list[Sample]] = {}
+    for sample in ranked(samples, scores):
+        pools.setdefault(sample.instruction if within == "class" else "", []).append(sample)
     # As a fraction: 0.1 × 30 is 3.0000000000000004 in floating point, and would round up to 4.
-    count = math.ceil(Fraction(str(share)) * len(samples))
-    return ranked(samples, scores)[:count]
+    part = Fraction(str(share))
+    return [sample for pool in pools.values() for sample in pool[: math.ceil(part * len(pool))]]
 
 
-def groups(samples: Sequence[Sample], scores: Sequence[float]) -> list[Group]:
+def groups(
+    samples: Sequence[Sample],
+    scores: Sequence[float],
+    by: Literal["image", "image_and_class"] = "image",
+) -> list[Group]:
     """One group for each image, in the order in which the images first appear (section 3.3).
 
-    The positive is the image's best sample. An image with a single sample makes a group without
-    negatives, which the training skips and counts.
+    The positive is the image's best sample. By "image_and_class" each instruction class of an image
+    makes a group of its own. A single sample makes a group without negatives, which the training
+    skips and counts.
     """
-    by_image: dict[str, list[Sample]] = {sample.image: [] for sample in samples}
+
+    def place(sample: Sample) -> tuple[str, str]:
+        return sample.image, sample.instruction if by == "image_and_class" else ""
+
+    together: dict[tuple[str, str], list[Sample]] = {place(sample): [] for sample in samples}
     for sample in ranked(samples, scores):
-        by_image[sample.image].append(sample)
-    return [Group(image, best, tuple(rest)) for image, (best, *rest) in by_image.items()]
+        together[place(sample)].append(sample)
+    return [Group(image, best, tuple(rest)) for (image, _), (best, *rest) in together.items()]

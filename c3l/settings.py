@@ -1,15 +1,14 @@
-"""How the stages run: decoding and optimisation, as validated records.
+"""How the stages run: sizes of decoding and optimisation, as validated records.
 
-Light to import: a command line checks its settings before it loads any model.
+What the paper leaves open is in `c3l.readings`. Light to import: a command line checks its settings
+before it loads any model.
 """
-
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class GenerationSettings(BaseModel):
-    """Two-step generation (section 3.1): captions are greedy, pairs are sampled."""
+    """Two-step generation (section 3.1); how it samples is a reading."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,8 +18,6 @@ class GenerationSettings(BaseModel):
     """The most tokens of the pairs written for one image and class."""
     pairs_per_class: int = Field(ge=1, le=10)
     """How many questions with answers an instruction asks for; each image gets every class."""
-    temperature: float = Field(default=0.7, ge=0)
-    top_p: float = Field(default=0.9, gt=0, le=1)
     batch_size: int = Field(ge=1)
 
 
@@ -36,12 +33,8 @@ class TrainingSettings(BaseModel):
     accumulation: int = Field(default=1, ge=1)
     """In how many parts a step's batch is computed, to save memory; divides `batch_size`."""
     epochs: int = Field(default=1, ge=1)
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
-    tuning: Literal["language+projector", "projector", "lora", "full"] = "language+projector"
+    """Unless `Readings.epochs` says otherwise."""
     save_steps: int = Field(default=100, ge=1)
-    contrastive_weight: float = Field(default=1.0, gt=0)
-    """λ in L_r + λ L_c."""
     anchor_tokens: int = Field(default=128, ge=1)
     """The most tokens of a sampled anchor."""
     max_negatives: int | None = Field(default=None, ge=1)

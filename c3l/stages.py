@@ -6,6 +6,7 @@ file and never torch.
 """
 
 import json
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from c3l.backbones import Backbone
 
 SHARD = 512  # images or samples; a killed stage loses at most one shard
-SAMPLES = "samples.jsonl"
+SAMPLES, SCORES = "samples.jsonl", "scores.parquet"
+
+log = logging.getLogger(__name__)
 
 
 def image_names(folder: Path, count: int) -> list[str]:
@@ -69,6 +72,11 @@ def in_shards(job: Job, kind: str, items: list, work: Callable[[list, int], Any]
         yield shard["result"]
 
 
+def _shard_seed(job: Job, number: int) -> int:
+    """Another seed for each shard; greedy stages have none."""
+    return (job.seed or 0) + 1_000_003 * number
+
+
 def _caption_images(job: Job, backbone: "Backbone") -> dict[str, str]:
     """A caption for each of the job's images, by name."""
     from c3l import generation
@@ -77,13 +85,16 @@ def _caption_images(job: Job, backbone: "Backbone") -> dict[str, str]:
     images = ImageFolder(job.inputs["images"])
     options = {
         "max_new_tokens": job.config["caption_tokens"],
+        "temperature": job.config["readings"]["caption_temperature"],
         "batch_size": job.config["batch_size"],
     }
     shards = in_shards(
         job,
         "captions",
         names,
-        lambda some, _: generation.captions(backbone, images, some, **options),
+        lambda some, number: generation.captions(
+            backbone, images, some, seed=_shard_seed(job, number), **options
+        ),
     )
     texts = [text for shard in shards for text in shard]
     return dict(zip(names, texts, strict=True))
@@ -93,16 +104,20 @@ def _write(job: Job, backbone: "Backbone", captions: dict[str, str]) -> tuple[li
     """Pairs for each caption, and how many pieces of text were dropped, by reason."""
     from c3l.generation import write_pairs
 
+    readings = Readings(**job.config["readings"])
+    images = ImageFolder(job.inputs["images"]) if readings.pairs_from != "caption" else None
+
     def work(names: list[str], number: int) -> dict:
         samples, dropped = write_pairs(
             backbone,
             {name: captions[name] for name in names},
             n=job.config["pairs_per_class"],
-            temperature=job.config["temperature"],
-            top_p=job.config["top_p"],
+            temperature=readings.pair_temperature,
+            top_p=readings.pair_top_p,
+            images=images,
             max_new_tokens=job.config["pair_tokens"],
             batch_size=job.config["batch_size"],
-            seed=job.seed + 1_000_003 * number,
+            seed=_shard_seed(job, number),
         )
         return {"samples": [asdict(sample) for sample in samples], "dropped": dropped}
 
@@ -146,64 +161,75 @@ def filtered(job: Job) -> dict:
     from c3l.filtering import filter_samples
 
     samples = read(job)
-    kept, dropped = filter_samples(samples)
+    kept, dropped = filter_samples(samples, blacklist=job.config["readings"]["blacklist"])
     return _save(job, kept, read=len(samples), dropped=dropped)
 
 
 def scores(job: Job) -> dict:
-    import pandas as pd
-
     from c3l.relevance import score
+    from c3l.scores import from_record, to_record, unscored, write_scores
 
     backbone, samples = load(job, "backbone"), read(job)
     images, readings = ImageFolder(job.inputs["images"]), Readings(**job.config["readings"])
 
     def work(some: list[Sample], _: int) -> list[dict]:
         found = score(backbone, some, images, readings, batch_size=job.config["batch_size"])
-        arrays = ("logp_visual", "logp_direct", "kl")
-        return [{"id": s.id} | {name: getattr(s, name).tolist() for name in arrays} for s in found]
+        return [to_record(made) for made in found]
 
-    rows = [row for shard in in_shards(job, "scores", samples, work) for row in shard]
-    pd.DataFrame(rows).to_parquet(job.out / "scores.parquet", index=False)
-    return {"samples": len(rows)}
+    shards = in_shards(job, "scores", samples, work)
+    found = [from_record(record) for shard in shards for record in shard]
+    write_scores(job.out / SCORES, found)
+    without = unscored(found)
+    if without:
+        log.warning(
+            "%s of %s samples have no score: %s.", sum(without.values()), len(found), without
+        )
+    facts = {"samples": len(found), "without_score": without}
+    if sum(without.values()) == len(found):
+        facts["unscored"] = f"no sample could be scored: {without}"
+    return facts
+
+
+def _scored(job: Job) -> tuple[list[Sample], list[float], dict]:
+    """The samples that have a score, their I²C in the form asked for, and facts about them."""
+    import pandas as pd
+
+    from c3l.scores import in_form, read_scores
+
+    form = job.config["readings"]["score_form"]
+    found = {score.id: score for score in read_scores(job.inputs["scores"] / SCORES)}
+    samples = [sample for sample in read(job) if not found[sample.id].unscored]
+    values = in_form([found[sample.id] for sample in samples], form)
+    lengths = [len(found[sample.id].kl) for sample in samples]
+    facts = {
+        "without_score": len(found) - len(samples),
+        # eq. 1 adds up over tokens: long answers are favoured, and one should see how much
+        "length_correlation": float(pd.Series(values).corr(pd.Series(lengths), "spearman")),
+    }
+    return samples, values, facts
 
 
 def selection(job: Job) -> dict:
-    import pandas as pd
-    import torch
-
-    from c3l.relevance import i2c
     from c3l.selection import groups, top_share
 
-    samples = read(job)
-    table = pd.read_parquet(job.inputs["scores"] / "scores.parquet").set_index("id")
-    form = job.config["readings"]["score_form"]
-    values = {}
-    for row in table.itertuples():
-        visual, direct, kl = (
-            torch.tensor(tokens).unsqueeze(0)
-            for tokens in (row.logp_visual, row.logp_direct, row.kl)
-        )
-        values[row.Index] = i2c(visual, direct, form=form, kl=kl).item()
-    ordered = [values[sample.id] for sample in samples]
-    targets = top_share(samples, ordered, job.config["share"])
-    found = groups(samples, ordered)
+    samples, values, facts = _scored(job)
+    readings = Readings(**job.config["readings"])
+    targets = top_share(samples, values, job.config["share"], readings.share_within)
+    order = values
+    if job.config["positive"] == "random":
+        rng = random.Random(job.seed)
+        order = [rng.random() for _ in values]
+    found = groups(samples, order, readings.group)
     chosen = {
         "targets": [sample.id for sample in targets],
         "groups": [
             {"image": g.image, "positive": g.positive.id, "negatives": [s.id for s in g.negatives]}
             for g in found
         ],
-        "scores": values,
+        "scores": {sample.id: value for sample, value in zip(samples, values, strict=True)},
     }
     (job.out / "selection.json").write_text(json.dumps(chosen, indent=1))
-    lengths = [len(table.logp_visual[sample.id]) for sample in samples]
-    return {
-        "targets": len(targets),
-        "groups": len(found),
-        # eq. 1 adds up over tokens: long answers are favoured, and one should see how much
-        "length_correlation": float(pd.Series(ordered).corr(pd.Series(lengths), "spearman")),
-    }
+    return {"targets": len(targets), "groups": len(found), **facts}
 
 
 def generator(job: Job) -> dict:
@@ -237,8 +263,8 @@ def final(job: Job) -> dict:
 
     backbone = load(job, "generator")
     samples, dropped = _write(job, backbone, _caption_images(job, backbone))
-    kept, filtered = filter_samples(samples)
-    size = min(job.config["size"], len(kept))
+    kept, filtered = filter_samples(samples, blacklist=job.config["readings"]["blacklist"])
+    size = min(job.config["size"] or len(kept), len(kept))
     drawn = sorted(random.Random(job.seed).sample(range(len(kept)), size))
     return _save(
         job,
@@ -250,11 +276,25 @@ def final(job: Job) -> dict:
     )
 
 
+def best(job: Job) -> dict:
+    from c3l.selection import ranked
+
+    samples, values, facts = _scored(job)
+    kept = ranked(samples, values)[: job.config["size"]]
+    return _save(job, kept, read=len(samples), **facts)
+
+
 def vlit(job: Job) -> dict:
     from c3l.training import tune
 
     backbone = load(job, "backbone", to_train=True)
-    settings = TrainingSettings(**job.config["settings"])
-    images = ImageFolder(job.inputs["images"])
-    metrics = tune(backbone, read(job), images, settings, job.seed, job.partial)
+    metrics = tune(
+        backbone,
+        read(job),
+        ImageFolder(job.inputs["images"]),
+        TrainingSettings(**job.config["settings"]),
+        Readings(**job.config["readings"]),
+        job.seed,
+        job.partial,
+    )
     return _save_trained(job, backbone, metrics)

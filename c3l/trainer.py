@@ -99,7 +99,7 @@ class LossTrainer(Trainer):
             for name, value in (("l_r", l_r), ("l_c", l_c))
             if self.totals[name]
         }
-        weights = {"l_r": 1.0, "l_c": self.settings.contrastive_weight}
+        weights = {"l_r": 1.0, "l_c": self.model.readings.contrastive_weight}
         loss = sum(weights[name] * share for name, share in shares.items())
         parts = {name: share.item() for name, share in shares.items()}
         if not torch.isfinite(loss):
@@ -117,10 +117,10 @@ class LossTrainer(Trainer):
         An empty text cannot be an anchor: it is counted, and its group left out of this step.
         """
         items = [item for item in items if item.group]
-        if not items:
-            return []
         groups = [item.group for item in items]
         pictures = [self.images[group.image] for group in groups]
+        if not items or self.model.readings.anchor == "prompt":
+            return [(None, *both) for both in zip(groups, pictures, strict=True)]
         self.model.eval()
         anchors = self.model.backbone.generate(
             [pair_prompt(group.positive.instruction, 1) for group in groups],
@@ -188,7 +188,7 @@ def run(
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_seed(seed)  # adapters begin at random
-    backbone.trainable(settings.tuning)
+    backbone.trainable(readings.tuning)
     losses = Losses(backbone, projection, readings)
     for name, parameter in trained(losses).items():
         if parameter.dtype in (torch.float16, torch.bfloat16):
@@ -201,8 +201,8 @@ def run(
         gradient_accumulation_steps=settings.accumulation,
         num_train_epochs=1,  # the items are those of all epochs
         train_sampling_strategy="sequential",
-        warmup_steps=settings.warmup_ratio,
-        lr_scheduler_type=settings.schedule,
+        warmup_steps=readings.warmup_ratio,
+        lr_scheduler_type=readings.schedule,
         optim="adamw_torch",
         save_strategy="steps",
         save_steps=settings.save_steps,
@@ -226,9 +226,9 @@ def run(
     losses.eval()
     history = [record for record in trainer.state.log_history if "loss" in record]
     means = {
-        name: fmean(record[name] for record in history)
+        name: fmean(values)
         for name in ("loss", "l_r", "l_c")
-        if name in history[0]
+        if (values := [record[name] for record in history if name in record])
     }
     empty = sum(record.get("empty_anchors", 0) for record in history)
     return means | {"steps": len(history), "empty_anchors": empty, "history": history}

@@ -9,7 +9,7 @@ with the weights of a run that was not.
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,9 @@ def train_generator(
     """Train a generator on L_r + λ L_c; without targets L_r is off, without groups L_c is.
 
     An epoch is one pass over the targets, each beside the next image group of a seeded order, which
-    is drawn anew when it ends; with L_r off it is one pass over the groups. A group without a
-    negative is skipped. The projection ξ is left in `output_dir`/projection.safetensors, beside
+    is drawn anew when it ends; with L_r off it is one pass over the groups. If L_c is to follow L_r
+    (`Readings.joining`), all targets come first and then as many groups. A group without a negative
+    is skipped. The projection ξ is left in `output_dir`/projection.safetensors, beside
     the checkpoints, from the last of which the training goes on where there is one.
 
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
@@ -65,17 +66,15 @@ def train_generator(
             )
     if readings.target == "pair":
         targets = [_as_pair(sample) for sample in targets]
-    count = (len(targets) or len(usable)) * settings.epochs
-    order = _by_length(targets, settings, seed) if targets else []
-    items = [
-        Item(place, target, group)
-        for place, target, group in zip(
-            range(count),
-            (targets[i] for i in order) if targets else repeat(None),
-            _drawn(usable, settings.max_negatives, seed) if usable else repeat(None),
-            strict=False,
-        )
-    ]
+    epochs = readings.epochs or settings.epochs
+    count = (len(targets) or len(usable)) * epochs
+    order = _by_length(targets, settings.batch_size, epochs, seed)
+    lessons = [targets[i] for i in order] or [None] * count
+    drawn = _drawn(usable, settings.max_negatives, seed) if usable else repeat(None)
+    contrasts = list(islice(drawn, count))
+    if targets and usable and readings.joining == "sequential":
+        lessons, contrasts = lessons + [None] * count, [None] * count + contrasts
+    items = [Item(place, *both) for place, both in enumerate(zip(lessons, contrasts, strict=True))]
     projection = _projection(backbone, readings, seed) if usable else None
     metrics = run(backbone, projection, items, images, settings, readings, seed, Path(output_dir))
     if projection is not None:
@@ -88,6 +87,7 @@ def tune(
     samples: Sequence[Sample],
     images: ImageFolder,
     settings: TrainingSettings,
+    readings: Readings,
     seed: int,
     output_dir: str | Path,
 ) -> dict[str, Any]:
@@ -99,9 +99,9 @@ def tune(
     """
     if not samples:
         raise UserError("there is nothing to tune on: the data set has no sample")
-    order = _by_length(samples, settings, seed)
+    order = _by_length(samples, settings.batch_size, readings.epochs or settings.epochs, seed)
     items = [Item(place, samples[i], None) for place, i in enumerate(order)]
-    return run(backbone, None, items, images, settings, Readings(), seed, Path(output_dir))
+    return run(backbone, None, items, images, settings, readings, seed, Path(output_dir))
 
 
 def _as_pair(sample: Sample) -> Sample:
@@ -113,14 +113,16 @@ def _as_pair(sample: Sample) -> Sample:
     )
 
 
-def _by_length(samples: Sequence[Sample], settings: TrainingSettings, seed: int) -> list[int]:
+def _by_length(samples: Sequence[Sample], batch_size: int, epochs: int, seed: int) -> list[int]:
     """Indices of all epochs' samples, shuffled so that neighbours are of similar length."""
+    if not samples:
+        return []
     lengths = [len(sample.question) + len(sample.answer) for sample in samples]
     generator = torch.Generator().manual_seed(seed)
     return [
         i
-        for _ in range(settings.epochs)
-        for i in get_length_grouped_indices(lengths, settings.batch_size, generator=generator)
+        for _ in range(epochs)
+        for i in get_length_grouped_indices(lengths, batch_size, generator=generator)
     ]
 
 

@@ -63,15 +63,15 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     def score(weights: Stage | Source, task: str) -> Stage:
         return driver.evaluation(weights, task, benchmarks[task], profile.scoring)
 
-    sizes, settings = profile.sizes, profile.generation
+    sizes = profile.sizes
     before = {task: score(backbone, task) for task in TASKS}
-    captions = pipeline.captions(backbone, data.initial, sizes.initial_images, settings)
-    pairs = pipeline.filtered(pipeline.initial(backbone, captions, settings, seed=0))
+    readings = profile.readings
+    pairs, _ = recipe.initial_pool(backbone, profile, readings, data, seed=0)
     graphs = world / "graphs.jsonl"
     truth = driver.truth(pairs, Source(graphs, digest_file(graphs)))
     samples = perfect(data.graphs, sizes.final_samples, seed=0)
     tuned = [
-        pipeline.vlit(backbone, samples, data.final, profile.training.vlit, seed)
+        pipeline.vlit(backbone, samples, data.final, profile.training.vlit, readings, seed)
         for seed in range(sizes.tuning_seeds)
     ]
     after = {task: [score(model, task) for model in tuned] for task in TASKS}

@@ -6,6 +6,7 @@ from pathlib import Path
 from c3l import pipeline
 from c3l.errors import UserError
 from c3l.files import digest_file, digest_files
+from c3l.readings import Readings
 from c3l.store import Source, Stage, Store
 from repro import stages as driver
 from repro.columns import COLUMNS
@@ -80,12 +81,17 @@ def row_stages(
             f"The profile {profile.name} has no backbone {row.backbone}; it has {known}."
         )
     backbone = pipeline.backbone_source(profile.backbones[row.backbone])
+    readings = _readings(row, profile)
     cells: dict[str, Runs] = {}
     for seed in seeds:
-        final = final_data(row, backbone, profile, data, seed)
+        generator = _generator(row, backbone, profile, data, seed)
+        final = _final_data(generator, backbone, profile, readings, data, seed)
+        start = generator if readings.vlit_start == "generator" else backbone
         tuned = [
             # another seed for each data seed: tuning's luck must not repeat itself
-            pipeline.vlit(backbone, final, data.final, profile.training.vlit, 100 * seed + tuning)
+            pipeline.vlit(
+                start, final, data.final, profile.training.vlit, readings, 100 * seed + tuning
+            )
             for tuning in range(profile.sizes.tuning_seeds)
         ]
         for name in columns:
@@ -102,28 +108,66 @@ def row_stages(
     return cells
 
 
-def final_data(row: Row, backbone: Source, profile: Profile, data: Data, seed: int) -> Stage:
-    """The row's final data D*: by the backbone itself, or by a generator trained on its best."""
-    readings = profile.readings.model_copy(update=dict(row.readings))
+def _readings(row: Row, profile: Profile) -> Readings:
+    return Readings(**profile.readings.model_dump() | dict(row.readings))
+
+
+def initial_pool(
+    backbone: Source, profile: Profile, readings: Readings, data: Data, seed: int
+) -> tuple[Stage, Stage]:
+    """The initial data D0, filtered, and their scores."""
     sizes, settings = profile.sizes, profile.generation
-    generator: Stage | Source = backbone
-    if row.crm or row.clm:
-        captions = pipeline.captions(backbone, data.initial, sizes.initial_images, settings)
-        samples = pipeline.filtered(pipeline.initial(backbone, captions, settings, seed))
-        scores = pipeline.scores(
-            backbone, samples, data.initial, readings, profile.scoring.i2c_batch_size
-        )
-        generator = pipeline.generator(
-            backbone,
-            samples,
-            pipeline.selection(samples, scores, readings, profile.share),
-            data.initial,
-            profile.training.of(crm=row.crm, clm=row.clm),
-            readings,
-            seed,
-            crm=row.crm,
-            clm=row.clm,
-        )
-    return pipeline.final(
-        generator, data.final, sizes.final_images, sizes.final_samples, settings, seed
+    images = data.initial
+    captions = pipeline.captions(backbone, images, sizes.initial_images, settings, readings, seed)
+    initial = pipeline.initial(backbone, captions, images, settings, readings, seed)
+    samples = pipeline.filtered(initial, readings)
+    batch_size = profile.scoring.i2c_batch_size
+    return samples, pipeline.scores(backbone, samples, images, readings, batch_size)
+
+
+def _generator(
+    row: Row, backbone: Source, profile: Profile, data: Data, seed: int
+) -> Stage | Source:
+    """What writes the row's final data: the backbone, or a generator trained on its samples."""
+    if not (row.crm or row.clm):
+        return backbone
+    readings = _readings(row, profile)
+    samples, scores = initial_pool(backbone, profile, readings, data, seed)
+    return pipeline.generator(
+        backbone,
+        samples,
+        pipeline.selection(samples, scores, readings, profile.share, seed, crm=row.crm),
+        data.initial,
+        profile.training.of(crm=row.crm, clm=row.clm),
+        readings,
+        seed,
+        crm=row.crm,
+        clm=row.clm,
     )
+
+
+def _final_data(
+    generator: Stage | Source,
+    backbone: Source,
+    profile: Profile,
+    readings: Readings,
+    data: Data,
+    seed: int,
+) -> Stage:
+    """The final data D*: a draw from what the generator writes, or the best of it by I²C."""
+    sizes, size = profile.sizes, profile.sizes.final_samples
+    ranks = readings.final_selection == "i2c"
+    written = pipeline.final(
+        generator,
+        data.final,
+        sizes.final_images,
+        None if ranks else size,
+        profile.generation,
+        readings,
+        seed,
+    )
+    if not ranks:
+        return written
+    batch_size = profile.scoring.i2c_batch_size
+    scores = pipeline.scores(backbone, written, data.final, readings, batch_size)
+    return pipeline.best(written, scores, readings, size)

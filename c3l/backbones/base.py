@@ -8,13 +8,14 @@ written once, here.
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 from zlib import crc32
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -22,8 +23,8 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from c3l.backbones.prompts import ChatFormat, answer_masks
 from c3l.errors import UserError
-
-Tuning = Literal["language+projector", "projector", "lora", "full"]
+from c3l.packing import pack, padded
+from c3l.readings import Embedding, Tuning
 
 
 @dataclass(frozen=True)
@@ -117,45 +118,110 @@ class Backbone:
             batch["labels"] = batch["input_ids"].masked_fill(~taught, -100)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
-    def hidden_states(
+    def encode_texts(
         self, texts: Sequence[str], images: Sequence[Image.Image] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The language model's last hidden states of plain texts [b, t, d] and their mask [b, t].
-
-        No chat template; an image goes before its text, and the mask covers the text alone.
-        Gradients flow if they are enabled.
-        """
+    ) -> dict[str, Tensor]:
+        """The model's inputs for plain texts, without the chat; an image goes before its text."""
         before = f"{self._format.image_token}\n" if images is not None else ""
         batch = self._tokens([before + self._format.plain(text) for text in texts], images, "right")
         del batch["offset_mapping"]
-        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        output = self.model(**batch, output_hidden_states=True, logits_to_keep=1)
-        text = batch["input_ids"] != self._format.image_token_id
-        return output.hidden_states[-1], batch["attention_mask"].bool() & text
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def states(
+        self, batch: Mapping[str, Tensor], where: Tensor, sizes: Sequence[int] | None = None
+    ) -> Tensor:
+        """The language model's last hidden states [n, d] at the n true places of `where` [b, t].
+
+        `batch` is what `encode` or `encode_texts` gives, padded on the right; states come row after
+        row. With `sizes`, runs of so many rows that show the same image share what they begin
+        with (`c3l.packing.pack`). Gradients flow if they are enabled.
+        """
+        names = ("input_ids", "attention_mask", "pixel_values")
+        inputs = {name: batch[name] for name in names if name in batch}
+        cells = None
+        if sizes is not None:
+            inputs, cells = pack(inputs, sizes)
+        states = self._whole.base_model(**inputs, use_cache=False).last_hidden_state
+        return states[where] if cells is None else states.flatten(0, 1)[cells[where]]
+
+    def text_states(
+        self,
+        batch: Mapping[str, Tensor],
+        embedding: Embedding = "last_hidden",
+        sizes: Sequence[int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What each text's tokens are embedded as [b, t, d], and their mask [b, t].
+
+        Last hidden states, as `states` gives them, or input embeddings; an image's tokens are not
+        among them.
+        """
+        ids = batch["input_ids"]
+        text = batch["attention_mask"].bool() & (ids != self._format.image_token_id)
+        if embedding == "input":
+            states = self._whole.get_input_embeddings()(ids[text])
+        else:
+            states = self.states(batch, text, sizes)
+        return padded(states.split(text.sum(1).tolist()))
+
+    def head(self, states: Tensor) -> Tensor:
+        """The logits [n, vocabulary] of the tokens that follow hidden states [n, d]."""
+        return self._whole.get_output_embeddings()(states)
+
+    def no_picture(self, kind: Literal["blank", "noise", "mean"]) -> Image.Image:
+        """A picture of nothing: white, seeded noise, or the colour that the processor subtracts."""
+        side = self.model.config.vision_config.image_size
+        if kind == "noise":
+            noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+            return Image.fromarray(noise)
+        mean = self.processor.image_processor.image_mean
+        colour = [255] * 3 if kind == "blank" else [round(255 * part) for part in mean]
+        return Image.new("RGB", (side, side), tuple(colour))
+
+    @property
+    def _whole(self) -> PreTrainedModel:
+        """The model itself; adapters, where there are any, lie inside its layers."""
+        if isinstance(self.model, self.model_class):
+            return self.model
+        return self.model.get_base_model()
+
+    @property
+    def context(self) -> int:
+        """The most tokens that the language model reads."""
+        return self.model.config.get_text_config().max_position_embeddings
 
     def _tokens(
         self, texts: list[str], images: Sequence[Image.Image] | None, side: str
     ) -> dict[str, Tensor]:
-        settings = {
-            "return_tensors": "pt",
-            "padding": True,
-            "padding_side": side,
-            "return_offsets_mapping": True,
+        pixels = {}
+        if images is not None:
+            # Each picture is prepared once, however many texts are about it.
+            distinct = {id(image): image for image in images}
+            place = {key: i for i, key in enumerate(distinct)}
+            rows = [place[id(image)] for image in images]
+            mark = self._format.image_token
+            seen = self.processor(
+                text=[mark] * len(distinct), images=list(distinct.values()), return_tensors="pt"
+            )
+            counts = (seen["input_ids"] == self._format.image_token_id).sum(1).tolist()
+            texts = [
+                text.replace(mark, mark * counts[row])
+                for text, row in zip(texts, rows, strict=True)
+            ]
+            pixels["pixel_values"] = seen["pixel_values"].to(self.dtype)[rows]
+        batch = self.tokenizer(
+            texts,
+            return_tensors="pt",
+            padding=True,
+            padding_side=side,
+            return_offsets_mapping=True,
             # Some templates write the token that opens a sequence, some leave it to the tokenizer.
-            "add_special_tokens": not self._format.opens,
-        }
+            add_special_tokens=not self._format.opens,
+        )
         if images is None:
-            batch = self.tokenizer(texts, **settings)
             # transformers would embed a placeholder without pixels silently, as a word.
             assert not (batch["input_ids"] == self._format.image_token_id).any()
-        else:
-            batch = self.processor(text=texts, images=list(images), **settings)
-            batch["pixel_values"] = batch["pixel_values"].to(self.dtype)
-        return {
-            name: batch[name]
-            for name in ("input_ids", "attention_mask", "pixel_values", "offset_mapping")
-            if name in batch
-        }
+        names = ("input_ids", "attention_mask", "offset_mapping")
+        return {name: batch[name] for name in names} | pixels
 
     def generate(
         self,

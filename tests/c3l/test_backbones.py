@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -116,11 +117,12 @@ def test_no_text_counts_as_an_image(backbone, pictures, text):
     image = backbone.processor.image_token_id
     assert (with_image == image).sum() == patches
     assert (without == image).sum() == 0
-    hidden, mask = backbone.hidden_states([text + "."], pictures[:1])
-    assert hidden.shape[:2] == mask.shape
-    assert mask.sum() == backbone.hidden_states([text + "."])[1].sum() + len(
-        backbone.tokenizer("\n").input_ids
-    )
+    masks = []
+    for images in (pictures[:1], None):
+        states, mask = backbone.text_states(backbone.encode_texts([text + "."], images))
+        assert states.shape[:2] == mask.shape
+        masks.append(mask.sum())
+    assert masks[0] == masks[1] + len(backbone.tokenizer("\n").input_ids)
 
 
 def test_a_literal_placeholder_is_generated_about(backbone, pictures):
@@ -174,13 +176,56 @@ def test_nothing_to_generate(backbone):
     assert backbone.generate([], max_new_tokens=3) == []
 
 
-def test_hidden_states_carry_gradient_and_mask_padding(backbone):
-    hidden, mask = backbone.hidden_states(["red", "a red ball"])
-    assert hidden.requires_grad
+@pytest.mark.parametrize("embedding", ["last_hidden", "input"])
+def test_text_states_carry_gradient_and_mask_padding(backbone, embedding):
+    batch = backbone.encode_texts(["red", "a red ball"])
+    states, mask = backbone.text_states(batch, embedding)
+    assert states.requires_grad
     words = [len(backbone.tokenizer(text).input_ids) for text in ("red", "a red ball")]
     assert mask.sum(1).tolist() == words
-    alone, _ = backbone.hidden_states(["red"])
-    torch.testing.assert_close(hidden[0, :3], alone[0], atol=1e-5, rtol=1e-4)
+    alone, _ = backbone.text_states(backbone.encode_texts(["red"]), embedding)
+    torch.testing.assert_close(states[0, :3], alone[0], atol=1e-5, rtol=1e-4)
+
+
+def test_states_are_the_models_own(backbone, pictures):
+    """With an image, and with the head on them its own logits."""
+    batch = backbone.encode(QUESTIONS, pictures)
+    everywhere = batch["attention_mask"].bool()
+    with torch.inference_mode():
+        output = backbone.model(**batch, output_hidden_states=True)
+        states = backbone.states(batch, everywhere)
+        torch.testing.assert_close(states, output.hidden_states[-1][everywhere])
+        torch.testing.assert_close(backbone.head(states), output.logits[everywhere])
+
+
+def test_each_picture_is_prepared_once(backbone, pictures, monkeypatch):
+    prepared, prepare = [], backbone.processor.image_processor.preprocess
+
+    def counting(images, *settings, **more):
+        prepared.append(len(images))
+        return prepare(images, *settings, **more)
+
+    asked = [pictures[0], pictures[1], pictures[0], pictures[0]]
+    singly = [backbone.encode([q], [p]) for q, p in zip(QUESTIONS, asked, strict=True)]
+    monkeypatch.setattr(backbone.processor.image_processor, "preprocess", counting)
+    together = backbone.encode(QUESTIONS, asked)
+    assert prepared == [2]
+    for row, alone in enumerate(singly):
+        ids = together["input_ids"][row][together["attention_mask"][row].bool()]
+        assert torch.equal(ids, alone["input_ids"][0])
+        assert torch.equal(together["pixel_values"][row], alone["pixel_values"][0])
+
+
+@pytest.mark.parametrize("kind", ["blank", "noise", "mean"])
+def test_pictures_of_nothing(backbone, kind):
+    pixels = np.asarray(backbone.no_picture(kind))
+    assert pixels.shape == (24, 24, 3)
+    assert np.array_equal(pixels, np.asarray(backbone.no_picture(kind)))
+    if kind == "mean":  # what is left when the processor subtracts it
+        assert (
+            backbone.encode(["?"], [backbone.no_picture(kind)])["pixel_values"].abs().max() < 0.01
+        )
+    assert (pixels.std() > 50) == (kind == "noise")
 
 
 @pytest.mark.parametrize("tuning", ["language+projector", "projector", "lora", "full"])

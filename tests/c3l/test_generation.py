@@ -107,8 +107,8 @@ class Scripted:
     def __init__(self, answers):
         self.answers = answers
 
-    def write(self, questions, **settings):
-        self.questions = questions
+    def write(self, questions, images=None, **settings):
+        self.questions, self.images = questions, images
         return [Generated(*answer) for answer in self.answers]
 
 
@@ -125,6 +125,9 @@ def test_samples_and_counts_of_written_pairs():
     ]
     assert dropped == {"truncated": 1, "no_answer": 1}
     assert backbone.questions == [pair_prompt_from_caption(c, 2, "A ball.") for c in CLASSES]
+    assert backbone.images is None
+    write_pairs(backbone, {"a": "A ball."}, n=2, max_new_tokens=9, images={"a": "the picture"})
+    assert backbone.images == ["the picture"] * len(CLASSES)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,18 @@
 """I²C: forms by hand, and scoring a model batch by batch as one by one."""
 
+import shutil
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from c3l.backbones import load_backbone
 from c3l.errors import UserError
-from c3l.readings import Readings
-from c3l.relevance import i2c, score
+from c3l.readings import Readings, ScoreForm
+from c3l.relevance import answer_states, i2c, score
 from c3l.samples import ImageFolder, Sample
+from c3l.scores import in_form, read_scores, unscored, write_scores
 
 TEXTS = [
     ("What is on the table?", "A cup."),
@@ -115,17 +119,43 @@ def test_batches_and_order_do_not_matter(backbone, samples, images, batch_size):
             np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-5)
 
 
-def test_equal_pairs_are_read_once_without_an_image(backbone, samples, images, monkeypatch):
-    read, encode = [], type(backbone).encode
+def test_images_and_equal_pairs_are_read_once(backbone, samples, images, monkeypatch):
+    """Each image stands once in a forward, each pair once without its image."""
+    read, states = [], type(backbone).states
 
-    def counting(self, questions, images=None, answers=None, **settings):
-        read.extend((images is not None, question) for question in questions)
-        return encode(self, questions, images, answers, **settings)
+    def counting(self, batch, where, sizes=None):
+        read.append(("pixel_values" in batch, list(sizes)))
+        return states(self, batch, where, sizes)
 
-    monkeypatch.setattr(type(backbone), "encode", counting)
-    score(backbone, samples, images, batch_size=2)
-    assert sum(seen for seen, _ in read) == len(samples)
-    assert sum(not seen for seen, _ in read) == len(TEXTS)
+    monkeypatch.setattr(type(backbone), "states", counting)
+    score(backbone, samples, images, batch_size=4)
+    seen = [sizes for with_image, sizes in read if with_image]
+    assert sorted(size for sizes in seen for size in sizes) == [1, 1, 2, 2, 2, 2]
+    assert all(sum(sizes) <= 4 for sizes in seen)
+    assert sum(sum(sizes) for with_image, sizes in read if not with_image) == len(TEXTS)
+
+
+def test_parts_of_the_pool_are_scored_as_the_whole(backbone, samples, images, monkeypatch):
+    """Shards, and windows within one."""
+    whole = score(backbone, samples, images)
+    parts = [made for k in (0, 3, 6, 9) for made in score(backbone, samples[k : k + 3], images)]
+    monkeypatch.setattr("c3l.relevance._WINDOW", 4)
+    for other in (parts, score(backbone, samples, images, batch_size=2)):
+        assert [made.id for made in other] == [made.id for made in whole]
+        np.testing.assert_allclose([m.i2c for m in other], [m.i2c for m in whole], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["blank", "noise", "mean"])
+def test_a_picture_of_nothing_in_place_of_none(backbone, samples, images, kind):
+    nothing = backbone.no_picture(kind)
+    readings = Readings(without_image=kind)
+    for found, sample in zip(score(backbone, samples, images, readings), samples, strict=True):
+        batch = backbone.encode([sample.question], [nothing], [sample.answer])
+        with torch.no_grad():
+            states, tokens = answer_states(backbone, batch, batch["answer_mask"])
+            logp = backbone.head(states).log_softmax(-1)
+        expected = logp.gather(1, tokens[:, None])[:, 0]
+        np.testing.assert_allclose(found.logp_direct, expected.numpy(), atol=1e-5)
 
 
 def test_end_of_sequence_is_scored_on_demand(backbone, samples, images):
@@ -136,14 +166,57 @@ def test_end_of_sequence_is_scored_on_demand(backbone, samples, images):
         assert len(b.kl) == len(a.kl) + 1
 
 
-@pytest.mark.parametrize("form", Readings.model_fields["score_form"].annotation.__args__)
-def test_any_form_is_recomputed_from_what_is_kept(backbone, samples, images, form):
-    for found in score(backbone, samples[:2], images, Readings(score_form=form)):
-        arrays = (found.logp_visual, found.logp_direct, found.kl)
-        visual, direct, kl = (torch.from_numpy(a)[None] for a in arrays)
-        assert i2c(visual, direct, form=form, kl=kl).item() == pytest.approx(found.i2c, abs=1e-6)
+def test_what_cannot_be_scored_says_why_and_the_rest_is_scored(
+    backbone, samples, images, tiny_images, tmp_path
+):
+    folder = tmp_path / "images"
+    shutil.copytree(tiny_images, folder)
+    (folder / "cut.png").write_bytes((folder / "image-0.png").read_bytes()[:60])
+    bad = [
+        Sample("blank", "image-0.png", "What?", " \n"),
+        Sample("gone", "nowhere.png", "What?", "A cup."),
+        Sample("cut", "cut.png", "What?", "A cup."),
+        Sample("out", "../image-0.png", "What?", "A cup."),
+        Sample("long", "image-0.png", "What?", "cup " * 400),
+        # As a text it fits; behind its image it does not.
+        Sample("long-image", "image-0.png", "What?", "c" * 993),
+    ]
+    mixed = [x for pair in zip(samples, bad, strict=False) for x in pair] + samples[len(bad) :]
+    found = {made.id: made for made in score(backbone, mixed, ImageFolder(folder))}
+    assert list(found) == [sample.id for sample in mixed]
+    assert {name: made.unscored for name, made in found.items() if made.unscored} == {
+        "blank": "empty_answer",
+        "gone": "image_missing",
+        "cut": "image_unreadable",
+        "out": "image_outside",
+        "long": "longer_than_context",
+        "long-image": "longer_than_context",
+    }
+    assert unscored(list(found.values()))["longer_than_context"] == 2
+    assert all(np.isnan(found[sample.id].i2c) for sample in bad)
+    for alone in score(backbone, samples, images):
+        assert found[alone.id].i2c == pytest.approx(alone.i2c, abs=1e-5)
 
 
-def test_an_empty_answer_is_named(backbone, images):
-    with pytest.raises(UserError, match="sample lost"):
-        score(backbone, [Sample("lost", "image-0.png", "What?", " ", "conversation")], images)
+def test_nothing_to_score(backbone, images):
+    assert score(backbone, [], images) == []
+
+
+def test_scores_are_kept_whole(backbone, samples, images, tmp_path):
+    """Written, read, and put into every form without a model."""
+    given = [*samples, Sample("blank", "image-0.png", "What?", "")]
+    found = score(backbone, given, images)
+    write_scores(tmp_path / "scores.parquet", found)
+    read = read_scores(tmp_path / "scores.parquet")
+    for form in get_args(ScoreForm):
+        expected = [s.i2c for s in score(backbone, given, images, Readings(score_form=form))]
+        np.testing.assert_allclose(in_form(read, form), expected, atol=1e-6)
+    for before, after in zip(found, read, strict=True):
+        assert (before.id, before.unscored) == (after.id, after.unscored)
+        assert after.kl.dtype == np.float32
+        assert np.array_equal(before.logp_visual, after.logp_visual)
+    (tmp_path / "other.parquet").write_text("no parquet")
+    with pytest.raises(UserError, match="no file of scores"):
+        read_scores(tmp_path / "other.parquet")
+    with pytest.raises(UserError, match="does not exist"):
+        read_scores(tmp_path / "nothing.parquet")

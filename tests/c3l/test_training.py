@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from c3l.backbones import load_backbone
+from c3l.contrastive import Projection, contrastive_loss
 from c3l.errors import UserError
-from c3l.instructions import CLASSES
+from c3l.instructions import CLASSES, format_pair
+from c3l.losses import Losses
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import groups
@@ -18,10 +20,11 @@ from c3l.training import TrainingSettings, train_generator, tune
 SETTINGS = TrainingSettings(
     learning_rate=1e-3,
     batch_size=4,
-    warmup_ratio=0,  # the first step of a warm-up moves nothing
     anchor_tokens=6,
     save_steps=2,
 )
+# The first step of a warm-up moves nothing.
+READINGS = Readings(tuning="language+projector", warmup_ratio=0)
 VISION, PROJECTOR = "model.vision_tower.", "model.multi_modal_projector."
 
 
@@ -78,7 +81,7 @@ def test_tuning_moves_language_and_projector_and_not_the_vision_encoder(
     backbone, samples, images, tmp_path, capfd
 ):
     before = weights(backbone)
-    metrics = tune(backbone, samples, images, SETTINGS, 0, tmp_path)
+    metrics = tune(backbone, samples, images, SETTINGS, READINGS, 0, tmp_path)
     names = moved(before, weights(backbone))
     assert names == {name for name in before if not name.startswith(VISION)}
     assert metrics["steps"] == len(metrics["history"]) == 3
@@ -89,7 +92,7 @@ def test_tuning_moves_language_and_projector_and_not_the_vision_encoder(
 
 def test_tuning_learns(backbone, samples, images, tmp_path):
     settings = SETTINGS.model_copy(update={"epochs": 15, "learning_rate": 5e-3, "save_steps": 100})
-    history = tune(backbone, samples, images, settings, 0, tmp_path)["history"]
+    history = tune(backbone, samples, images, settings, READINGS, 0, tmp_path)["history"]
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
 
 
@@ -107,15 +110,15 @@ def test_labels_are_the_answer_and_its_end(backbone, samples, images, tmp_path):
         assert labels[answer][-1] == backbone.tokenizer.eos_token_id
         total -= logp[answer, labels[answer]].sum().item()
         count += int(answer.sum())
-    metrics = tune(backbone, samples, images, settings, 0, tmp_path)
+    metrics = tune(backbone, samples, images, settings, READINGS, 0, tmp_path)
     assert metrics["history"][0]["l_r"] == pytest.approx(total / count, abs=1e-4)
 
 
 @pytest.mark.parametrize("tuning", ["projector", "full"])
 def test_other_tunings(backbone, samples, images, tmp_path, tuning):
     before = weights(backbone)
-    settings = SETTINGS.model_copy(update={"tuning": tuning})
-    tune(backbone, samples, images, settings, 0, tmp_path)
+    readings = READINGS.model_copy(update={"tuning": tuning})
+    tune(backbone, samples, images, SETTINGS, readings, 0, tmp_path)
     names = moved(before, weights(backbone))
     projector = {name for name in before if name.startswith(PROJECTOR)}
     assert names == projector if tuning == "projector" else names > projector
@@ -124,8 +127,8 @@ def test_other_tunings(backbone, samples, images, tmp_path, tuning):
 
 def test_adapters_train_and_merge(backbone, tiny_llava, samples, images, tmp_path):
     before = weights(backbone)
-    settings = SETTINGS.model_copy(update={"tuning": "lora"})
-    tune(backbone, samples, images, settings, 0, tmp_path / "run")
+    readings = READINGS.model_copy(update={"tuning": "lora"})
+    tune(backbone, samples, images, SETTINGS, readings, 0, tmp_path / "run")
     backbone.save(tmp_path / "saved")
     names = moved(before, weights(load_backbone(tmp_path / "saved", device="cpu")))
     assert any(name.startswith(PROJECTOR) for name in names)
@@ -142,7 +145,7 @@ def test_contrast_alone_moves_what_embeds_the_text(
 ):
     """Without L_r no token is predicted, and without the image in h the projector is not used."""
     before = weights(backbone)
-    readings = Readings(contrastive_image=image)
+    readings = READINGS.model_copy(update={"contrastive_image": image})
     metrics = train_generator(backbone, [], image_groups, images, SETTINGS, readings, 0, tmp_path)
     names = moved(before, weights(backbone))
     # The last layer's norm included: e is what the language model's head would read.
@@ -152,9 +155,10 @@ def test_contrast_alone_moves_what_embeds_the_text(
 
 
 def test_both_losses_and_their_weight(backbone, samples, image_groups, images, tmp_path):
-    settings = SETTINGS.model_copy(update={"contrastive_weight": 0.5, "max_negatives": 1})
+    settings = SETTINGS.model_copy(update={"max_negatives": 1})
+    readings = READINGS.model_copy(update={"contrastive_weight": 0.5})
     metrics = train_generator(
-        backbone, samples[:6], image_groups, images, settings, Readings(), 0, tmp_path
+        backbone, samples[:6], image_groups, images, settings, readings, 0, tmp_path
     )
     assert metrics["steps"] == 2  # one pass over the targets
     assert metrics["skipped_groups"] == 0
@@ -164,32 +168,94 @@ def test_both_losses_and_their_weight(backbone, samples, image_groups, images, t
 
 
 @pytest.mark.parametrize(
-    "readings",
+    "change",
     [
-        Readings(target="answer"),
-        Readings(projection="none"),
-        Readings(contrastive_form="infonce", temperature=1.0),
+        {"target": "answer"},
+        {"projection": "none"},
+        {"contrastive_form": "infonce"},
+        {"temperature": 1.0},
+        {"embedding": "input"},
+        {"anchor": "prompt"},
+        {"contrastive_image": True},
+        {"schedule": "constant_with_warmup"},
     ],
+    ids=str,
 )
 def test_other_readings_train_otherwise(
-    tiny_llava, samples, image_groups, images, tmp_path, readings
+    tiny_llava, samples, image_groups, images, tmp_path, change
 ):
     losses = []
-    for name, choice in (("default", Readings()), ("other", readings)):
+    for name, choice in (("default", {}), ("other", change)):
         backbone = load_backbone(tiny_llava, device="cpu")
-        given = (backbone, samples[:4], image_groups, images, SETTINGS, choice, 0, tmp_path / name)
-        losses.append(train_generator(*given)["loss"])
+        readings = READINGS.model_copy(update=choice)
+        given = (backbone, samples, image_groups, images, SETTINGS, readings, 0)
+        losses.append(train_generator(*given, tmp_path / name)["loss"])
     assert losses[0] != losses[1]
+
+
+def test_one_loss_after_the_other(backbone, samples, image_groups, images, tmp_path):
+    readings = READINGS.model_copy(update={"joining": "sequential"})
+    history = train_generator(
+        backbone, samples[:8], image_groups, images, SETTINGS, readings, 0, tmp_path
+    )["history"]
+    assert [("l_r" in step, "l_c" in step) for step in history] == [(True, False)] * 2 + [
+        (False, True)
+    ] * 2
+
+
+def test_a_reading_may_say_how_many_epochs(backbone, samples, images, tmp_path):
+    readings = READINGS.model_copy(update={"epochs": 2})
+    assert tune(backbone, samples, images, SETTINGS, readings, 0, tmp_path)["steps"] == 6
+
+
+def test_the_prompt_as_anchor_carries_gradient_and_samples_nothing(
+    backbone, image_groups, images, tmp_path, monkeypatch
+):
+    """y is the instruction behind its image: so the projector moves, though h sees no image."""
+    before = weights(backbone)
+    monkeypatch.setattr(backbone, "generate", None)
+    readings = READINGS.model_copy(update={"anchor": "prompt"})
+    train_generator(backbone, [], image_groups, images, SETTINGS, readings, 0, tmp_path)
+    assert any(name.startswith(PROJECTOR) for name in moved(before, weights(backbone)))
+
+
+def test_input_embeddings_reach_the_embeddings_alone(backbone, image_groups, images, tmp_path):
+    before = weights(backbone)
+    readings = READINGS.model_copy(update={"embedding": "input"})
+    train_generator(backbone, [], image_groups, images, SETTINGS, readings, 0, tmp_path)
+    assert moved(before, weights(backbone)) == {"model.language_model.embed_tokens.weight"}
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_a_packed_contrast_is_that_of_each_text_alone(backbone, image_groups, images, image):
+    """Eq. 2 and 3 of every group, written out text by text."""
+    readings = READINGS.model_copy(update={"contrastive_image": image})
+    torch.manual_seed(0)
+    losses = Losses(backbone, Projection(32), readings)
+    drawn = [(f"Question: {g.image}?", g, images[g.image]) for g in image_groups]
+    expected = 0
+    for anchor, group, picture in drawn:
+        texts = [anchor, *(format_pair(s.question, s.answer) for s in members(group))]
+        h = []
+        for text in texts:
+            batch = backbone.encode_texts([text], [picture] if image else None)
+            h.append(losses.projection(*backbone.text_states(batch)))
+        anchor_h, positive, *negatives = h
+        expected += contrastive_loss(anchor_h, positive, torch.stack(negatives, dim=1))
+    _, packed = losses(None, drawn)
+    torch.testing.assert_close(packed, expected[0], atol=1e-4, rtol=1e-5)
+
+
+def members(group):
+    return (group.positive, *group.negatives)
 
 
 def test_groups_without_negatives_are_skipped_and_counted(backbone, samples, images, tmp_path):
     alone = groups(samples[:4], [0.0] * 4)
-    metrics = train_generator(
-        backbone, samples[:4], alone, images, SETTINGS, Readings(), 0, tmp_path
-    )
+    metrics = train_generator(backbone, samples[:4], alone, images, SETTINGS, READINGS, 0, tmp_path)
     assert metrics["skipped_groups"] == 4 and "l_c" not in metrics
     with pytest.raises(UserError, match="nothing to train"):
-        train_generator(backbone, [], alone, images, SETTINGS, Readings(), 0, tmp_path)
+        train_generator(backbone, [], alone, images, SETTINGS, READINGS, 0, tmp_path)
 
 
 def test_empty_anchors_are_counted_and_move_nothing(
@@ -197,7 +263,7 @@ def test_empty_anchors_are_counted_and_move_nothing(
 ):
     before = weights(backbone)
     monkeypatch.setattr(backbone, "generate", lambda questions, images, **_: [" "] * len(questions))
-    metrics = train_generator(backbone, [], image_groups, images, SETTINGS, Readings(), 0, tmp_path)
+    metrics = train_generator(backbone, [], image_groups, images, SETTINGS, READINGS, 0, tmp_path)
     assert metrics["empty_anchors"] == len(image_groups)
     assert not moved(before, weights(backbone))
 
@@ -214,7 +280,7 @@ def test_the_anchor_is_sampled_by_the_model_as_it_now_is(
 
     monkeypatch.setattr(backbone, "generate", spy)
     settings = SETTINGS.model_copy(update={"epochs": 2})
-    train_generator(backbone, [], image_groups, images, settings, Readings(), 0, tmp_path)
+    train_generator(backbone, [], image_groups, images, settings, READINGS, 0, tmp_path)
     (seed, first), (other_seed, second) = calls
     assert seed != other_seed
     assert moved(first, second)
@@ -235,7 +301,7 @@ def test_two_half_batches_are_one_whole(
             image_groups,
             images,
             settings,
-            Readings(),
+            READINGS,
             0,
             tmp_path / str(parts),
         )
@@ -269,12 +335,13 @@ def test_a_killed_run_ends_as_one_left_alone(
     tiny_llava, samples, image_groups, images, tmp_path, monkeypatch, tuning
 ):
     """With sampled anchors, between checkpoints, and with a half-written checkpoint in the way."""
-    settings = SETTINGS.model_copy(update={"epochs": 2, "tuning": tuning})
+    settings = SETTINGS.model_copy(update={"epochs": 2})
+    readings = READINGS.model_copy(update={"tuning": tuning})
 
     def train(folder):
         backbone = load_backbone(tiny_llava, device="cpu")
         metrics = train_generator(
-            backbone, samples, image_groups, images, settings, Readings(), 7, folder
+            backbone, samples, image_groups, images, settings, readings, 7, folder
         )
         return backbone, metrics
 
@@ -298,7 +365,11 @@ def test_a_killed_run_ends_as_one_left_alone(
 def test_a_finished_run_is_not_done_again(tiny_llava, samples, images, tmp_path, monkeypatch):
     def train():
         backbone = load_backbone(tiny_llava, device="cpu")
-        return weights(backbone) if tune(backbone, samples, images, SETTINGS, 0, tmp_path) else None
+        return (
+            weights(backbone)
+            if tune(backbone, samples, images, SETTINGS, READINGS, 0, tmp_path)
+            else None
+        )
 
     first = train()
     monkeypatch.setattr(LossTrainer, "compute_loss", None)
@@ -309,7 +380,7 @@ def test_the_seed_decides(tiny_llava, samples, images, tmp_path):
     ended = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         backbone = load_backbone(tiny_llava, device="cpu")
-        tune(backbone, samples, images, SETTINGS, seed, tmp_path / name)
+        tune(backbone, samples, images, SETTINGS, READINGS, seed, tmp_path / name)
         ended.append(weights(backbone))
     assert not moved(ended[0], ended[1])
     assert moved(ended[0], ended[2])
@@ -319,22 +390,22 @@ def test_a_loss_that_is_no_number_is_named(backbone, samples, images, tmp_path):
     with torch.no_grad():
         backbone.model.get_output_embeddings().weight.fill_(float("nan"))
     with pytest.raises(UserError, match=r"loss is nan in step 1 .* s\d+, s\d+"):
-        tune(backbone, samples, images, SETTINGS, 0, tmp_path)
+        tune(backbone, samples, images, SETTINGS, READINGS, 0, tmp_path)
 
 
 def test_what_cannot_be_trained_is_one_sentence(backbone, tiny_llava, samples, images, tmp_path):
     with pytest.raises(UserError, match="nothing to tune"):
-        tune(backbone, [], images, SETTINGS, 0, tmp_path)
+        tune(backbone, [], images, SETTINGS, READINGS, 0, tmp_path)
     foreign = [Sample("x", "image-0.png", "What?", "A cup.")]
     with pytest.raises(UserError, match="sample x has no instruction"):
-        train_generator(backbone, foreign, [], images, SETTINGS, Readings(), 0, tmp_path)
+        train_generator(backbone, foreign, [], images, SETTINGS, READINGS, 0, tmp_path)
     half = load_backbone(tiny_llava, device="cpu", dtype="bfloat16")
     with pytest.raises(UserError, match="half precision"):
-        tune(half, samples, images, SETTINGS, 0, tmp_path)
+        tune(half, samples, images, SETTINGS, READINGS, 0, tmp_path)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tiny_llava, samples, images, tmp_path):
-    tune(load_backbone(tiny_llava, device="cpu"), samples, images, SETTINGS, 0, tmp_path)
-    other = SETTINGS.model_copy(update={"tuning": "projector"})
+    tune(load_backbone(tiny_llava, device="cpu"), samples, images, SETTINGS, READINGS, 0, tmp_path)
+    other = READINGS.model_copy(update={"tuning": "projector"})
     with pytest.raises(UserError, match="of other weights"):
-        tune(load_backbone(tiny_llava, device="cpu"), samples, images, other, 0, tmp_path)
+        tune(load_backbone(tiny_llava, device="cpu"), samples, images, SETTINGS, other, 0, tmp_path)

@@ -1,4 +1,4 @@
-"""Packed rows give the logits that single rows give, whatever the rows have in common."""
+"""Packed rows give the states that single rows give, whatever the rows have in common."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from c3l import load_backbone
 from c3l.packing import pack
-from c3l.relevance import answer_logits
+from c3l.relevance import answer_states
 
 PATCHES = 9
 
@@ -49,39 +49,75 @@ def batch_of(backbone, runs, image: bool) -> dict[str, torch.Tensor]:
     return batch
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(runs, st.booleans(), st.booleans())
 def test_packed_is_one_by_one(backbone, runs, image, with_end):
-    def mask(batch):
-        return batch["labels"] != -100 if with_end else batch["answer_mask"]
+    """Logits of answers, with and without an image, whatever the rows of a run share."""
+
+    def answers(batch, sizes=None):
+        mask = batch["labels"] != -100 if with_end else batch["answer_mask"]
+        states, tokens = answer_states(backbone, batch, mask, sizes)
+        return backbone.head(states), tokens
 
     batch = batch_of(backbone, runs, image)
-    packed = pack(batch, [len(run) for run in runs])
     with torch.inference_mode():
-        logits, tokens = answer_logits(backbone.model, packed, mask(packed))
+        logits, tokens = answers(batch, [len(run) for run in runs])
         single = []
-        for run in runs:
-            for row in run:
-                one = batch_of(backbone, [[row]], image)
-                if image:
-                    one["pixel_values"] = batch["pixel_values"][len(single), None]
-                single.append(answer_logits(backbone.model, one, mask(one)))
+        for row in (row for run in runs for row in run):
+            one = batch_of(backbone, [[row]], image)
+            if image:
+                one["pixel_values"] = batch["pixel_values"][len(single), None]
+            single.append(answers(one))
     assert torch.equal(tokens, torch.cat([own for _, own in single]))
     torch.testing.assert_close(logits, torch.cat([own for own, _ in single]), atol=1e-5, rtol=0)
 
 
-@settings(deadline=None)
-@given(words, st.lists(words, min_size=1, max_size=5), st.booleans())
-def test_a_prompt_is_kept_once(backbone, prompt, answers, image):
-    packed = pack(
-        batch_of(backbone, [[(prompt, answer) for answer in answers]], image), [len(answers)]
-    )
-    before = len(prompt) - 1 + PATCHES * image
-    # Each answer brings its tokens, its end, and the prompt's last token, which predicts it.
-    assert packed["input_ids"].shape == (1, before + sum(len(answer) + 2 for answer in answers))
-    assert packed["attention_mask"][0, 0, -1].sum() == before + len(answers[-1]) + 2
-    if image:
-        assert len(packed["pixel_values"]) == 1
+@settings(max_examples=20)
+@given(runs)
+def test_gradients_of_packed_rows_are_those_of_single_ones(backbone, runs):
+    batch = batch_of(backbone, runs, image=False)
+    everywhere = batch["attention_mask"].bool()
+    weight = backbone.model.get_input_embeddings().weight
+    slopes = []
+    for sizes in (None, [len(run) for run in runs]):
+        states = backbone.states(batch, everywhere, sizes)
+        slopes.append(torch.autograd.grad(states.square().sum(), weight)[0])
+    torch.testing.assert_close(*slopes, atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=50)
+@given(runs)
+def test_a_packed_row_is_the_tree_of_its_rows(backbone, runs):
+    """Each beginning is there once, and sees itself and what it begins with."""
+    batch = batch_of(backbone, runs, image=False)
+    inputs, cells = pack(batch, [len(run) for run in runs])
+    width = inputs["input_ids"].shape[1]
+    lengths = batch["attention_mask"].sum(1).tolist()
+    texts = [ids[:n].tolist() for ids, n in zip(batch["input_ids"], lengths, strict=True)]
+    row = 0
+    for number, run in enumerate(runs):
+        beginnings = set()
+        for text in texts[row : row + len(run)]:
+            beginnings |= {tuple(text[: k + 1]) for k in range(len(text))}
+        places = set()
+        for _ in run:
+            text, place = texts[row], cells[row, : lengths[row]] - number * width
+            places |= set(place.tolist())
+            assert inputs["input_ids"][number, place].tolist() == text
+            assert inputs["position_ids"][number, place].tolist() == list(range(len(text)))
+            for k in range(len(text)):
+                seen = inputs["attention_mask"][number, 0, place[k]].nonzero()[:, 0]
+                assert seen.tolist() == sorted(place[: k + 1].tolist())
+            row += 1
+        assert places == set(range(len(beginnings)))
+
+
+def test_an_image_is_kept_once(backbone):
+    run = [([5, 6], [5]), ([5, 6], [6, 6])]
+    inputs, _ = pack(batch_of(backbone, [run], image=True), [2])
+    # The image, the prompt, and each answer with its end.
+    assert inputs["input_ids"].shape == (1, PATCHES + 2 + 2 + 3)
+    assert len(inputs["pixel_values"]) == 1
 
 
 def test_sizes_must_cover_the_batch(backbone):

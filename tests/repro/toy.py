@@ -71,6 +71,7 @@ def profile(folder: Path, backbone: Path) -> Path:
             "pairs_per_class": 2,
             "batch_size": 8,
         },
+        "readings": {"tuning": "language+projector"},
         "training": dict.fromkeys(("generator", "contrastive", "joint", "vlit"), training),
         "scoring": {
             "i2c_batch_size": 8,

@@ -1,0 +1,100 @@
+"""I²C scores with what they were made of: any form is recomputed from them without a model."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from c3l.errors import UserError
+from c3l.readings import ScoreForm
+
+_ARRAYS = ("logp_visual", "logp_direct", "kl")
+
+
+def _none() -> np.ndarray:
+    return np.empty(0, dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A sample's score with what it was made of.
+
+    The arrays are float32, one entry for each token of the answer: log p^v_t and log p^d_t in
+    nats, and the divergence KL(p^v ‖ p^d) over the whole vocabulary at that position. A sample that
+    could not be scored has empty arrays, NaN, and the reason in `unscored`: "empty_answer",
+    "longer_than_context", "image_missing", "image_unreadable" or "image_outside".
+    """
+
+    id: str
+    i2c: float = math.nan
+    logp_visual: np.ndarray = field(default_factory=_none)
+    logp_direct: np.ndarray = field(default_factory=_none)
+    kl: np.ndarray = field(default_factory=_none)
+    unscored: str | None = None
+
+
+def in_form(scores: Sequence[Score], form: ScoreForm) -> list[float]:
+    """The scores' I²C in another form (`c3l.relevance.i2c`); NaN for those without tokens."""
+    import torch
+
+    from c3l.packing import padded
+    from c3l.relevance import i2c
+
+    values = [math.nan] * len(scores)
+    scored = [i for i, score in enumerate(scores) if len(score.logp_visual)]
+    if scored:
+        arrays = [[torch.from_numpy(getattr(scores[i], name)) for i in scored] for name in _ARRAYS]
+        (visual, mask), (direct, _), (kl, _) = map(padded, arrays)
+        for i, value in zip(scored, i2c(visual, direct, mask, form, kl=kl).tolist(), strict=True):
+            values[i] = value
+    return values
+
+
+def unscored(scores: Sequence[Score]) -> dict[str, int]:
+    """How many samples have no score, by reason."""
+    return dict(Counter(score.unscored for score in scores if score.unscored))
+
+
+def to_record(score: Score) -> dict[str, Any]:
+    """The score as JSON and parquet hold it: NaN is null, arrays are lists."""
+    arrays = {name: getattr(score, name).tolist() for name in _ARRAYS}
+    return vars(score) | arrays | {"i2c": None if math.isnan(score.i2c) else score.i2c}
+
+
+def from_record(record: Mapping[str, Any]) -> Score:
+    """What `to_record` made. Raises KeyError or TypeError for something else."""
+    arrays = {name: np.array(record[name], dtype=np.float32) for name in _ARRAYS}
+    i2c = math.nan if record["i2c"] is None else float(record["i2c"])
+    return Score(**{**record, **arrays, "i2c": i2c})
+
+
+def write_scores(path: str | os.PathLike, scores: Sequence[Score]) -> None:
+    """Write scores as parquet, one row a sample, in the columns of `Score`."""
+    import pyarrow
+    import pyarrow.parquet
+
+    tokens = pyarrow.list_(pyarrow.float32())
+    schema = pyarrow.schema(
+        [("id", pyarrow.string()), ("i2c", pyarrow.float64())]
+        + [(name, tokens) for name in _ARRAYS]
+        + [("unscored", pyarrow.string())]
+    )
+    rows = [to_record(score) for score in scores]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
+
+
+def read_scores(path: str | os.PathLike) -> list[Score]:
+    """What `write_scores` wrote. Raises UserError for another file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return [from_record(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; give a file of scores") from None
+    except (pyarrow.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no file of scores ({error}); score again") from error
