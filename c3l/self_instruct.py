@@ -1,0 +1,137 @@
+"""Self-Instruct's filter (Wang et al. 2022) for pairs about images: a rival to I²C in table 5.
+
+What Self-Instruct calls the instruction is the question here, its input the image and its output
+the answer. Survivors are the positives, the others the negatives.
+
+Two of its rules have no work here. What stopped on length is dropped where pairs are parsed, and
+counted there as "truncated" (`c3l.generation.parse_pairs`). An output equal to its input cannot
+be: one is a text, the other an image.
+"""
+
+import re
+import string
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from rapidfuzz.distance import Indel
+from rapidfuzz.process import extractOne
+
+from c3l.samples import Sample
+
+BLACKLIST = (
+    *("image", "images", "graph", "graphs", "picture", "pictures", "file", "files"),
+    *("map", "maps", "draw", "plot", "go to"),
+    # Stanford Alpaca, which took over the list, added the last five.
+    *("video", "audio", "music", "flowchart", "diagram"),
+)
+"""What a model that reads only text cannot act on. It rejects most questions about an image."""
+
+MOST_ALIKE = 0.7
+"""ROUGE-L F1 above which two instructions are the same in other words."""
+
+_BLACKLISTED = re.compile(rf"\b(?:{'|'.join(BLACKLIST)})\b", re.IGNORECASE)
+
+# ROUGE-L F1 (Lin 2004) is twice the longest common subsequence over the sum of the lengths: the
+# similarity by insertions and deletions, here of words.
+rouge_l = Indel.normalized_similarity
+
+Words = tuple[str, ...]
+
+
+def blacklisted(text: str) -> bool:
+    """Whether a text has a word of the blacklist: a whole word, in any case."""
+    return _BLACKLISTED.search(text) is not None
+
+
+def survivors(
+    samples: Sequence[Sample], *, blacklist: bool = False
+) -> tuple[list[Sample], list[Sample], dict[str, int]]:
+    """The samples that pass and those that do not, in their order, and how many fail, by reason.
+
+    A sample fails for the first of these that applies: "short" (a question of three words or
+    fewer) or "long" (of more than 150); "blacklisted" (only if `blacklist`); "program" ("Write a
+    program…"); "punctuation" or "not_ascii" (what it begins with); "similar"; "no_answer";
+    "unfinished" (the answer ends in a colon); "contradictory" (its image has, for this question,
+    another answer as well); "duplicate".
+
+    "similar" is a question with ROUGE-L F1 above 0.7 against one accepted before it, whatever the
+    image. Self-Instruct compares instructions, and an accepted instruction has many instances: so a
+    question already accepted is not similar to itself, and asks for one more instance. To reject
+    every repetition would leave a question once in the whole pool, and nearly all images without
+    a positive. To compare within an image alone would not be Self-Instruct's filter, which keeps a
+    pool of instructions varied, and would leave many images without a negative.
+    """
+    instructions = _Instructions()
+    answers: dict[tuple[str, Words], set[str]] = defaultdict(set)
+    for sample in samples:
+        answers[sample.image, _words(sample.question)].add(sample.answer.strip())
+    seen: set[tuple[str, Words]] = set()
+    kept: list[Sample] = []
+    rejected: list[Sample] = []
+    counts: Counter[str] = Counter()
+    for sample in samples:
+        key = sample.image, _words(sample.question)
+        reason = _unfit(sample.question, blacklist)
+        if reason is None and not instructions.accept(key[1]):
+            reason = "similar"
+        reason = reason or _incomplete(sample.answer)
+        # Answers that fail alone are no instances, and contradict nothing.
+        if reason is None and sum(_incomplete(answer) is None for answer in answers[key]) > 1:
+            reason = "contradictory"
+        if reason is None and key in seen:
+            reason = "duplicate"
+        if reason is None:
+            seen.add(key)
+            kept.append(sample)
+        else:
+            rejected.append(sample)
+            counts[reason] += 1
+    return kept, rejected, dict(counts)
+
+
+def _unfit(question: str, blacklist: bool) -> str | None:
+    """Why the question is no instruction, or None."""
+    question = question.strip()
+    words = len(question.split())
+    if words <= 3:
+        return "short"
+    if words > 150:
+        return "long"
+    if blacklist and blacklisted(question):
+        return "blacklisted"
+    if re.match(r"write\s+a\s+program", question, re.IGNORECASE):
+        return "program"
+    if question[0] in string.punctuation:
+        return "punctuation"
+    return None if question[0].isascii() else "not_ascii"
+
+
+def _incomplete(answer: str) -> str | None:
+    """Why the answer is no output, or None."""
+    answer = answer.strip()
+    if not answer:
+        return "no_answer"
+    return "unfinished" if answer.endswith(":") else None
+
+
+def _words(text: str) -> Words:
+    """A text as ROUGE compares it: lower case, words of ASCII letters and digits."""
+    return tuple(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+class _Instructions:
+    """The accepted instructions, each unlike all others."""
+
+    def __init__(self) -> None:
+        self._verdicts: dict[Words, bool] = {}
+        self._accepted: list[Words] = []
+
+    def accept(self, words: Words) -> bool:
+        """Whether an instruction is one of the accepted or, being unlike them all, becomes one."""
+        if words not in self._verdicts:
+            # Twenty thousand different instructions take a minute; a Python loop would take hours.
+            best = extractOne(words, self._accepted, scorer=rouge_l, score_cutoff=MOST_ALIKE)
+            self._verdicts[words] = best is None or best[1] <= MOST_ALIKE
+            if self._verdicts[words]:
+                self._accepted.append(words)
+        return self._verdicts[words]
