@@ -1,0 +1,133 @@
+"""How well a score ranks pairs whose truth is known: the numbers of the project's own table 6.
+
+A score is measured on the pairs that a generator really wrote, with the verdicts of
+`benchmarks.pocket.truth`. Each estimate takes `frames`, of which frames[data seed][0] holds one
+pool's pairs in the columns image_id, verdict, tokens (length of the answer), value (the score; more
+is better, infinite ones are extremes) and chosen (whether the pair is among the best of its pool).
+
+Intervals are 95% percentile bootstraps over images and data seeds, as in `repro.statistics`. A
+resample's statistic is computed anew from its pairs, each weighted by how often its image was
+drawn; areas and correlations are exact for these weights, ties and all. What was chosen stays what
+it was: the choice was made once, from the whole pool.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from repro.statistics import Estimate
+
+Frames = list[list[pd.DataFrame]]
+Weighted = Callable[[np.ndarray], np.ndarray]
+"""A statistic: from weights of the images [resamples, images] to values [resamples]; NaN where it
+is undefined."""
+
+
+class UndefinedError(ValueError):
+    """A statistic that some pool does not define; the message is a cell's reason to be unscored."""
+
+
+def area(frames: Frames, resamples: int, against: str | None = None) -> Estimate:
+    """Area under the ROC curve × 100: how often a true pair that needs its image scores above
+    another one, a tie counting one half.
+
+    The other one is of the verdict `against`, or of any but "true_image". Raises UndefinedError
+    where a pool lacks one side.
+    """
+
+    def statistic(frame: pd.DataFrame, image: np.ndarray, images: int) -> Weighted:
+        verdict = frame["verdict"]
+        true = (verdict == "true_image").to_numpy()
+        other = ~true if against is None else (verdict == against).to_numpy()
+        _, level = np.unique(frame["value"].to_numpy(), return_inverse=True)
+        counts = np.zeros((2, images, level.max() + 1))  # pairs of an image with a score
+        for side, here in zip(counts, (true, other), strict=True):
+            np.add.at(side, (image[here], level[here]), 1)
+        below = np.cumsum(counts[1], axis=1) - counts[1] / 2
+        wins = counts[0] @ below.T  # [image of the true pair, image of the other one]
+        sizes = counts.sum(axis=2)
+        return lambda weights: (
+            ((weights @ wins) * weights).sum(axis=1) / np.prod(weights @ sizes.T, axis=1)
+        )
+
+    name = "none that is not" if against is None else f"no {against} pair beside those that are"
+    return _estimate(frames, resamples, statistic, f"a pool has no true_image pair or {name}")
+
+
+def precision(frames: Frames, resamples: int) -> Estimate:
+    """Percentage of the chosen pairs that are true and need their image.
+
+    Raises UndefinedError where nothing was chosen.
+    """
+
+    def statistic(frame: pd.DataFrame, image: np.ndarray, images: int) -> Weighted:
+        chosen = frame["chosen"].to_numpy(dtype=bool)
+        hits = chosen & (frame["verdict"] == "true_image").to_numpy()
+        counts = [np.bincount(image[which], minlength=images) for which in (hits, chosen)]
+        return lambda weights: np.divide(*(weights @ count for count in counts))
+
+    return _estimate(frames, resamples, statistic, "nothing was chosen from a pool")
+
+
+def length_correlation(frames: Frames, resamples: int) -> Estimate:
+    """Spearman's rank correlation × 100 of score and answer length in tokens.
+
+    Raises UndefinedError where all scores or all lengths of a pool are equal.
+    """
+
+    def statistic(frame: pd.DataFrame, image: np.ndarray, images: int) -> Weighted:
+        columns = [frame[name].to_numpy() for name in ("value", "tokens")]
+
+        def correlation(weights: np.ndarray) -> np.ndarray:
+            each = weights[:, image].astype(float)
+            value, tokens = (_centred_ranks(column, each) for column in columns)
+            spread = ((each * r * r).sum(axis=1) for r in (value, tokens))
+            return (each * value * tokens).sum(axis=1) / np.sqrt(np.prod(list(spread), axis=0))
+
+        return correlation
+
+    return _estimate(frames, resamples, statistic, "all scores or all lengths of a pool are equal")
+
+
+def _centred_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mid-ranks [resamples, n] of the values [n] repeated `weights` [resamples, n] times, less
+    their mean."""
+    _, level = np.unique(values, return_inverse=True)
+    order = np.argsort(level, kind="stable")
+    starts = np.searchsorted(level[order], np.arange(level.max() + 1))
+    at_level = np.add.reduceat(weights[:, order], starts, axis=1)
+    ranks = np.cumsum(at_level, axis=1) - at_level / 2
+    return ranks[:, level] - weights.sum(axis=1, keepdims=True) / 2
+
+
+def _estimate(
+    frames: Frames,
+    resamples: int,
+    statistic: Callable[[pd.DataFrame, np.ndarray, int], Weighted],
+    reason: str,
+) -> Estimate:
+    """Mean × 100 over the data seeds, and its interval.
+
+    `statistic` is given a pool, the number of each pair's image, and how many images there are. A
+    resample that a pool's statistic does not define says nothing and is left out; a pool that
+    does not define it raises UndefinedError for `reason`.
+    """
+    pools = [frame for (frame,) in frames]
+    names = np.unique(np.concatenate([pool["image_id"].to_numpy(dtype=str) for pool in pools]))
+    statistics = [
+        statistic(pool, np.searchsorted(names, pool["image_id"].to_numpy(dtype=str)), len(names))
+        for pool in pools
+    ]
+    images, seeds = len(names), len(pools)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.mean([weighted(np.ones((1, images)))[0] for weighted in statistics])
+        if np.isnan(value):
+            raise UndefinedError(reason)
+        rng = np.random.default_rng(0)
+        weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
+        values = np.stack([weighted(weights.astype(float)) for weighted in statistics], axis=1)
+    drawn = rng.integers(seeds, size=(resamples, seeds))
+    means = 100 * np.take_along_axis(values, drawn, axis=1).mean(axis=1)
+    low, high = np.nanpercentile(means, [2.5, 97.5])
+    return Estimate(float(100 * value), float(low), float(high))

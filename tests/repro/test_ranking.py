@@ -1,0 +1,162 @@
+"""Areas, precisions and correlations against scipy, with ties, weights and infinities."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy import stats
+
+from repro.ranking import UndefinedError, area, length_correlation, precision
+
+VERDICTS = ("true_image", "no_image", "false", "malformed")
+SCORES = st.sampled_from([-np.inf, -1.5, 0.0, 0.25, 3.0, np.inf])
+PAIRS = st.lists(
+    st.tuples(
+        st.sampled_from("abcd"),  # image
+        st.sampled_from(VERDICTS),
+        st.integers(1, 4),  # tokens
+        SCORES,
+        st.booleans(),  # chosen
+    ),
+    min_size=2,
+    max_size=30,
+)
+COLUMNS = ["image_id", "verdict", "tokens", "value", "chosen"]
+
+
+def pool(rows) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def made_up(seed: int, pairs: int, images: int, signal: float = 1.0) -> pd.DataFrame:
+    """A pool whose true pairs, and those of some images, score higher; every second is true."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(images, size=pairs)
+    true = rng.random(pairs) < 0.5
+    tokens = rng.integers(3, 30, size=pairs)
+    luck = rng.normal(size=images)[image]
+    value = signal * true + luck + 0.05 * tokens + rng.normal(size=pairs)
+    verdict = np.where(true, "true_image", np.where(rng.random(pairs) < 0.5, "false", "no_image"))
+    return pool(zip(image.astype(str), verdict, tokens, value, value > 1.5, strict=True))
+
+
+def reference_area(frame: pd.DataFrame, against: str | None = None) -> float:
+    true = frame["verdict"] == "true_image"
+    other = ~true if against is None else frame["verdict"] == against
+    wins = stats.mannwhitneyu(frame["value"][true], frame["value"][other]).statistic
+    return 100 * wins / (true.sum() * other.sum())
+
+
+def reference_precision(frame: pd.DataFrame) -> float:
+    return 100 * (frame["verdict"][frame["chosen"]] == "true_image").mean()
+
+
+def reference_correlation(frame: pd.DataFrame) -> float:
+    # ranked first: spearmanr takes infinities for what is missing
+    return 100 * stats.spearmanr(frame["value"].rank(), frame["tokens"]).statistic
+
+
+@given(rows=PAIRS, against=st.sampled_from([None, "false", "no_image"]))
+def test_the_area_is_the_probability_of_superiority(rows, against):
+    frame = pool(rows)
+    verdicts = set(frame["verdict"])
+    defined = "true_image" in verdicts and (
+        len(verdicts) > 1 if against is None else against in verdicts
+    )
+    if defined:
+        expected = reference_area(frame, against)
+        assert area([[frame]], 20, against).value == pytest.approx(expected)
+    else:
+        with pytest.raises(UndefinedError, match=against or "true_image"):
+            area([[frame]], 20, against)
+
+
+@given(rows=PAIRS)
+def test_precision_is_the_share_of_the_chosen(rows):
+    frame = pool(rows)
+    assume(frame["chosen"].any())
+    assert precision([[frame]], 20).value == pytest.approx(reference_precision(frame))
+
+
+@given(rows=PAIRS)
+def test_the_length_correlation_is_spearmans(rows):
+    frame = pool(rows)
+    if frame["value"].nunique() > 1 and frame["tokens"].nunique() > 1:
+        expected = reference_correlation(frame)
+        assert length_correlation([[frame]], 20).value == pytest.approx(expected)
+    else:
+        with pytest.raises(UndefinedError, match="equal"):
+            length_correlation([[frame]], 20)
+
+
+def test_nothing_chosen_is_a_reason():
+    with pytest.raises(UndefinedError, match="nothing was chosen"):
+        precision([[made_up(0, 20, 4).assign(chosen=False)]], 20)
+
+
+def test_one_seed_that_lacks_a_side_leaves_all_without_a_value():
+    whole, lacking = made_up(0, 40, 4), made_up(1, 40, 4).assign(verdict="true_image")
+    with pytest.raises(UndefinedError):
+        area([[whole], [lacking]], 20)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "reference"),
+    [
+        (area, reference_area),
+        (precision, reference_precision),
+        (length_correlation, reference_correlation),
+    ],
+)
+def test_a_resample_is_measured_as_if_its_images_had_been_drawn(estimate, reference):
+    """The interval of resamples whose pairs are really written out and measured by scipy."""
+    pools, resamples = [made_up(seed, 60, 8) for seed in range(2)], 40
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(8, np.full(8, 1 / 8), size=resamples)
+    drawn = rng.integers(2, size=(resamples, 2))
+    written_out = [
+        [frame.loc[frame.index.repeat(row[frame["image_id"].astype(int)])] for frame in pools]
+        for row in weights
+    ]
+    means = [
+        np.mean([reference(some[seed].reset_index(drop=True)) for seed in seeds])
+        for some, seeds in zip(written_out, drawn, strict=True)
+    ]
+    value, low, high = estimate([[frame] for frame in pools], resamples)
+    assert value == pytest.approx(np.mean([reference(frame) for frame in pools]))
+    assert (low, high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))
+
+
+def test_resamples_without_one_side_are_left_out():
+    rows = [("a", "true_image", 3, 1.0, True), ("b", "false", 4, 0.0, True)]
+    assert area([[pool(rows)]], 50) == (100, 100, 100)
+
+
+def test_images_are_the_same_for_every_seed_though_some_wrote_nothing():
+    first, second = made_up(0, 200, 20), made_up(1, 200, 20)
+    less = second[second["image_id"] != "7"]
+    expected = (reference_area(first) + reference_area(less)) / 2
+    assert area([[first], [less]], 20).value == pytest.approx(expected)
+
+
+def test_the_intervals_hold_the_truth():
+    """Independent pools of one world: the mean of many lies in about nineteen of twenty."""
+    truth = np.mean([reference_area(made_up(seed, 300, 60)) for seed in range(1000, 1200)])
+    found = [area([[made_up(seed, 300, 60)]], 300) for seed in range(60)]
+    assert np.mean([low <= truth <= high for _, low, high in found]) > 0.85
+
+
+def test_pairs_of_an_image_stand_or_fall_together():
+    rows = [(str(k), "true_image" if k % 2 else "false", 3, k % 5, True) for k in range(40)]
+    alone = pool([(f"{row[0]}-{copy}", *row[1:]) for row in rows for copy in range(8)])
+    together = pool([row for row in rows for _ in range(8)])
+    widths = [e.high - e.low for e in (area([[frame]], 500) for frame in (alone, together))]
+    assert widths[1] > 2 * widths[0]
+
+
+def test_seeds_are_resampled_too():
+    frames = [[made_up(seed, 400, 40, signal)] for seed, signal in enumerate((0.0, 3.0))]
+    both, one = area(frames, 500), area(frames[:1], 500)
+    assert both.high - both.low > 2 * (one.high - one.low)
+    assert both.value == pytest.approx(np.mean([reference_area(frame) for (frame,) in frames]))
