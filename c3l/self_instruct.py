@@ -24,7 +24,7 @@ BLACKLIST = (
     # Stanford Alpaca, which took over the list, added the last five.
     *("video", "audio", "music", "flowchart", "diagram"),
 )
-"""What a model that reads only text cannot act on. It rejects most questions about an image."""
+"""What a model that reads only text cannot act on; "image" and "picture" are among it."""
 
 MOST_ALIKE = 0.7
 """ROUGE-L F1 above which two instructions are the same in other words."""
