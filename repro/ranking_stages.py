@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from c3l import stages
 from c3l.readings import ScoreForm
-from c3l.samples import write_samples
+from c3l.samples import Sample, write_samples
 from c3l.store import Job, Source, Stage
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from c3l.scores import Score
 
 # IFD (Li et al. 2024) would add nothing: the ratio of an answer's perplexities with and without
 # what it is conditioned on is exp(-logratio_mean), which ranks as that form does.
@@ -93,37 +93,19 @@ def run_ranking(job: Job) -> dict:
     import pandas as pd
 
     from benchmarks.pocket.truth import VERDICTS, judge
-    from c3l.selection import top_share
-    from c3l.self_instruct import survivors
+    from c3l.scores import read_scores
 
-    by, samples = job.config["by"], stages.read(job)
-    table = pd.read_parquet(job.inputs["scores"] / "scores.parquet").set_index("id")
-    pool = [sample for sample in samples if sample.id in table.index]
+    samples = stages.read(job)
+    scores = {score.id: score for score in read_scores(job.inputs["scores"] / stages.SCORES)}
+    pool = [sample for sample in samples if not scores[sample.id].unscored]
     facts = {
-        "metric": f"pairs ranked by {by}",
+        "metric": f"pairs ranked by {job.config['by']}",
         "n": len(pool),
-        "not_scored": len(samples) - len(pool),
+        "without_score": len(samples) - len(pool),
     }
     if not pool:
         return facts | {"unscored": "no sample of the pool has a score"}
-    table = table.loc[[sample.id for sample in pool]]
-    match by:
-        case "random":
-            rng = random.Random(job.seed)
-            values = [rng.random() for _ in pool]
-        case "likelihood":
-            values = [tokens.mean() for tokens in table["logp_visual"]]
-        case "text_likelihood":
-            values = [tokens.mean() for tokens in table["logp_direct"]]
-        case "self_instruct":
-            passed = {sample.id for sample in survivors(samples)[0]}
-            values = [float(sample.id in passed) for sample in pool]
-        case _:
-            values = _i2c(table, by)
-    if by == "self_instruct":
-        chosen = passed
-    else:
-        chosen = {sample.id for sample in top_share(pool, values, job.config["share"])}
+    values, chosen = _ranked(job, pool, [scores[sample.id] for sample in pool])
     lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
     graphs = {graph["image"]: graph for graph in map(json.loads, lines)}
     frame = pd.DataFrame(
@@ -131,7 +113,7 @@ def run_ranking(job: Job) -> dict:
             "id": [sample.id for sample in pool],
             "image_id": [sample.image for sample in pool],
             "verdict": [judge(s.question, s.answer, graphs[s.image]) for s in pool],
-            "tokens": [len(tokens) for tokens in table["logp_visual"]],
+            "tokens": [len(scores[sample.id].kl) for sample in pool],
             "value": np.asarray(values, dtype=float),
             "chosen": [sample.id in chosen for sample in pool],
         }
@@ -150,17 +132,24 @@ def run_ranking(job: Job) -> dict:
     return facts | {"extra": extra}
 
 
-def _i2c(table: "pd.DataFrame", form: str) -> list[float]:
-    """Scores of one form for each row, from the stored arrays, all at once."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
+def _ranked(job: Job, pool: list[Sample], scores: "list[Score]") -> tuple[list[float], set[str]]:
+    """What the pool is ranked by, more being better, and the ids of what is chosen."""
+    from c3l.scores import in_form
+    from c3l.selection import top_share
+    from c3l.self_instruct import survivors
 
-    from c3l.relevance import i2c
-
-    visual, direct, kl = (
-        pad_sequence([torch.tensor(tokens) for tokens in table[name]], batch_first=True)
-        for name in ("logp_visual", "logp_direct", "kl")
-    )
-    lengths = torch.tensor([len(tokens) for tokens in table["kl"]])
-    mask = torch.arange(visual.shape[1]) < lengths.unsqueeze(1)
-    return i2c(visual, direct, mask, form, kl=kl).tolist()
+    match job.config["by"]:
+        case "self_instruct":
+            passed = {sample.id for sample in survivors(pool)[0]}
+            return [float(sample.id in passed) for sample in pool], passed
+        case "random":
+            rng = random.Random(job.seed)
+            values = [rng.random() for _ in pool]
+        case "likelihood":
+            values = [float(score.logp_visual.mean()) for score in scores]
+        case "text_likelihood":
+            values = [float(score.logp_direct.mean()) for score in scores]
+        case form:
+            values = in_form(scores, form)
+    best = top_share(pool, values, job.config["share"])
+    return values, {sample.id for sample in best}

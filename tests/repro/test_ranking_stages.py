@@ -15,6 +15,7 @@ from c3l.files import digest_file
 from c3l.readings import Readings
 from c3l.relevance import i2c
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
+from c3l.scores import Score, write_scores
 from c3l.store import Job, Source, Stage, Store
 from repro.ranking_stages import RANKERS, constant, ranking, run_shuffled, shuffled
 
@@ -37,18 +38,18 @@ def write_pool(job: Job) -> dict:
     return {}
 
 
-def write_scores(job: Job) -> dict:
-    """Random arrays of one to six tokens, the first of them impossible behind its image."""
+def random_scores(job: Job) -> dict:
+    """Random arrays of one to six tokens, the first of them impossible behind its image; after the
+    first `scored` samples there is none."""
     rng = np.random.default_rng(0)
-    rows = []
-    for k, name in enumerate(job.config["ids"]):
+    found = []
+    for k, sample in enumerate(POOL):
         logs = np.log(rng.random((3, 1 + k % 6))).astype(np.float32)
         logs[0, 0] = -np.inf if k == 0 else logs[0, 0]
-        arrays = {"logp_visual": logs[0], "logp_direct": logs[1], "kl": -logs[2]}
-        rows.append({"id": name} | {key: array.tolist() for key, array in arrays.items()})
-    pd.DataFrame(rows, columns=["id", "logp_visual", "logp_direct", "kl"]).to_parquet(
-        job.out / "scores.parquet", index=False
-    )
+        made = Score(sample.id, 0.0, logs[0], logs[1], -logs[2])
+        scored = k < job.config["scored"]
+        found.append(made if scored else Score(sample.id, unscored="image_missing"))
+    write_scores(job.out / "scores.parquet", found)
     return {}
 
 
@@ -64,8 +65,8 @@ def rank(tmp_path):
     path.write_text("\n".join(lines) + "\n")
     graphs, store = Source(path, digest_file(path)), Store(tmp_path / "store")
 
-    def run(by: str, scored: list[Sample] = POOL, seed: int | None = None, share: float = 0.25):
-        scores = Stage("scored", 1, write_scores, {"ids": [sample.id for sample in scored]})
+    def run(by: str, scored: int = len(POOL), seed: int | None = None, share: float = 0.25):
+        scores = Stage("scored", 1, random_scores, {"scored": scored})
         stage = ranking(pool_stage(), scores, graphs, by=by, share=share, seed=seed)
         table = store.make(stage) / "samples.parquet"
         frame = pd.read_parquet(table) if table.is_file() else None
@@ -83,7 +84,8 @@ def test_every_pair_has_its_verdict_and_the_value_it_would_have_alone(rank, by):
     assert list(frame["verdict"]) == [verdict for _, _, verdict in PAIRS] * 3
     assert list(frame["tokens"]) == [len(tokens) for tokens in table["kl"]]
     for value, row in zip(frame["value"], table.itertuples(), strict=True):
-        visual, direct, kl = (torch.tensor(x)[None] for x in (row[1], row[2], row[3]))
+        arrays = (row.logp_visual, row.logp_direct, row.kl)
+        visual, direct, kl = (torch.tensor(x)[None] for x in arrays)
         match by:
             case "likelihood":
                 expected = visual.mean().item()
@@ -94,7 +96,7 @@ def test_every_pair_has_its_verdict_and_the_value_it_would_have_alone(rank, by):
         assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)
     best = frame.nlargest(3, "value")["id"]  # a quarter of twelve
     assert set(frame["id"][frame["chosen"]]) == set(best)
-    assert (facts["n"], facts["not_scored"]) == (12, 0)
+    assert (facts["n"], facts["without_score"]) == (12, 0)
     assert facts["extra"]["verdicts"] == {
         verdict: pytest.approx(25) for verdict in ("true_image", "no_image", "false", "malformed")
     }
@@ -108,14 +110,14 @@ def test_the_mean_values_are_of_finite_values(rank):
 
 
 def test_samples_without_a_score_are_left_out_and_counted(rank):
-    frame, facts, _ = rank("literal_sum", scored=POOL[:5])
+    frame, facts, _ = rank("literal_sum", scored=5)
     assert list(frame["id"]) == [sample.id for sample in POOL[:5]]
-    assert (facts["n"], facts["not_scored"]) == (5, 7)
+    assert (facts["n"], facts["without_score"]) == (5, 7)
     assert frame["chosen"].sum() == 2  # a quarter of five, rounded up
 
 
 def test_a_pool_without_any_score_says_so(rank):
-    _, facts, _ = rank("literal_sum", scored=[])
+    _, facts, _ = rank("literal_sum", scored=0)
     assert facts["unscored"] == "no sample of the pool has a score"
 
 
