@@ -1,4 +1,4 @@
-"""What a table measures: how a column's number comes from the answers kept beside it."""
+"""What a table measures: how a column's number comes from the artefacts' samples."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,52 +6,88 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repro.statistics import Statistic, accuracy, mean_f1
+from repro import statistics
+from repro.statistics import Estimate, Statistic, accuracy, bootstrap, mean_f1
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Frames = "list[list[pd.DataFrame]]"
+"""The samples of a cell's artefacts: [data seed][tuning seed]."""
+
 
 @dataclass(frozen=True)
 class Column:
-    """A column: additive counts of one model's answers for each image, and their statistic."""
+    """A column. Its functions take samples and how many resamples an interval comes from."""
 
     unit: str
-    counts: "Callable[[pd.DataFrame, pd.Index], np.ndarray]"
-    """From samples and the images' ids, in order, to [images, ...]."""
-    statistic: Statistic
+    """What n counts, in words."""
+    estimate: Callable[[Frames, int], Estimate]
+    difference: Callable[[Frames, Frames, int], Estimate] | None = None
+    """Of a row and its base, from the samples of both; None: rows are not compared here."""
     benchmark: bool = True
     """Measured on each tuned model; otherwise once on the data it is tuned on."""
+    metric: str | None = None
+    """What is measured, where artefacts serve several columns and cannot say it themselves."""
 
 
-def correct_counts(samples: "pd.DataFrame", images: "pd.Index") -> np.ndarray:
+def counted(
+    unit: str,
+    counts: "Callable[[pd.DataFrame, list[str]], np.ndarray]",
+    statistic: Statistic,
+    *,
+    benchmark: bool = True,
+) -> Column:
+    """A column whose number is a statistic of additive counts.
+
+    `counts` takes samples and the images' ids, in order, to [images, ...].
+    """
+
+    def over_the_same_images(*rows: Frames) -> list[np.ndarray]:
+        """Of each row [data seeds, tuning seeds, images, ...], over the images of any."""
+        everything = [frame for row in rows for some in row for frame in some]
+        images = sorted({image for frame in everything for image in frame["image_id"]})
+        return [np.array([[counts(frame, images) for frame in some] for some in r]) for r in rows]
+
+    def estimate(frames: Frames, resamples: int) -> Estimate:
+        return bootstrap(*over_the_same_images(frames), statistic, resamples=resamples)
+
+    def difference(frames: Frames, base: Frames, resamples: int) -> Estimate:
+        both = over_the_same_images(frames, base)
+        return statistics.difference(*both, statistic, resamples=resamples)
+
+    return Column(unit, estimate, difference, benchmark)
+
+
+def correct_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     """[images, 2]: answers that are right, and all."""
-    counts = samples.groupby("image_id")["correct"].agg(["sum", "count"])
-    return counts.reindex(images, fill_value=0).to_numpy(float)
+    right = samples["correct"].to_numpy(float)
+    return _summed(np.stack([right, np.ones_like(right)], axis=-1), samples, images)
 
 
-def pope_counts(samples: "pd.DataFrame", images: "pd.Index") -> np.ndarray:
+def pope_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     """[images, 3 categories, 3]: true positives, false positives, false negatives of "yes".
 
     An unreadable answer is none of them, as in lmms-eval.
     """
-    answer, reading = samples["answer"], samples["reading"]
-    kinds = [
-        (answer == "yes") & (reading == "yes"),
-        (answer == "no") & (reading == "yes"),
-        (answer == "yes") & (reading == "no"),
-    ]
-    counts = [
-        (kind & (samples["category"] == category)).groupby(samples["image_id"]).sum()
-        for category in ("random", "popular", "adversarial")
-        for kind in kinds
-    ]
-    columns = [count.reindex(images, fill_value=0).to_numpy(float) for count in counts]
-    return np.stack(columns, axis=-1).reshape(len(images), 3, 3)
+    category, answer, reading = (
+        samples[name].to_numpy(str)[:, None] for name in ("category", "answer", "reading")
+    )
+    categories = category == ["random", "popular", "adversarial"]
+    kinds = (answer == ["yes", "no", "yes"]) & (reading == ["yes", "yes", "no"])
+    return _summed(categories[:, :, None] & kinds[:, None, :], samples, images)
 
 
-COLUMNS = {
-    "SEED": Column("questions a model", correct_counts, accuracy),
-    "POPE": Column("questions a model", pope_counts, mean_f1),
-    "image-dependent, %": Column("samples a data set", correct_counts, accuracy, benchmark=False),
+def _summed(values: np.ndarray, samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
+    """[images, ...] from values of each sample [samples, ...]."""
+    counts = np.zeros((len(images), *values.shape[1:]))
+    position = {image: k for k, image in enumerate(images)}
+    np.add.at(counts, samples["image_id"].map(position).to_numpy(int), values)
+    return counts
+
+
+COLUMNS: dict[str, Column] = {
+    "SEED": counted("questions a model", correct_counts, accuracy),
+    "POPE": counted("questions a model", pope_counts, mean_f1),
+    "image-dependent, %": counted("samples a data set", correct_counts, accuracy, benchmark=False),
 }

@@ -1,18 +1,32 @@
-"""The rows of the paper's tables: a base record, and what differs from the row above."""
+"""The tables as data: a base record for their rows, and what differs from the row above.
 
+Importing this costs nothing: the command line has its commands from here.
+"""
+
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
 class Row:
-    """How one row's model is made. `label` is the row's name in tables/paper.yaml."""
+    """How one row's model is made. `label` is the paper's, where tables/paper.yaml has the row."""
 
     label: str
     backbone: str = "LLaVA-7B"  # writes the data and is tuned on it
     crm: bool = False  # L_r: cross entropy on the best samples by I²C (section 3.2)
     clm: bool = False  # L_c: contrastive loss over an image's samples (section 3.3)
     readings: Mapping[str, object] = field(default_factory=dict)  # what differs from the profile's
+    base: str | None = None  # the label of the row of its table that it is compared with
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its rows in order, and which of repro.columns it measures."""
+
+    title: str | None  # None: the paper's, from tables/paper.yaml
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...]
 
 
 # ── Table 4: ablation of the two modules ─────────────────────────────────────────────────────────
@@ -23,14 +37,67 @@ BASELINE = Row("instructions + filtering")
 CLM = replace(BASELINE, label="instructions + filtering + CLM", clm=True)
 CRM = replace(BASELINE, label="instructions + filtering + CRM", crm=True)
 C3L = replace(CRM, label="instructions + filtering + CRM + CLM", clm=True)
+ABLATION = ("SEED", "POPE", "image-dependent, %")  # the paper has no number for the last one
 
 
-# Rows in the paper's order.
-TABLES: dict[str, tuple[Row, ...]] = {
-    "table4": (BASELINE, CLM, CRM, C3L),
+# ── Table 7: one reading changed at a time ───────────────────────────────────────────────────────
+# Not in the paper: it is silent on all of these. Each row is table 4's last one but for one field
+# of c3l.Readings, in the order of the fields; what they mean stands there.
+
+ALTERNATIVES: dict[str, tuple[object, ...]] = {
+    "without_image": ("blank", "noise", "mean"),
+    "score_eos": (True,),
+    "score_form": (
+        "literal_mean",
+        "full_vocab_sum",
+        "full_vocab_mean",
+        "renormalised",
+        "generalised",
+        "bernoulli",
+        "logratio",
+        "logratio_mean",
+    ),
+    "contrastive_form": ("infonce",),
+    "projection": ("none",),
+    "embedding": ("input",),
+    "anchor": ("prompt",),
+    "contrastive_image": (True,),
+    "temperature": (0.05, 0.5),
+    "contrastive_weight": (0.3, 3.0),
+    "joining": ("sequential",),
+    "target": ("answer",),
+    "group": ("image_and_class",),
+    "share_within": ("class",),
+    "final_selection": ("i2c",),
+    "vlit_start": ("generator",),
+    "pairs_from": ("caption_and_image",),
+    "pair_temperature": (1.0,),
+    "pair_top_p": (1.0,),
+    "blacklist": (True,),
+    "tuning": ("projector", "lora", "full"),
+    "epochs": (1,),
+    "warmup_ratio": (0.0,),
+    "schedule": ("linear",),
 }
 
-# Which of repro.columns a table measures; the paper has no number for the last one.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "table4": ("SEED", "POPE", "image-dependent, %"),
+
+def changed(row: Row, reading: str, value: object) -> Row:
+    """`row` with one reading changed, to be compared with it. The value is written as in YAML."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return replace(row, label=f"{reading} = {text}", readings={reading: value}, base=row.label)
+
+
+# One reading is about the row without CRM alone, so that row is there to be compared with.
+POSITIVE = changed(CLM, "positive_without_crm", "random")
+SENSITIVITY = (
+    C3L,
+    *(changed(C3L, reading, value) for reading in ALTERNATIVES for value in ALTERNATIVES[reading]),
+    CLM,
+    replace(POSITIVE, label=f"{CLM.label}, {POSITIVE.label}"),
+)
+
+
+TABLES: dict[str, Table] = {
+    "table4": Table(None, (BASELINE, CLM, CRM, C3L), ABLATION),
+    "table7": Table("The full method with one reading changed at a time", SENSITIVITY, ABLATION),
 }

@@ -13,8 +13,8 @@ from c3l.store import Store
 from repro import recipe, runner
 from repro.profile import Profile
 from repro.progress import Progress, Times, duration, say
-from repro.recipe import Cells, stages
-from repro.rows import COLUMNS, TABLES
+from repro.recipe import Cells, Data, stages
+from repro.rows import TABLES, Table
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,7 @@ class Run:
         """Check the input and make the stages; makes the pocket world if it is not there yet."""
         store.sweep()
         data = recipe.prepare(profile, store)
-        tables = {
-            name: {
-                row.label: recipe.row_stages(row, COLUMNS[name], profile, data, seeds)
-                for row in TABLES[name]
-            }
-            for name in names
-        }
+        tables = {name: _cells(TABLES[name], profile, data, seeds) for name in names}
         return cls(tables, profile, seeds, store)
 
     def finish(self, folder: Path, jobs: int) -> Iterator[str]:
@@ -83,6 +77,13 @@ class Run:
                 except OSError as error:
                     raise UserError(f"{file} cannot be written ({error.strerror}).") from error
         return texts[path.with_suffix(".md")]
+
+
+def _cells(table: Table, profile: Profile, data: Data, seeds: list[int]) -> Cells:
+    """The stages behind a table, of which its rows may share any."""
+    return {
+        row.label: recipe.row_stages(row, table.columns, profile, data, seeds) for row in table.rows
+    }
 
 
 def _wall_clock(path: Path) -> float | None:

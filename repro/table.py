@@ -7,11 +7,12 @@ import pandas as pd
 
 import tables.paper
 from c3l.store import Store
-from repro.columns import COLUMNS, Column
+from repro.columns import COLUMNS, Column, Frames
 from repro.profile import Profile
 from repro.recipe import Cells, Runs, stages
+from repro.rows import TABLES, Row
 from repro.runner import everything
-from repro.statistics import bootstrap
+from repro.statistics import Estimate
 
 INTERVAL = (
     "95% percentile intervals, bootstrap clustered by image over questions, data seeds and tuning "
@@ -19,45 +20,43 @@ INTERVAL = (
 )
 
 
-def finished(
-    name: str,
-    rows: Cells,
-    profile: Profile,
-    seeds: list[int],
-    store: Store,
-) -> dict:
+def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store: Store) -> dict:
     """The table of DESIGN's form, from artefacts that are all there.
 
     Beyond the fields named there: `made` and `core_seconds` (the date of the newest artefact, the
     time all of them took), `versions`, and for each cell `extra`: the value of every run as
     [data seed][tuning seed], the share of unreadable answers, and the means of what the benchmark
-    reports beside its number.
+    reports beside its number. The cells of a row with a base have `difference`: the base's label,
+    the value minus the base's, and its interval; None where there is nothing to compare.
     """
-    paper = tables.paper.load()[name]
-    found = (store.manifest(stage) for stage in everything(stages(rows)).values())
+    table, paper = TABLES[name], tables.paper.load().get(name)
+    found = (store.manifest(stage) for stage in everything(stages(cells)).values())
     manifests = [manifest for manifest in found if manifest]
+    measured = {
+        row.label: {
+            column: _cell(
+                runs, COLUMNS[column], paper and paper.cell(row.label, column), profile, store
+            )
+            for column, runs in cells[row.label].items()
+        }
+        for row in table.rows
+    }
+    for row in table.rows:
+        if row.base is not None:
+            _compare(row, cells, measured, profile, store)
     return {
         "table": name,
-        "title": paper.title,
+        "title": table.title or paper.title,
         "profile": profile.name,
         "seeds": seeds,
         "tuning_seeds": profile.sizes.tuning_seeds,
         "commit": ", ".join(sorted({manifest["commit"] for manifest in manifests})),
         "interval": INTERVAL.format(resamples=profile.resamples),
-        "units": {c: COLUMNS[c].unit for row in rows.values() for c in row},
+        "units": {c: COLUMNS[c].unit for row in cells.values() for c in row},
         "made": max(manifest["made"] for manifest in manifests),
         "core_seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
         "versions": manifests[-1]["versions"],
-        "rows": [
-            {
-                "label": label,
-                "cells": {
-                    column: _cell(runs, COLUMNS[column], paper.cell(label, column), profile, store)
-                    for column, runs in cells.items()
-                },
-            }
-            for label, cells in rows.items()
-        ],
+        "rows": [{"label": label, "cells": row} for label, row in measured.items()],
     }
 
 
@@ -70,7 +69,7 @@ def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, sto
         "interval": None,
         "n": 0,
         "paper": paper,
-        "metric": next((r["metric"] for r in flat if "metric" in r), None),
+        "metric": column.metric or next((r["metric"] for r in flat if "metric" in r), None),
         "judge": None,
         "artefacts": [stage.key for some in runs for stage in some],
         "unscored": "; ".join(reasons) or None,
@@ -78,28 +77,39 @@ def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, sto
     }
     if reasons:
         return cell
-    estimate = bootstrap(
-        _counts(runs, column, store), column.statistic, resamples=profile.resamples
-    )
-    values = [[result["value"] for result in some] for some in results]
-    if abs(np.mean(values) - estimate.value) > 1e-6:
-        raise RuntimeError(f"the bootstrap's {cell['metric']} is not that of the artefacts {runs}")
-    means = _mean([r["extra"] | {k: r[k] for k in ("unreadable",) if k in r} for r in flat])
-    return cell | {
-        "value": round(estimate.value, 4),
-        "interval": [round(estimate.low, 4), round(estimate.high, 4)],
-        "n": min(result["n"] for result in flat),
-        "extra": {"values": values} | means,
-    }
+    estimate = column.estimate(_frames(runs, store), profile.resamples)
+    means = _mean([r.get("extra", {}) | {k: r[k] for k in ("unreadable",) if k in r} for r in flat])
+    # Artefacts that serve one column say its value themselves.
+    if all("value" in result for result in flat):
+        values = [[result["value"] for result in some] for some in results]
+        if abs(np.mean(values) - estimate.value) > 1e-6:
+            raise RuntimeError(
+                f"the {cell['metric']} estimated is not that of the artefacts {runs}"
+            )
+        means = {"values": values} | means
+    return cell | _rounded(estimate) | {"n": min(r["n"] for r in flat), "extra": means}
 
 
-def _counts(runs: Runs, column: Column, store: Store) -> np.ndarray:
-    """[data seeds, tuning seeds, images, ...] of all the runs, over the images of any."""
-    frames = [
+def _compare(row: Row, cells: Cells, measured: dict, profile: Profile, store: Store) -> None:
+    """Put `difference` into each cell of a row with a base."""
+    for name, cell in measured[row.label].items():
+        column, base = COLUMNS[name], measured[row.base][name]
+        cell["difference"] = None
+        if column.difference and cell["value"] is not None and base["value"] is not None:
+            both = [_frames(cells[label][name], store) for label in (row.label, row.base)]
+            estimate = column.difference(*both, profile.resamples)
+            cell["difference"] = {"base": row.base} | _rounded(estimate)
+
+
+def _frames(runs: Runs, store: Store) -> Frames:
+    return [
         [pd.read_parquet(store.path(stage) / "samples.parquet") for stage in some] for some in runs
     ]
-    images = pd.Index(sorted({i for some in frames for frame in some for i in frame["image_id"]}))
-    return np.array([[column.counts(frame, images) for frame in some] for some in frames])
+
+
+def _rounded(estimate: Estimate) -> dict:
+    value, *interval = (round(number, 4) for number in estimate)
+    return {"value": value, "interval": interval}
 
 
 def _mean(values: list[dict]) -> dict:

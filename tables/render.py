@@ -9,6 +9,7 @@ CANNOT_COMPARE = (
     "Numbers of the {profile} profile and of the paper measure different things: between the two "
     "columns only the order of rows and the sign of their differences can be compared."
 )
+PAIRED = "paired by image with its questions, data seed and tuning seed"
 
 
 def columns(table: dict) -> list[str]:
@@ -24,8 +25,21 @@ def measured(cell: dict) -> str:
     return f"{cell['value']:.1f} [{low:.1f}, {high:.1f}]"
 
 
+def against_base(cell: dict) -> str:
+    """ "+1.2 [-0.3, 2.6]", or a dash where nothing is compared."""
+    difference = cell.get("difference")
+    if difference is None:
+        return "–"
+    low, high = difference["interval"]
+    return f"{difference['value']:+z.1f} [{low:z.1f}, {high:z.1f}]"
+
+
 def markdown(table: dict) -> str:
-    """A markdown table, the paper's column beside each measured one, and what is behind it."""
+    """A markdown table and what is behind it.
+
+    Beside a measured column stand the paper's, and the differences of rows from their bases, where
+    there are any.
+    """
     header, rows = ["row"], [[row["label"]] for row in table["rows"]]
     for name in columns(table):
         cells = [row["cells"][name] for row in table["rows"]]
@@ -36,6 +50,10 @@ def markdown(table: dict) -> str:
         header.append(f"{name} ({table['profile']})")
         for line, cell in zip(rows, cells, strict=True):
             line.append(measured(cell))
+        if any(cell.get("difference") for cell in cells):
+            header.append(f"Δ {name}")
+            for line, cell in zip(rows, cells, strict=True):
+                line.append(against_base(cell))
     align = ["left"] + ["right"] * (len(header) - 1)
     rows = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in rows]
     grid = tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True)
@@ -57,23 +75,51 @@ def footer(table: dict) -> str:
         n = _list(sorted({cell["n"] for cell in scored})) or "0"
         judge = _list(dict.fromkeys(cell["judge"] for cell in scored if cell["judge"])) or "none"
         lines.append(f"{name}: {metric}; n = {n} {table['units'][name]}; judge: {judge}.")
-    if table["profile"] != "paper":
+    if bases := _bases(table):
+        lines.append(f"Δ: difference from {bases}, {PAIRED}.")
+    cells = [cell for row in table["rows"] for cell in row["cells"].values()]
+    if table["profile"] != "paper" and any(cell["paper"] is not None for cell in cells):
         lines.append(CANNOT_COMPARE.format(profile=table["profile"]))
     return "\n".join(f"- {line}" for line in lines)
 
 
 def comma_separated(table: dict) -> str:
-    """One line a cell: row, column, value, low, high, n, paper, metric, judge, unscored."""
+    """One line a cell, with the number and the interval of its difference from the base, if any."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     fields = ("n", "paper", "metric", "judge", "unscored")
-    writer.writerow(["row", "column", "value", "low", "high", *fields])
+    difference = ("difference", "difference_low", "difference_high")
+    writer.writerow(["row", "column", "value", "low", "high", *fields, *difference])
     for row in table["rows"]:
         for name, cell in row["cells"].items():
             low, high = cell["interval"] or (None, None)
             rest = [cell[key] for key in fields]
+            found = cell.get("difference")
+            rest += [found["value"], *found["interval"]] if found else [None] * 3
             writer.writerow([row["label"], name, cell["value"], low, high, *rest])
     return out.getvalue()
+
+
+def _bases(table: dict) -> str:
+    """The base of most rows, and in brackets which rows have another; empty without any."""
+    rows: dict[str, list[str]] = {}
+    for row in table["rows"]:
+        found = [cell["difference"] for cell in row["cells"].values() if cell.get("difference")]
+        for base in dict.fromkeys(difference["base"] for difference in found):
+            rows.setdefault(base, []).append(row["label"])
+    if not rows:
+        return ""
+    usual = max(rows, key=lambda base: len(rows[base]))
+    others = [
+        f"of {_quoted(labels)} from {_quoted([base])}"
+        for base, labels in rows.items()
+        if base != usual
+    ]
+    return _quoted([usual]) + (f" ({'; '.join(others)})" if others else "")
+
+
+def _quoted(labels: list[str]) -> str:
+    return _list(f"“{label}”" for label in labels)
 
 
 def _list(values) -> str:
