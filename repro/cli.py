@@ -1,4 +1,4 @@
-"""The command line: `python -m repro table4 | table7 | all | plan TABLE`.
+"""The command line: `python -m repro TABLE | all | plan TABLE`, TABLE as in repro.rows.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 2 bad usage or
 input (one sentence), 130 interrupted (the next run goes on).

@@ -71,7 +71,7 @@ def pope_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     An unreadable answer is none of them, as in lmms-eval.
     """
     category, answer, reading = (
-        samples[name].to_numpy(str)[:, None] for name in ("category", "answer", "reading")
+        samples[name].to_numpy(object)[:, None] for name in ("category", "answer", "reading")
     )
     categories = category == ["random", "popular", "adversarial"]
     kinds = (answer == ["yes", "no", "yes"]) & (reading == ["yes", "yes", "no"])

@@ -1,10 +1,12 @@
 """The command line: one sentence and exit 2 for bad input, and quick help."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
+from repro.rows import TABLES
 from tests.repro import toy
 from tests.repro.toy import ROOT, repro
 
@@ -31,10 +33,30 @@ def test_bad_usage_is_one_sentence_and_exit_2(arguments, words):
 
 
 def test_help_imports_nothing_heavy():
-    code = "import repro.cli, sys; print(sorted({'torch', 'pandas', 'scipy'} & set(sys.modules)))"
+    code = "import repro.cli, sys; print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
     assert repro("--help").returncode == 0
+
+
+def test_every_table_has_its_command():
+    said = repro("--help").stdout
+    for name in TABLES:
+        number = name.removeprefix("table")
+        assert f"Table {number}:" in said
+        assert f"Table {number}:" in repro(name, "--help").stdout
+
+
+def test_all_is_every_table_and_what_they_share_is_counted_once(tmp_path, tiny_llava):
+    path = toy.profile(tmp_path, tiny_llava)
+
+    def planned(table: str) -> int:
+        done = repro("plan", table, "--profile", path, "--runs", tmp_path / "runs", "--seeds", 1)
+        assert done.returncode == 0, done.stderr
+        return int(re.search(r"(\d+) of \1 stages would run", done.stdout)[1])
+
+    each = [planned(name) for name in TABLES]
+    assert max(each) < planned("all") < sum(each)
 
 
 def test_a_missing_backbone_is_one_sentence(tmp_path):

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
-from repro.statistics import accuracy, bootstrap, mean_f1
+from repro.statistics import accuracy, bootstrap, difference, mean_f1
 
 
 def outcomes(right: np.ndarray) -> np.ndarray:
@@ -88,3 +90,54 @@ def test_coverage_at_the_variances_of_the_pocket_world(seeds, tunings, least):
         estimate = bootstrap(counts, accuracy, resamples=300, seed=run)
         hits += estimate.low <= 55 <= estimate.high
     assert hits / runs >= least
+
+
+@pytest.mark.parametrize(("shape", "statistic"), [((2,), accuracy), ((3, 3), mean_f1)])
+def test_a_row_differs_from_itself_by_exactly_nothing(shape, statistic):
+    counts = np.random.default_rng(2).integers(1, 5, (3, 2, 40, *shape))
+    assert difference(counts, counts, statistic, resamples=500) == (0, 0, 0)
+
+
+def test_a_strictly_better_row_is_above_zero_and_pairing_makes_that_plain():
+    rng = np.random.default_rng(3)
+    base = (rng.random((2, 2, 300)) < 0.5).astype(float)
+    better = base.copy()
+    better[..., :12] = 1  # right wherever its base is, and on some questions more
+    counts, others = outcomes(better), outcomes(base)
+    value, low, high = difference(counts, others, accuracy, resamples=2000)
+    assert value == pytest.approx(accuracy(counts).mean() - accuracy(others).mean())
+    assert 0 < low < value < high
+    assert high - low < 0.5 * np.hypot(width(counts), width(others))
+
+
+def test_what_a_seed_does_to_both_rows_is_no_part_of_their_difference():
+    right = np.zeros((4, 3, 200))
+    for seed in range(4):
+        for tuning in range(3):
+            right[seed, tuning, : 60 + 20 * seed + 7 * tuning] = 1
+    base = outcomes(right)
+    counts = base.copy()
+    counts[..., 0] -= 0.5 * base[0, 0, :, 0]  # the same for every seed: half of what all know
+    one = difference(counts[:1, :1], base[:1, :1], accuracy, resamples=1000)
+    assert difference(counts, base, accuracy, resamples=1000) == pytest.approx(one)
+
+
+def test_rows_of_other_seeds_or_images_are_not_compared():
+    counts = np.ones((2, 2, 10, 2))
+    for other in (counts[:1], counts[:, :1], counts[:, :, :9]):
+        with pytest.raises(ValueError, match="same shape"):
+            difference(counts, other, accuracy, resamples=100)
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(2, 12)),
+    st.sampled_from([((2,), accuracy), ((3, 3), mean_f1)]),
+)
+def test_swapping_the_rows_mirrors_the_difference(seed, size, of):
+    shape, statistic = of
+    counts, base = np.random.default_rng(seed).integers(1, 9, (2, *size, *shape))
+    value, low, high = difference(counts, base, statistic, resamples=100, seed=seed)
+    mirrored = difference(base, counts, statistic, resamples=100, seed=seed)
+    assert mirrored == pytest.approx((-value, -high, -low), abs=1e-9)

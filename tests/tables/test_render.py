@@ -2,10 +2,14 @@
 
 import csv
 import io
+import json
+from pathlib import Path
 
 import pytest
 
 from tables import render
+
+COMMITTED = Path(render.__file__).parent
 
 
 @pytest.fixture
@@ -79,6 +83,73 @@ def test_the_paper_profile_may_be_compared(table):
     assert "only the order" not in render.markdown(table)
 
 
+@pytest.fixture
+def compared(table) -> dict:
+    """The table with a row that is worse than the first, and one worse than another base."""
+    cell = table["rows"][0]["cells"]["SEED"]
+    worse = {"base": "first", "value": -1.16, "interval": [-2.55, 0.3]}
+    none = {"base": "third", "value": -0.04, "interval": [-1.0, 2.0]}
+    table["rows"] = [
+        {"label": "first", "cells": {"SEED": cell, "truth": cell}},
+        {"label": "second", "cells": {"SEED": cell | {"difference": worse}, "truth": cell}},
+        {"label": "third", "cells": {"SEED": cell, "truth": cell}},
+        {"label": "fourth", "cells": {"SEED": cell | {"difference": none}, "truth": cell}},
+        {"label": "fifth", "cells": {"SEED": cell | {"difference": None}, "truth": cell}},
+    ]
+    return table
+
+
+def test_differences_stand_beside_what_was_measured(compared):
+    header, _, *rows = render.markdown(compared).split("\n\n")[1].splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (header, *rows)]
+    assert cells[0] == [
+        "row",
+        "SEED (paper)",
+        "SEED (pocket)",
+        "Δ SEED",
+        "truth (paper)",
+        "truth (pocket)",
+    ]
+    assert [row[3] for row in cells[1:]] == [
+        "–",
+        "-1.2 [-2.5, 0.3]",
+        "–",
+        "+0.0 [-1.0, 2.0]",
+        "–",
+    ]
+
+
+def test_the_footer_says_what_a_difference_is(compared):
+    text = render.markdown(compared)
+    assert (
+        "- Δ: difference from “first” (of “fourth” from “third”), paired by image with its "
+        "questions, data seed and tuning seed.\n"
+    ) in text
+    compared["rows"] = compared["rows"][:2]
+    assert "difference from “first”, paired" in render.markdown(compared)
+    compared["rows"] = compared["rows"][:1]
+    assert "Δ" not in render.markdown(compared)
+
+
+def test_without_the_papers_numbers_there_is_nothing_not_to_compare(table):
+    for row in table["rows"]:
+        for name, cell in row["cells"].items():
+            row["cells"][name] = cell | {"paper": None}
+    text = render.markdown(table)
+    assert "paper" not in text
+
+
+def test_csv_holds_differences_and_leaves_them_empty_without(compared):
+    rows = list(csv.DictReader(io.StringIO(render.comma_separated(compared))))
+    found = [
+        (row["difference"], row["difference_low"], row["difference_high"])
+        for row in rows
+        if row["column"] == "SEED"
+    ]
+    empty = ("", "", "")
+    assert found == [empty, ("-1.16", "-2.55", "0.3"), empty, ("-0.04", "-1.0", "2.0"), empty]
+
+
 def test_csv_has_one_line_a_cell(table):
     rows = list(csv.DictReader(io.StringIO(render.comma_separated(table))))
     assert [(row["row"], row["column"], row["value"]) for row in rows] == [
@@ -89,3 +160,9 @@ def test_csv_has_one_line_a_cell(table):
     ]
     assert rows[2]["unscored"] == "no | judge"
     assert rows[0]["low"] == "48.0"
+
+
+@pytest.mark.parametrize("path", sorted(COMMITTED.glob("*/*.json")), ids=lambda path: path.stem)
+def test_a_committed_table_is_rendered_as_it_stands(path):
+    text = render.markdown(json.loads(path.read_text(encoding="utf-8")))
+    assert path.with_suffix(".md").read_text(encoding="utf-8").startswith(text.rstrip())

@@ -1,0 +1,69 @@
+"""Columns: counts from answers, and estimates over the same images in the same order."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from repro.columns import COLUMNS, correct_counts, pope_counts
+from repro.statistics import accuracy, bootstrap
+
+
+def answers(right: dict[str, list[int]]) -> pd.DataFrame:
+    """One row a question: images' ids to the answers about them, right (1) or wrong (0)."""
+    pairs = [(image, float(one)) for image, some in right.items() for one in some]
+    return pd.DataFrame(pairs, columns=["image_id", "correct"])
+
+
+def test_right_answers_are_counted_by_image_in_the_order_asked_for():
+    samples = answers({"a": [1, 0], "b": [1], "c": [0]})
+    assert correct_counts(samples, ["c", "x", "a", "b"]).tolist() == [
+        [0, 1],
+        [0, 0],
+        [1, 2],
+        [1, 1],
+    ]
+
+
+def test_yes_is_counted_by_image_and_category_and_an_unreadable_answer_is_no_yes():
+    columns = ["image_id", "category", "answer", "reading"]
+    rows = [
+        ("a", "random", "yes", "yes"),
+        ("a", "random", "no", "yes"),
+        ("a", "popular", "yes", "no"),
+        ("a", "popular", "no", "no"),
+        ("b", "adversarial", "yes", None),
+        ("b", "adversarial", "yes", "yes"),
+        ("b", "adversarial", "yes", "yes"),
+    ]
+    a, b = pope_counts(pd.DataFrame(rows, columns=columns), ["a", "b"])
+    assert a.tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
+    assert b.tolist() == [[0, 0, 0], [0, 0, 0], [2, 0, 0]]
+
+
+def test_an_estimate_is_the_bootstrap_of_the_counts():
+    frames = [[answers({"a": [1, 0], "b": [1]})], [answers({"a": [0, 0], "b": [0]})]]
+    counts = np.array([[[[1, 2], [1, 1]]], [[[0, 2], [0, 1]]]])
+    expected = bootstrap(counts, accuracy, resamples=200)
+    assert COLUMNS["SEED"].estimate(frames, 200) == expected
+    assert expected.value == pytest.approx(100 / 3)
+
+
+def test_rows_are_compared_image_by_image_in_whatever_order_they_were_answered():
+    rng = np.random.default_rng(0)
+    images = [f"image-{k}" for k in range(60)]
+    outcome = {image: list(rng.integers(0, 2, 3)) for image in images}
+    better = {image: [1, 1, 1] if image in images[:9] else outcome[image] for image in images}
+    base, row = answers(outcome), answers(better)
+    shuffled = row.sample(frac=1, random_state=1)
+    column = COLUMNS["SEED"]
+    found = column.difference([[shuffled]], [[base]], 500)
+    assert found == column.difference([[row]], [[base]], 500)
+    assert found.low > 0
+
+
+def test_an_image_that_one_row_has_no_sample_of_counts_for_the_other_alone():
+    images = [f"image-{k:02}" for k in range(40)]
+    row = answers({image: [1, 0] for image in images[:30]})
+    base = answers({image: [1, 0, 0, 0] for image in images[10:]})
+    found = COLUMNS["image-dependent, %"].difference([[row]], [[base]], 200)
+    assert found == (25, 25, 25)

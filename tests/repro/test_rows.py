@@ -1,0 +1,70 @@
+"""The project's own tables: what their rows change, and what they are compared with."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+import tables.paper
+from c3l.readings import Readings, ScoreForm
+from repro import profile
+from repro.columns import COLUMNS
+from repro.rows import C3L, CLM, SENSITIVITY, TABLES
+from tests.repro.toy import ROOT
+
+CHANGED = [row for row in SENSITIVITY if row.base]
+BY_LABEL = {row.label: row for row in SENSITIVITY}
+
+
+def test_labels_are_unique_and_every_base_is_a_row_of_its_table():
+    for table in TABLES.values():
+        labels = [row.label for row in table.rows]
+        assert len(set(labels)) == len(labels)
+        for row in table.rows:
+            assert row.base is None or row.base in labels
+            assert row.base != row.label
+
+
+def test_every_table_has_a_title_and_known_columns():
+    for name, table in TABLES.items():
+        assert table.title or tables.paper.load()[name].title
+        assert set(table.columns) <= COLUMNS.keys()
+
+
+def test_the_full_method_is_the_base_and_not_compared_with_anything():
+    assert SENSITIVITY[0] == C3L == TABLES["table4"].rows[-1]
+    assert C3L.base is CLM.base is None
+
+
+@pytest.mark.parametrize("row", CHANGED, ids=lambda row: row.label)
+def test_a_row_changes_one_reading_of_its_base_and_nothing_else(row):
+    base = BY_LABEL[row.base]
+    assert replace(row, label=base.label, base=None, readings={}) == base
+    ((name, value),) = row.readings.items()
+    changed = Readings.model_validate(row.readings)  # which refuses what it does not know
+    default = profile.load("pocket").readings
+    for readings in (default, Readings()):
+        assert getattr(changed, name) == value != getattr(readings, name)
+    # The label is what `--set readings.` takes.
+    text = row.label.removeprefix(f"{base.label}, ")
+    assert profile.load("pocket", [f"readings.{text}"]).readings == default.model_copy(
+        update=row.readings
+    )
+
+
+def test_every_score_form_has_its_row():
+    forms = {row.readings["score_form"] for row in CHANGED if "score_form" in row.readings}
+    assert forms | {Readings().score_form} == set(get_args(ScoreForm))
+
+
+def test_no_reading_is_changed_to_the_same_value_twice():
+    changes = [(row.base, *row.readings.items()) for row in CHANGED]
+    assert len(set(changes)) == len(changes)
+
+
+def test_the_tables_are_known_without_importing_what_runs_them():
+    code = "import repro.rows, sys; print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,0 +1,97 @@
+"""A table that the paper does not have, from artefacts whose answers are known."""
+
+import pandas as pd
+import pytest
+
+import repro.table
+from c3l.store import Job, Stage, Store
+from repro import profile
+from repro.columns import COLUMNS, Column
+from repro.rows import TABLES, Row, Table
+from repro.statistics import Estimate
+
+SEEDS = 2
+BASES = {"better": "base", "same": "base"}
+
+
+def answer(job: Job) -> dict:
+    """A model that answers the first config["right"] of forty questions about ten images right."""
+    right = [float(k < job.config["right"]) for k in range(40)]
+    frame = pd.DataFrame({"image_id": [str(k % 10) for k in range(40)], "correct": right})
+    frame.to_parquet(job.out / "samples.parquet")
+    value = {} if job.config["silent"] else {"value": job.config.get("said", 2.5 * sum(right))}
+    return {"metric": "the share of right answers", "n": 40, "extra": {}} | value
+
+
+def fail(job: Job) -> dict:
+    return {"unscored": "it wrote nothing"}
+
+
+@pytest.fixture
+def finish(tmp_path, monkeypatch):
+    """A function from rows and their stages' settings to the finished cells, by row."""
+
+    def finish(rows: dict[str, dict], bases: dict[str, str], column: str = "SEED") -> dict:
+        store = Store(tmp_path / "store")
+        table = Table("Ours", tuple(Row(label, base=bases.get(label)) for label in rows), (column,))
+        monkeypatch.setitem(TABLES, "table9", table)
+        cells = {}
+        for label, config in rows.items():
+            run = config.pop("run", answer)
+            stages = [
+                Stage("toy", 1, run, {"silent": False, "label": label} | config, seed=seed)
+                for seed in range(SEEDS)
+            ]
+            cells[label] = {column: [[stage] for stage in stages]}
+            for stage in stages:
+                store.make(stage)
+        loaded = profile.load("pocket", ["resamples=200"])
+        found = repro.table.finished("table9", cells, loaded, list(range(SEEDS)), store)
+        assert found["title"] == "Ours"
+        return {row["label"]: row["cells"][column] for row in found["rows"]}
+
+    return finish
+
+
+def test_a_row_is_compared_with_its_base_and_the_base_with_nothing(finish):
+    cells = finish({"base": {"right": 20}, "better": {"right": 24}, "same": {"right": 20}}, BASES)
+    assert [cell["value"] for cell in cells.values()] == [50, 60, 50]
+    assert [cell["paper"] for cell in cells.values()] == [None] * 3
+    assert "difference" not in cells["base"]
+    found = cells["better"]["difference"]
+    low, high = found["interval"]
+    assert found["base"] == "base"
+    assert found["value"] == 10
+    assert 0 <= low < 10 < high
+    assert cells["same"]["difference"] == {"base": "base", "value": 0, "interval": [0, 0]}
+
+
+@pytest.mark.parametrize("unscored", ["base", "better"])
+def test_with_an_unscored_side_there_is_no_difference(finish, unscored):
+    rows = {"base": {"right": 20}, "better": {"right": 24}} | {unscored: {"run": fail}}
+    cells = finish(rows, BASES)
+    assert cells[unscored]["unscored"] == "it wrote nothing"
+    assert cells["better"]["difference"] is None
+
+
+def test_a_number_that_is_not_the_artefacts_is_a_fault(finish):
+    with pytest.raises(RuntimeError, match="not that of the artefacts"):
+        finish({"base": {"right": 20, "said": 51.0}}, {})
+
+
+def test_a_column_may_compute_what_no_artefact_says(finish, monkeypatch):
+    """And be of a kind that rows are not compared by."""
+
+    def longest(frames, resamples) -> Estimate:
+        (first,), _ = frames
+        return Estimate(float(len(first)), resamples, 0)
+
+    column = Column("answers", longest, metric="how many there are")
+    monkeypatch.setitem(COLUMNS, "length", column)
+    rows = {"base": {"right": 3, "silent": True}, "same": {"right": 4, "silent": True}}
+    cells = finish(rows, BASES, "length")
+    assert cells["base"]["value"] == 40
+    assert cells["base"]["interval"] == [200, 0]
+    assert cells["base"]["metric"] == "how many there are"
+    assert cells["base"]["extra"] == {}
+    assert cells["same"]["difference"] is None
