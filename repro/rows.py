@@ -41,7 +41,7 @@ ABLATION = ("SEED", "POPE", "image-dependent, %")  # the paper has no number for
 
 
 # ── Table 7: one reading changed at a time ───────────────────────────────────────────────────────
-# Not in the paper, which is silent on all of these. Each row is table 4's last one but for one field
+# Not in the paper, which is silent on all of these. Each row is table 4's last one but for a field
 # of c3l.Readings, where it is said what the values mean.
 
 ALTERNATIVES: dict[str, tuple[object, ...]] = {

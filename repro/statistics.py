@@ -76,8 +76,8 @@ def difference(
     """A row's mean minus its base's, as `bootstrap` estimates each of them.
 
     Both are computed from the same resamples: paired by image with its questions, by data seed and
-    by tuning seed. `counts` and `base` are over the same images in the same order. Raises ValueError for
-    shapes that differ.
+    by tuning seed. `counts` and `base` are over the same images in the same order. Raises
+    ValueError for shapes that differ.
     """
 
     def of_both(summed: np.ndarray) -> np.ndarray:
