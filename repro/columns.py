@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repro import statistics
+from repro import ranking, statistics
 from repro.statistics import Estimate, Statistic, accuracy, bootstrap, mean_f1
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ class Column:
     estimate: Callable[[Frames, int], Estimate]
     difference: Callable[[Frames, Frames, int], Estimate] | None = None
     """Of a row and its base, from the samples of both; None: rows are not compared here."""
-    benchmark: bool = True
-    """Measured on each tuned model; otherwise once on the data it is tuned on."""
+    benchmark: bool = False
+    """Measured on each tuned model; otherwise once a data seed."""
     metric: str | None = None
     """What is measured, where artefacts serve several columns and cannot say it themselves."""
 
@@ -56,7 +57,7 @@ def counted(
         both = over_the_same_images(frames, base)
         return statistics.difference(*both, statistic, resamples=resamples)
 
-    return Column(unit, estimate, difference, benchmark)
+    return Column(unit, estimate, difference, benchmark=benchmark)
 
 
 def correct_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
@@ -90,4 +91,22 @@ COLUMNS: dict[str, Column] = {
     "SEED": counted("questions a model", correct_counts, accuracy),
     "POPE": counted("questions a model", pope_counts, mean_f1),
     "image-dependent, %": counted("samples a data set", correct_counts, accuracy, benchmark=False),
+} | {
+    f"{name}{suffix}": Column(
+        "pairs a data seed", partial(function, against=against), metric=f"{metric} {others}"
+    )
+    for name, function, metric in (
+        ("AUROC", ranking.area, "area under the ROC curve × 100, true image-dependent pairs over"),
+        ("best 10%", ranking.precision, "% true image-dependent pairs in the best tenth, beside"),
+    )
+    for suffix, against, others in (
+        ("", None, "all others"),
+        (", false", "false", "false ones"),
+        (", no image", "no_image", "true ones that need no image"),
+    )
 }
+COLUMNS["length ρ"] = Column(
+    "pairs a data seed",
+    ranking.length_correlation,
+    metric="Spearman's correlation × 100 of score and answer length in tokens",
+)

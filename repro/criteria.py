@@ -54,7 +54,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     """The criteria as markdown tables. Raises UserError for data without scene graphs."""
     store.sweep()
     data = recipe.prepare(profile, store)
-    if data.graphs is None:
+    if data.final_graphs is None:
         raise UserError("The criteria need scene graphs, which only the pocket world has.")
     backbone = pipeline.backbone_source(profile.backbones[BACKBONE])
     world = data.initial.path.parent
@@ -69,7 +69,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     pairs, _ = recipe.initial_pool(backbone, profile, readings, data, seed=0)
     graphs = world / "graphs.jsonl"
     truth = driver.truth(pairs, Source(graphs, digest_file(graphs)))
-    samples = perfect(data.graphs, sizes.final_samples, seed=0)
+    samples = perfect(data.final_graphs, sizes.final_samples, seed=0)
     tuned = [
         pipeline.vlit(backbone, samples, data.final, profile.training.vlit, readings, seed)
         for seed in range(sizes.tuning_seeds)

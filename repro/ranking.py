@@ -55,15 +55,18 @@ def area(frames: Frames, resamples: int, against: str | None = None) -> Estimate
     return _estimate(frames, resamples, statistic, f"a pool has no true_image pair or {name}")
 
 
-def precision(frames: Frames, resamples: int) -> Estimate:
+def precision(frames: Frames, resamples: int, against: str | None = None) -> Estimate:
     """Percentage of the chosen pairs that are true and need their image.
 
-    Raises UndefinedError where nothing was chosen.
+    With `against`, of those chosen pairs that do or that have this verdict. Raises UndefinedError
+    where none was chosen.
     """
 
     def statistic(frame: pd.DataFrame, image: np.ndarray, images: int) -> Weighted:
-        chosen = frame["chosen"].to_numpy(dtype=bool)
-        hits = chosen & (frame["verdict"] == "true_image").to_numpy()
+        verdict, chosen = frame["verdict"], frame["chosen"].to_numpy(dtype=bool)
+        if against is not None:
+            chosen = chosen & verdict.isin(["true_image", against]).to_numpy()
+        hits = chosen & (verdict == "true_image").to_numpy()
         counts = [np.bincount(image[which], minlength=images) for which in (hits, chosen)]
         return lambda weights: np.divide(*(weights @ count for count in counts))
 

@@ -63,7 +63,7 @@ def run_constant(job: Job) -> dict:
 def ranking(
     samples: Stage,
     scores: Stage,
-    graphs: Source,
+    graphs: Source | None,
     *,
     by: str,
     share: float,
@@ -77,14 +77,17 @@ def ranking(
     or "self_instruct" (1 for a survivor of that filter, 0 for the others). Chosen are the best
     `share` of the pool, in the case of Self-Instruct its survivors.
 
-    Raises ValueError for another `by`, or a random order without a seed.
+    Without scene graphs the truth is not known, and nothing is scored. Raises ValueError for
+    another `by`, or a random order without a seed.
     """
     if by not in RANKERS:
         raise ValueError(f"{by!r} is none of {', '.join(RANKERS)}.")
     if by == "random" and seed is None:
         raise ValueError("A random order needs a seed.")
-    inputs = {"samples": samples, "scores": scores, "graphs": graphs}
     config = {"by": by, "share": share}
+    if graphs is None:
+        return Stage("ranking", 1, run_ranking, config)
+    inputs = {"samples": samples, "scores": scores, "graphs": graphs}
     return Stage("ranking", 1, run_ranking, config, inputs, seed if by == "random" else None)
 
 
@@ -95,6 +98,8 @@ def run_ranking(job: Job) -> dict:
     from benchmarks.pocket.truth import VERDICTS, judge
     from c3l.scores import read_scores
 
+    if not job.inputs:
+        return {"unscored": "the truth of these pairs is not known: it needs scene graphs"}
     samples = stages.read(job)
     scores = {score.id: score for score in read_scores(job.inputs["scores"] / stages.SCORES)}
     pool = [sample for sample in samples if not scores[sample.id].unscored]

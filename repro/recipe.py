@@ -8,11 +8,12 @@ from c3l.errors import UserError
 from c3l.files import digest_file, digest_files
 from c3l.readings import Readings
 from c3l.store import Source, Stage, Store
+from repro import ranking_stages
 from repro import stages as driver
 from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.progress import say
-from repro.rows import Row
+from repro.rows import Ranking, Row
 
 Runs = list[list[Stage]]
 """The stages behind a cell: [data seed][tuning seed]."""
@@ -35,8 +36,9 @@ class Data:
     initial: Source
     final: Source
     benchmarks: dict[str, Source]
-    graphs: Source | None
-    """Scene graphs of the final images, where the world is made and the truth is known."""
+    initial_graphs: Source | None
+    final_graphs: Source | None
+    """Scene graphs of the images, where the world is made and the truth is known."""
 
 
 def prepare(profile: Profile, store: Store) -> Data:
@@ -53,14 +55,18 @@ def prepare(profile: Profile, store: Store) -> Data:
     benchmarks = {
         column: benchmark_source(folder, task) for column, task in profile.scoring.tasks.items()
     }
-    graphs = folder / "final" / "graphs.jsonl"
     sizes = profile.sizes
     return Data(
         pipeline.image_source(folder / "initial" / "images", sizes.initial_images),
         pipeline.image_source(folder / "final" / "images", sizes.final_images),
         benchmarks,
-        Source(graphs, digest_file(graphs)) if graphs.is_file() else None,
+        *(_graphs(folder / part) for part in ("initial", "final")),
     )
+
+
+def _graphs(folder: Path) -> Source | None:
+    path = folder / "graphs.jsonl"
+    return Source(path, digest_file(path)) if path.is_file() else None
 
 
 def benchmark_source(folder: Path, task: str) -> Source:
@@ -72,7 +78,7 @@ def benchmark_source(folder: Path, task: str) -> Source:
 
 
 def row_stages(
-    row: Row, columns: tuple[str, ...], profile: Profile, data: Data, seeds: list[int]
+    row: Row | Ranking, columns: tuple[str, ...], profile: Profile, data: Data, seeds: list[int]
 ) -> dict[str, Runs]:
     """The stages behind each cell of a row. Columns that cannot be measured here are left out."""
     if row.backbone not in profile.backbones:
@@ -81,6 +87,9 @@ def row_stages(
             f"The profile {profile.name} has no backbone {row.backbone}; it has {known}."
         )
     backbone = pipeline.backbone_source(profile.backbones[row.backbone])
+    if isinstance(row, Ranking):
+        runs = [[_ranking(row, backbone, profile, data, seed)] for seed in seeds]
+        return dict.fromkeys(columns, runs)
     readings = _readings(row, profile)
     cells: dict[str, Runs] = {}
     for seed in seeds:
@@ -100,12 +109,28 @@ def row_stages(
                     raise UserError(f"The profile {profile.name} has no task for {name}.")
                 task, source = profile.scoring.tasks[name], data.benchmarks[name]
                 runs = [driver.evaluation(model, task, source, profile.scoring) for model in tuned]
-            elif data.graphs:
-                runs = [driver.truth(final, data.graphs)]
+            elif data.final_graphs:
+                runs = [driver.truth(final, data.final_graphs)]
             else:
                 continue
             cells.setdefault(name, []).append(runs)
     return cells
+
+
+def _ranking(row: Ranking, backbone: Source, profile: Profile, data: Data, seed: int) -> Stage:
+    """The initial pairs as the row ranks them."""
+    readings = profile.readings
+    samples, scores = initial_pool(backbone, profile, readings, data, seed)
+    if row.control is not None:
+        if row.control == "constant":
+            shown = images = ranking_stages.constant(samples)
+        else:
+            shown, images = ranking_stages.shuffled(samples, seed), data.initial
+        batch_size = profile.scoring.i2c_batch_size
+        scores = pipeline.scores(backbone, shown, images, readings, batch_size)
+    return ranking_stages.ranking(
+        samples, scores, data.initial_graphs, by=row.by, share=profile.share, seed=seed
+    )
 
 
 def _readings(row: Row, profile: Profile) -> Readings:

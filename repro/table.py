@@ -9,6 +9,7 @@ import tables.paper
 from c3l.store import Store
 from repro.columns import COLUMNS, Column, Frames
 from repro.profile import Profile
+from repro.ranking import UndefinedError
 from repro.recipe import Cells, Runs, stages
 from repro.rows import TABLES, Row
 from repro.runner import everything
@@ -44,12 +45,13 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     for row in table.rows:
         if row.base is not None:
             _compare(row, cells, measured, profile, store)
+    tuned = any(COLUMNS[column].benchmark for column in table.columns)
     return {
         "table": name,
         "title": table.title or paper.title,
         "profile": profile.name,
         "seeds": seeds,
-        "tuning_seeds": profile.sizes.tuning_seeds,
+        "tuning_seeds": profile.sizes.tuning_seeds if tuned else None,
         "commit": ", ".join(sorted({manifest["commit"] for manifest in manifests})),
         "interval": INTERVAL.format(resamples=profile.resamples),
         "units": {c: COLUMNS[c].unit for row in cells.values() for c in row},
@@ -77,7 +79,10 @@ def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, sto
     }
     if reasons:
         return cell
-    estimate = column.estimate(_frames(runs, store), profile.resamples)
+    try:
+        estimate = column.estimate(_frames(runs, store), profile.resamples)
+    except UndefinedError as error:
+        return cell | {"unscored": str(error)}
     means = _mean([r.get("extra", {}) | {k: r[k] for k in ("unreadable",) if k in r} for r in flat])
     # Artefacts that serve one column say its value themselves.
     if all("value" in result for result in flat):

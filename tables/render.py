@@ -65,7 +65,8 @@ def footer(table: dict) -> str:
     """Profile, seeds, n, interval, metric, judge and commit, one line each."""
     lines = [
         f"Profile {table['profile']}; data seeds {_list(table['seeds'])}; "
-        f"{table['tuning_seeds']} tuning seeds for each; commit {table['commit']}.",
+        + (f"{table['tuning_seeds']} tuning seeds for each; " if table["tuning_seeds"] else "")
+        + f"commit {table['commit']}.",
         f"Brackets: {table['interval']}.",
     ]
     for name in columns(table):

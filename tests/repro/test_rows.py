@@ -3,18 +3,20 @@
 import subprocess
 import sys
 from dataclasses import replace
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
 import pytest
 
 import tables.paper
-from c3l.readings import Readings, ScoreForm
+from c3l.readings import Readings
 from repro import profile
 from repro.columns import COLUMNS
-from repro.rows import C3L, CLM, SENSITIVITY, TABLES
+from repro.ranking_stages import RANKERS
+from repro.rows import C3L, CLM, RANKINGS, SENSITIVITY, TABLES
 from tests.repro.toy import ROOT
 
 CHANGED = [row for row in SENSITIVITY if row.base]
+UNTRIED = {"constant_with_warmup"}  # a schedule beside the one that table 7 tries
 BY_LABEL = {row.label: row for row in SENSITIVITY}
 
 
@@ -45,8 +47,7 @@ def test_a_row_changes_one_reading_of_its_base_and_nothing_else(row):
     ((name, value),) = row.readings.items()
     changed = Readings.model_validate(row.readings)  # which refuses what it does not know
     default = profile.load("pocket").readings
-    for readings in (default, Readings()):
-        assert getattr(changed, name) == value != getattr(readings, name)
+    assert getattr(changed, name) == value != getattr(default, name)
     # The label is what `--set readings.` takes.
     text = row.label.removeprefix(f"{base.label}, ")
     assert profile.load("pocket", [f"readings.{text}"]).readings == default.model_copy(
@@ -54,9 +55,19 @@ def test_a_row_changes_one_reading_of_its_base_and_nothing_else(row):
     )
 
 
-def test_every_score_form_has_its_row():
-    forms = {row.readings["score_form"] for row in CHANGED if "score_form" in row.readings}
-    assert forms | {Readings().score_form} == set(get_args(ScoreForm))
+def test_every_choice_of_every_reading_has_its_row():
+    """Readings are numbers, yes or no, or one of a few words: of words, none is left out."""
+    default = profile.load("pocket").readings
+    for name, field in Readings.model_fields.items():
+        tried = {row.readings[name] for row in CHANGED if name in row.readings}
+        if name != "caption_temperature":  # greedy in all of the field's work
+            assert tried, name
+        if get_origin(field.annotation) is Literal:
+            assert tried | {getattr(default, name)} >= set(get_args(field.annotation)) - UNTRIED
+
+
+def test_every_way_to_rank_has_its_row_in_table_6():
+    assert {row.by for row in RANKINGS} == set(RANKERS)
 
 
 def test_no_reading_is_changed_to_the_same_value_twice():
