@@ -1,0 +1,65 @@
+"""How much arithmetic scoring is, by formula, and how much a device does in a second."""
+
+import time
+from collections.abc import Iterable
+from statistics import median
+
+import torch
+
+from benchmarks.speed.model import SHAPES, Shape
+from benchmarks.speed.scoring import Workload
+from c3l.backbones.base import Backbone
+from c3l.samples import ImageFolder
+
+
+def of_scoring(backbone: Backbone, load: Workload, packed: bool) -> float:
+    """Floating-point operations that the scores of a workload take, one by one or packed.
+
+    A token costs two for each weight of the linear layers it goes through, and in each layer four
+    times the width for each position it sees (attention's two products), padding and what a mask
+    hides not counted. The head is applied to answers' tokens alone. Packed, an image's tokens are
+    read once for all its samples; one by one, for each. Either way the sample's own tokens are read
+    behind the image, and once more without it. `backbone` is one of `benchmarks.speed.model.make`.
+    """
+    shape = SHAPES[backbone.name]
+    images, patches = ImageFolder(load.folder), shape.image_tokens
+    questions, answers = [s.question for s in load.samples], [s.answer for s in load.samples]
+    pictures = [images[s.image] for s in load.samples]
+    visual = backbone.encode(questions, pictures, answers)["attention_mask"].sum(1) - patches
+    batch = backbone.encode(questions, None, answers)
+    direct, answered = batch["attention_mask"].sum(1), int(batch["answer_mask"].sum())
+    readings = len({s.image for s in load.samples}) if packed else len(load.samples)
+    flops = readings * (_vision(shape) + of_language(shape, [range(1, patches + 1)]))
+    flops += of_language(shape, (range(1, n + 1) for n in direct.tolist()))
+    flops += of_language(shape, (range(patches + 1, patches + n + 1) for n in visual.tolist()))
+    return flops + 2 * 2 * shape.vocabulary * shape.language[0] * answered
+
+
+def of_language(shape: Shape, runs: Iterable[range]) -> float:
+    """Operations of the layers, for runs of tokens, each given by how many positions it sees."""
+    width, layers, _, inner = shape.language
+    weights = layers * (4 * width**2 + 3 * width * inner)
+    return sum(2 * weights * len(run) + 4 * layers * width * sum(run) for run in runs)
+
+
+def _vision(shape: Shape) -> float:
+    """Operations of the encoder and the projector for one image."""
+    width, layers, _, inner = shape.vision
+    out, patches = shape.language[0], shape.image_tokens
+    tokens = patches + 1  # the class token
+    encoder = layers * (2 * tokens * (4 * width**2 + 2 * width * inner) + 4 * width * tokens**2)
+    embedding = 2 * patches * 3 * shape.patch**2 * width
+    return encoder + embedding + 2 * patches * (width * out + out**2)
+
+
+def matrix_peak(device: torch.device, side: int = 8192, rounds: int = 5) -> float:
+    """Operations a second of a bfloat16 product of two square matrices, the median of rounds."""
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    spent = []
+    for _ in range(rounds + 1):  # the first warms up
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        a @ b
+        torch.cuda.synchronize()
+        spent.append(time.perf_counter() - start)
+    return 2 * side**3 / median(spent[1:])

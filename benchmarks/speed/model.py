@@ -1,0 +1,119 @@
+"""LLaVA models of a given shape with random weights, made in memory: speed asks for no others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
+
+from c3l.backbones.llava import Llava
+
+# Tokenizer and chat template alone are read from it.
+POCKET = Path(__file__).parents[1] / "pocket" / "backbones" / "llava-7b"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides a LLaVA's cost: pixels and patch, and width, layers, heads, inner width of each.
+
+    `vision` and `language` are (width, layers, heads, inner width); `vocabulary` is the number of
+    words of the language model's head.
+    """
+
+    pixels: int
+    patch: int
+    vision: tuple[int, int, int, int]
+    language: tuple[int, int, int, int]
+    vocabulary: int
+
+    @property
+    def image_tokens(self) -> int:
+        return (self.pixels // self.patch) ** 2
+
+
+# The small models have the proportions of LLaVA-1.5-7B, for only then do they tell how its ways of
+# being scored compare: there the vision encoder holds 5% of the language model's weights and the
+# head 2%. A head of 32,000 words on a model this narrow would hold more than all its layers.
+_LANGUAGE = (512, 4, 4, 1376)
+_VISION = (128, 4, 2, 512)
+SHAPES = {
+    "tiny, 9 image tokens": Shape(24, 8, (32, 2, 4, 64), (32, 2, 4, 64), 833),
+    "small, 144 image tokens": Shape(168, 14, _VISION, _LANGUAGE, 833),
+    "small, 576 image tokens": Shape(336, 14, _VISION, _LANGUAGE, 833),
+    "small, 576 image tokens, 32,000 words": Shape(336, 14, _VISION, _LANGUAGE, 32_000),
+    # openai/clip-vit-large-patch14-336 and llava-hf/llava-1.5-7b-hf, as published.
+    "LLaVA-1.5-7B": Shape(336, 14, (1024, 24, 16, 4096), (4096, 32, 32, 11008), 32_064),
+}
+
+
+def make(
+    name: str,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Llava:
+    """A backbone of the shape SHAPES[name], its weights drawn on the device and in that type.
+
+    The tokenizer and the chat template are the pocket world's; words beyond theirs have weights and
+    are never read.
+    """
+    shape = SHAPES[name]
+    processor = _processor(shape)
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
+        torch.manual_seed(seed)
+        # There and in that type from the start: seven billion weights may fit no other way.
+        model = LlavaForConditionalGeneration._from_config(
+            _config(shape, processor.tokenizer), dtype=dtype
+        )
+    return Llava(model, processor, name=name, files=[])
+
+
+def _processor(shape: Shape):
+    processor = AutoProcessor.from_pretrained(POCKET)
+    processor.patch_size = shape.patch
+    processor.image_processor = type(processor.image_processor)(
+        # As LLaVA-1.5's: the shorter edge to the encoder's size, then the middle.
+        size={"shortest_edge": shape.pixels},
+        crop_size={"height": shape.pixels, "width": shape.pixels},
+    )
+    return processor
+
+
+def _config(shape: Shape, tokenizer) -> LlavaConfig:
+    width, layers, heads, inner = shape.vision
+    vision = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=shape.pixels,
+        patch_size=shape.patch,
+        projection_dim=width,
+    )
+    width, layers, heads, inner = shape.language
+    text = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=4096,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=shape.image_tokens,
+        vision_feature_layer=-2,
+    )

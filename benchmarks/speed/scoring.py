@@ -1,0 +1,176 @@
+"""Three ways to I²C scores of the same samples: one by one, in padded batches, packed."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.pocket.scenes import COLOURS, KINDS, PLACES, SETTINGS, SIGNS, SIZES
+from c3l.backbones.base import Backbone
+from c3l.relevance import Score, i2c, score
+from c3l.samples import ImageFolder, Sample
+
+BATCH = 16
+TOLERANCE = 1e-4
+_WORDS = (*KINDS, *COLOURS, *SIZES, *PLACES, *SIGNS, *" ".join(SETTINGS).split())
+_WORDS += ("the", "a", "is", "are", "of", "and", "there", "it", "stands", "looks", "which", "what")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Samples, all with different texts, and the folder of their images."""
+
+    folder: Path
+    samples: list[Sample]
+
+
+def workload(folder: Path, images: int, samples_per_image: int = 8, seed: int = 0) -> Workload:
+    """Write seeded 640 by 480 JPEGs to `folder`; `samples_per_image` samples about each.
+
+    Questions have 8 to 12 words and answers 9 to 17: means of 10 and 13, the lengths of the paper's
+    figure 4 and table 2. Words are drawn from the pocket world's, one or two tokens each.
+    """
+    rng, noise = random.Random(seed), np.random.default_rng(seed)
+
+    def text(least: int, most: int, end: str) -> str:
+        return " ".join(rng.choices(_WORDS, k=rng.randint(least, most))).capitalize() + end
+
+    samples = []
+    for i in range(images):
+        pixels = noise.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        # Smooth like a photograph: noise at full size would cost a decoder more than a picture.
+        picture = Image.fromarray(pixels).resize((640, 480), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{i}.jpg", quality=90)
+        samples += [
+            Sample(f"{i}-{k}", f"{i}.jpg", text(8, 12, "?"), text(9, 17, "."))
+            for k in range(samples_per_image)
+        ]
+    return Workload(folder, samples)
+
+
+def one_by_one(backbone: Backbone, load: Workload) -> list[Score]:
+    """Each sample alone: its picture opened and prepared, read with it, read without."""
+    images = ImageFolder(load.folder, cached=0)
+    return [found for s in load.samples for found in _read(backbone, [s], images)]
+
+
+def padded(backbone: Backbone, load: Workload) -> list[Score]:
+    """Batches of BATCH samples of like length, padded; a picture opened once, prepared for each."""
+    images = ImageFolder(load.folder)
+    order = sorted(load.samples, key=lambda s: len(s.question) + len(s.answer))
+    found = {
+        one.id: one
+        for start in range(0, len(order), BATCH)
+        for one in _read(backbone, order[start : start + BATCH], images)
+    }
+    return [found[sample.id] for sample in load.samples]
+
+
+def packed(backbone: Backbone, load: Workload) -> list[Score]:
+    """`c3l.relevance.score`, as the pipeline calls it."""
+    return score(backbone, load.samples, ImageFolder(load.folder), batch_size=BATCH)
+
+
+WAYS: dict[str, Callable[[Backbone, Workload], list[Score]]] = {
+    "one by one": one_by_one,
+    "padded batches": padded,
+    "packed": packed,
+}
+
+
+@torch.inference_mode()
+def _read(backbone: Backbone, samples: Sequence[Sample], images: ImageFolder) -> list[Score]:
+    """The scores of one batch, written without c3l.relevance.score: what it is held against."""
+    questions, answers = [s.question for s in samples], [s.answer for s in samples]
+    pictures = [images[s.image] for s in samples]
+    visual = _log_probabilities(backbone, questions, pictures, answers)
+    direct = _log_probabilities(backbone, questions, None, answers)
+    scores = []
+    for sample, (logp, tokens), (logq, _) in zip(samples, visual, direct, strict=True):
+        chosen = [x.gather(1, tokens[:, None]).T for x in (logp, logq)]
+        kl = F.kl_div(logq, logp, log_target=True, reduction="none").sum(1).clamp(min=0)
+        kept = [x.cpu().numpy() for x in (chosen[0][0], chosen[1][0], kl)]
+        scores.append(Score(sample.id, i2c(*chosen).item(), *kept))
+    return scores
+
+
+def _log_probabilities(
+    backbone: Backbone, questions: list[str], pictures: list | None, answers: list[str]
+) -> list[tuple[Tensor, Tensor]]:
+    """Of each answer, its tokens' distributions [tokens, vocabulary] in float32, and the tokens."""
+    batch = backbone.encode(questions, pictures, answers)
+    mask = batch.pop("answer_mask").bool()
+    del batch["labels"]
+    first = int(mask.any(0).nonzero()[0])
+    keep = mask.shape[1] - first + 1
+    logits = backbone.model(**batch, logits_to_keep=keep, use_cache=False).logits[:, :-1]
+    tail, lengths = mask[:, first:], mask.sum(1).tolist()
+    logp = F.log_softmax(logits[tail].float(), dim=-1).split(lengths)
+    return list(zip(logp, batch["input_ids"][:, first:][tail].split(lengths), strict=True))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One way's medians over the rounds, in seconds for the whole workload, and how far its
+    log-probabilities and divergences lie from those of one by one."""
+
+    wall: float
+    process: float
+    difference: float
+
+
+def compare(backbone: Backbone, load: Workload, rounds: int = 5) -> dict[str, Timing]:
+    """Every way's timing. Rounds take the ways in turn, so that a slow spell slows all of them.
+
+    Before that each runs once: to warm up, and to be compared. Raises RuntimeError if a way is off
+    by more than TOLERANCE in float32; in shorter types the difference is only reported.
+    """
+    found = {name: way(backbone, load) for name, way in WAYS.items()}
+    reference = found["one by one"]
+    differences = {name: largest_difference(scores, reference) for name, scores in found.items()}
+    for name, difference in differences.items():
+        # Written so that NaN fails.
+        if backbone.dtype == torch.float32 and not difference <= TOLERANCE:
+            raise RuntimeError(f"{name} differs from one by one by {difference:.1e}")
+    del found, reference
+    spent = {name: [] for name in WAYS}
+    for _ in range(rounds):
+        for name, way in WAYS.items():
+            spent[name].append(_clock(lambda way=way: way(backbone, load), backbone.device))
+    return {
+        name: Timing(*(median(column) for column in zip(*times, strict=True)), differences[name])
+        for name, times in spent.items()
+    }
+
+
+def largest_difference(scores: list[Score], reference: list[Score]) -> float:
+    """The largest difference of a token's log-probability or divergence between two scorings."""
+    assert [s.id for s in scores] == [s.id for s in reference]
+    # numpy's maximum keeps a NaN, Python's would lose it.
+    return float(
+        np.max(
+            [
+                np.abs(getattr(a, name) - getattr(b, name)).max()
+                for a, b in zip(scores, reference, strict=True)
+                for name in ("logp_visual", "logp_direct", "kl")
+            ]
+        )
+    )
+
+
+def _clock(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Seconds on the wall and of the process, the device's queue emptied before and after."""
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronize()
+    wall, process = time.perf_counter(), time.process_time()
+    run()
+    synchronize()
+    return time.perf_counter() - wall, time.process_time() - process

@@ -1,0 +1,135 @@
+"""`python -m repro bench`: how fast scoring is, as markdown. What it measures: benchmarks/speed."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from tabulate import tabulate
+
+from benchmarks.speed import flops, growth, scoring
+from benchmarks.speed.model import make
+from c3l import provenance
+from c3l.errors import UserError
+
+SMALL = (
+    "small, 144 image tokens",
+    "small, 576 image tokens",
+    "small, 576 image tokens, 32,000 words",
+)
+LARGE = "LLaVA-1.5-7B"
+QUICK = "tiny, 9 image tokens"
+QUICK_SIZES = (100, 200, 400)
+
+
+def report(device: str | None, quick: bool) -> str:
+    """Scoring's three ways on the device, and its growth on the CPU, as markdown tables.
+
+    `device` defaults to cuda where there is one, else cpu. On the CPU small models in float32, then
+    growth; on cuda one of them, which proves that the ways agree, and LLaVA-1.5-7B's shape in
+    bfloat16. `quick` takes the smallest model and sizes: whether all of it runs, not how fast.
+    Raises UserError for a device that cannot be used.
+    """
+    on = _device(device)
+    rounds = 3 if quick else 5
+    if on.type == "cuda":
+        parts = [_ways([QUICK if quick else SMALL[1]], on, torch.float32, 2, rounds)]
+        if not quick:
+            parts += [_ways([LARGE], on, torch.bfloat16, 8, rounds)]
+    else:
+        parts = [_ways([QUICK] if quick else SMALL, on, torch.float32, 2, rounds)]
+        parts += [_growth(QUICK_SIZES if quick else growth.SIZES)]
+    return "\n\n".join([*parts, _where(on, device, quick)])
+
+
+def _device(device: str | None) -> torch.device:
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.empty(0, device=name).device
+    # torch raises an AssertionError where it was built without the device's kind.
+    except (RuntimeError, AssertionError):
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name} cannot be used here; try cpu")
+    return found
+
+
+def _ways(
+    names: list[str] | tuple[str, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+    images: int,
+    rounds: int,
+) -> str:
+    """Each model's three ways: milliseconds a sample, ratios, and on cuda the share of the peak."""
+    peak = flops.matrix_peak(device) if device.type == "cuda" else None
+    rows = []
+    for name in names:
+        backbone = make(name, device=device, dtype=dtype)
+        with tempfile.TemporaryDirectory() as folder:
+            load = scoring.workload(Path(folder), images)
+            timings = scoring.compare(backbone, load, rounds)
+            work = {way: flops.of_scoring(backbone, load, way == "packed") for way in timings}
+        first, each = timings["one by one"], 1000 / len(load.samples)
+        for way, timing in timings.items():
+            row = [name, way, timing.wall * each, timing.process * each, first.wall / timing.wall]
+            row += [first.process / timing.process, f"{timing.difference:.1e}"]
+            if peak:
+                row += [work[way] / timing.wall / 1e12, 100 * work[way] / timing.wall / peak]
+            rows.append(row)
+        del backbone
+    head = ["model", "way", "ms a sample", "CPU ms a sample", "times as fast"]
+    head += ["by CPU time", "largest difference"]
+    formats = ["", "", ".1f", ".1f", ".2f", ".2f", ""]
+    if peak:
+        head += ["TFLOP/s", "% of the peak"]
+        formats += [".2f", ".2f"]
+    table = tabulate(rows, head, tablefmt="pipe", floatfmt=formats, disable_numparse=[6])
+    per_image = len(load.samples) // images
+    lines = [
+        f"Scoring {len(load.samples)} samples, {per_image} an image, {str(dtype)[6:]}, batches of "
+        f"{scoring.BATCH}, medians of {rounds} rounds.",
+        table,
+    ]
+    if peak:
+        lines += [f"The peak: {peak / 1e12:.0f} TFLOP/s, a bfloat16 product of 8192³, measured."]
+    return "\n\n".join(lines)
+
+
+def _growth(sizes: tuple[int, ...]) -> str:
+    runs = growth.measure(sizes)
+    rows = [
+        [r.samples, r.wall, r.process, 1000 * r.process / r.samples, r.before, r.peak] for r in runs
+    ]
+    head = ["samples", "seconds", "CPU seconds", "CPU ms a sample", "MiB before", "MiB at most"]
+    formats = ["", ".1f", ".1f", ".2f", ".0f", ".0f"]
+    peaks = [run.peak for run in runs]
+    return "\n\n".join(
+        [
+            f"The pocket backbone on the CPU, {growth.SAMPLES_PER_IMAGE} samples an image, each "
+            "size in a process of its own.",
+            tabulate(rows, head, tablefmt="pipe", floatfmt=formats),
+            f"CPU time grows with the power {growth.exponent(runs):.3f} of the number of samples; "
+            f"the most resident memory from {min(peaks):.0f} to {max(peaks):.0f} MiB "
+            f"(+{100 * (max(peaks) / min(peaks) - 1):.1f}%).",
+        ]
+    )
+
+
+def _where(device: torch.device, asked: str | None, quick: bool) -> str:
+    """What the numbers were measured with and on, and the command that measures them again."""
+    command = "python -m repro bench" + (f" --device {asked}" if asked else "")
+    versions = provenance.versions()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return (
+        f"Measured on {name} with {torch.get_num_threads()} threads, torch {versions['torch']}, "
+        f"transformers {versions['transformers']}, by `{command}{' --quick' if quick else ''}` "
+        f"at commit {provenance.commit()}."
+    )
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it, else its architecture."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else provenance.device()
