@@ -1,4 +1,6 @@
-"""The command line: `python -m repro TABLE | all | plan TABLE`, TABLE as in repro.rows.
+"""The command line: `python -m repro TABLE | all | plan TABLE | criteria | bench`.
+
+TABLE is one of `repro.rows.TABLES`.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 2 bad usage or
 input (one sentence), 130 interrupted (the next run goes on).
@@ -108,6 +110,22 @@ def criteria(
     loaded = profiles.load(profile, set_)
     runs.mkdir(parents=True, exist_ok=True)
     print(measure(loaded, Store(runs / "store"), jobs or default_jobs(), runs / "criteria.log"))
+
+
+@app.command()
+def bench(
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="cpu or cuda (default: cuda where there is one)"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="the smallest sizes: whether it runs, not how fast")
+    ] = False,
+) -> None:
+    """How fast scoring is: packed, in padded batches and one by one; and how it grows."""
+    from repro.bench import report
+
+    print(report(device, quick))
 
 
 def _prepare(
