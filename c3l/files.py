@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +46,21 @@ def read_sealed(path: Path) -> dict | None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that after any crash it holds the old text or the new one.
+    """Write a text file so that after any crash it holds the old text or the new one."""
+    with written_whole(path) as work:
+        work.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write to in place of `path`, which then holds the old content or all of the new.
 
     The name of the temporary file is fixed, so that the next write takes over what a crash left;
     two writers of one path need a lock.
     """
     work = path.with_name(f".tmp-{path.name}")
     try:
-        work.write_text(text, encoding="utf-8")
+        yield work
         fsync(work)
         os.replace(work, path)
     except BaseException:

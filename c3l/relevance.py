@@ -76,6 +76,12 @@ def i2c(
     raise ValueError(f"Unknown score form {form!r}.")
 
 
+def full_vocabulary_kl(logp: Tensor, logq: Tensor) -> Tensor:
+    """KL(p ‖ q) of each position [n], in nats, from log-probabilities [n, vocabulary]."""
+    # Rounding may take the divergence of two equal distributions a little below zero.
+    return F.kl_div(logq, logp, log_target=True, reduction="none").sum(-1).clamp(min=0)
+
+
 def _log_ratio(a: Tensor, b: Tensor) -> Tensor:
     """log(exp(a)/exp(b)), and 0 where both are zero."""
     return torch.where(a == b, 0, a - b)
@@ -241,8 +247,7 @@ def _compare(
         F.log_softmax(backbone.head(torch.cat([reading.states for reading in some])).float(), -1)
         for some in (visual, direct)
     )
-    # Rounding may take the divergence of two equal distributions a little below zero.
-    kl = F.kl_div(logq, logp, log_target=True, reduction="none").sum(1).clamp(min=0)
+    kl = full_vocabulary_kl(logp, logq)
     chosen = [x.gather(1, tokens.unsqueeze(1))[:, 0] for x in (logp, logq)]
     lengths = [len(reading.tokens) for reading in visual]
     parts = ([x.numpy() for x in array.cpu().split(lengths)] for array in (*chosen, kl))

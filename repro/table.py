@@ -11,13 +11,13 @@ from repro.columns import COLUMNS, Column, Frames
 from repro.profile import Profile
 from repro.ranking import UndefinedError
 from repro.recipe import Cells, Runs, stages
-from repro.rows import TABLES, Row
+from repro.rows import TABLES, Ranking, Row
 from repro.runner import everything
 from repro.statistics import Estimate
+from tables import render
 
 INTERVAL = (
-    "95% percentile intervals, bootstrap clustered by image over questions, data seeds and tuning "
-    "seeds, {resamples} resamples"
+    "95% percentile intervals, bootstrap clustered by image over {over}, {resamples} resamples"
 )
 
 
@@ -28,7 +28,8 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     time all of them took), `versions`, and for each cell `extra`: the value of every run as
     [data seed][tuning seed], the share of unreadable answers, and the means of what the benchmark
     reports beside its number. The cells of a row with a base have `difference`: the base's label,
-    the value minus the base's, and its interval; None where there is nothing to compare.
+    the value minus the base's, and its interval; None where there is nothing to compare. `notes`
+    are sentences about the table as a whole.
     """
     table, paper = TABLES[name], tables.paper.load().get(name)
     found = (store.manifest(stage) for stage in everything(stages(cells)).values())
@@ -53,13 +54,32 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
         "seeds": seeds,
         "tuning_seeds": profile.sizes.tuning_seeds if tuned else None,
         "commit": ", ".join(sorted({manifest["commit"] for manifest in manifests})),
-        "interval": INTERVAL.format(resamples=profile.resamples),
+        "interval": INTERVAL.format(
+            over="questions, data seeds and tuning seeds" if tuned else "pairs and data seeds",
+            resamples=profile.resamples,
+        ),
         "units": {c: COLUMNS[c].unit for row in cells.values() for c in row},
         "made": max(manifest["made"] for manifest in manifests),
         "core_seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
         "versions": manifests[-1]["versions"],
         "rows": [{"label": label, "cells": row} for label, row in measured.items()],
+        "notes": [_control(row, measured[row.label]) for row in table.rows if _is_control(row)],
     }
+
+
+def _is_control(row: Row | Ranking) -> bool:
+    return isinstance(row, Ranking) and row.control is not None
+
+
+def _control(row: Ranking, cells: dict) -> str:
+    """Whether a score that sees a wrong image tells true pairs from false ones: it must not."""
+    cell = cells["AUROC, false"]
+    if cell["value"] is None:
+        return f"Control, {row.label}: {cell['unscored']}."
+    verdict = "no better than chance, as it must be"
+    if cell["interval"][0] > 50:
+        verdict = "which is BETTER than chance: something else than the image tells what is false"
+    return f"Control, {row.label}: {render.measured(cell)} against false pairs, {verdict}."
 
 
 def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, store: Store) -> dict:

@@ -78,6 +78,7 @@ def footer(table: dict) -> str:
         lines.append(f"{name}: {metric}; n = {n} {table['units'][name]}; judge: {judge}.")
     if bases := _bases(table):
         lines.append(f"Δ: difference from {bases}, {PAIRED}.")
+    lines += table.get("notes", [])
     cells = [cell for row in table["rows"] for cell in row["cells"].values()]
     if table["profile"] != "paper" and any(cell["paper"] is not None for cell in cells):
         lines.append(CANNOT_COMPARE.format(profile=table["profile"]))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from c3l.backbones.prompts import ChatFormat, answer_masks
+from c3l.backbones.tokens import tokenise
 from c3l.errors import UserError
 from c3l.packing import pack, padded
 from c3l.readings import Embedding, Tuning
@@ -101,7 +102,7 @@ class Backbone:
 
         input_ids, attention_mask [b, t]; with `images`, one a question, pixel_values
         [b, 3, h, w]; with `answers`, labels [b, t] (−100 outside the answer and the
-        end-of-sequence token after it) and answer_mask [b, t] (the answer alone, METHOD reading 3).
+        end-of-sequence token after it) and answer_mask [b, t] (the answer alone).
         """
         with_answer = answers if answers is not None else [None] * len(questions)
         texts = [
@@ -140,6 +141,8 @@ class Backbone:
         inputs = {name: batch[name] for name in names if name in batch}
         cells = None
         if sizes is not None:
+            # What stands behind the last place asked for is not read.
+            inputs["attention_mask"] = where.flip(1).cummax(1).values.flip(1)
             inputs, cells = pack(inputs, sizes)
         states = self._whole.base_model(**inputs, use_cache=False).last_hidden_state
         return states[where] if cells is None else states.flatten(0, 1)[cells[where]]
@@ -192,36 +195,10 @@ class Backbone:
     def _tokens(
         self, texts: list[str], images: Sequence[Image.Image] | None, side: str
     ) -> dict[str, Tensor]:
-        pixels = {}
-        if images is not None:
-            # Each picture is prepared once, however many texts are about it.
-            distinct = {id(image): image for image in images}
-            place = {key: i for i, key in enumerate(distinct)}
-            rows = [place[id(image)] for image in images]
-            mark = self._format.image_token
-            seen = self.processor(
-                text=[mark] * len(distinct), images=list(distinct.values()), return_tensors="pt"
-            )
-            counts = (seen["input_ids"] == self._format.image_token_id).sum(1).tolist()
-            texts = [
-                text.replace(mark, mark * counts[row])
-                for text, row in zip(texts, rows, strict=True)
-            ]
-            pixels["pixel_values"] = seen["pixel_values"].to(self.dtype)[rows]
-        batch = self.tokenizer(
-            texts,
-            return_tensors="pt",
-            padding=True,
-            padding_side=side,
-            return_offsets_mapping=True,
-            # Some templates write the token that opens a sequence, some leave it to the tokenizer.
-            add_special_tokens=not self._format.opens,
-        )
-        if images is None:
-            # transformers would embed a placeholder without pixels silently, as a word.
-            assert not (batch["input_ids"] == self._format.image_token_id).any()
-        names = ("input_ids", "attention_mask", "offset_mapping")
-        return {name: batch[name] for name in names} | pixels
+        batch = tokenise(self.processor, self._format, texts, images, side)
+        if "pixel_values" in batch:
+            batch["pixel_values"] = batch["pixel_values"].to(self.dtype)
+        return batch
 
     def generate(
         self,

@@ -198,7 +198,9 @@ def test_states_are_the_models_own(backbone, pictures):
         torch.testing.assert_close(backbone.head(states), output.logits[everywhere])
 
 
-def test_each_picture_is_prepared_once(backbone, pictures, monkeypatch):
+def test_inputs_are_the_processors_own_and_each_picture_is_prepared_once(
+    backbone, pictures, monkeypatch
+):
     prepared, prepare = [], backbone.processor.image_processor.preprocess
 
     def counting(images, *settings, **more):
@@ -206,7 +208,15 @@ def test_each_picture_is_prepared_once(backbone, pictures, monkeypatch):
         return prepare(images, *settings, **more)
 
     asked = [pictures[0], pictures[1], pictures[0], pictures[0]]
-    singly = [backbone.encode([q], [p]) for q, p in zip(QUESTIONS, asked, strict=True)]
+    singly = [
+        backbone.processor(
+            text=backbone.prompt(q, image=True),
+            images=p,
+            return_tensors="pt",
+            add_special_tokens=backbone.prompt(q, image=True)[:3] != "<s>",
+        )
+        for q, p in zip(QUESTIONS, asked, strict=True)
+    ]
     monkeypatch.setattr(backbone.processor.image_processor, "preprocess", counting)
     together = backbone.encode(QUESTIONS, asked)
     assert prepared == [2]

@@ -220,3 +220,13 @@ def test_scores_are_kept_whole(backbone, samples, images, tmp_path):
         read_scores(tmp_path / "other.parquet")
     with pytest.raises(UserError, match="does not exist"):
         read_scores(tmp_path / "nothing.parquet")
+
+
+def test_one_token_answers_and_one_sample_an_image(backbone, images):
+    """Of bytes: each letter is a token, and "a" is all there is."""
+    alone = [Sample(f"s{i}", f"image-{i}.png", "What?", "a") for i in range(3)]
+    for made in score(backbone, alone, images):
+        assert made.kl.shape == (1,)
+        gain = made.logp_visual[0] - made.logp_direct[0]
+        assert made.i2c == pytest.approx(np.exp(made.logp_visual[0]) * gain, abs=1e-6)
+    assert all(s == 0 for s in in_form(score(backbone, alone, images), "renormalised"))

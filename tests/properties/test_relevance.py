@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from c3l.relevance import i2c
+from c3l.relevance import full_vocabulary_kl, i2c
 
 FORMS = (
     "literal_sum",
@@ -124,6 +124,78 @@ def test_jointly_convex(rows, form, weight):
         q_mixed = torch.log(weight * q1.exp() + (1 - weight) * q2.exp())
     chord = weight * s(p1, q1, form) + (1 - weight) * s(p2, q2, form)
     assert s(p_mixed, q_mixed, form) <= chord + 1e-9
+
+
+def test_forms_that_are_not_jointly_convex():
+    """The middle of two pairs scores above the mean of their scores."""
+    ends = (p(0.01), p(0.5)), (p(0.99), p(0.5))
+    middle = s(p(0.5), p(0.5), "logratio")  # concave in p
+    assert middle > sum(s(*end, "logratio") for end in ends) / 2 + 1
+    # Convex in the shares, not in the probabilities: both ends are proportional, the middle is not.
+    ends = (p(0.8, 0.2), p(0.08, 0.02)), (p(0.02, 0.08), p(0.2, 0.8))
+    assert [s(*end, "renormalised") for end in ends] == [close(0), close(0)]
+    assert s(p(0.41, 0.14), p(0.14, 0.41), "renormalised") > 0.5
+
+
+@given(answers(), st.floats(0.01, 1))
+def test_renormalised_is_zero_where_proportional_and_only_there(pair, c):
+    visual, direct = pair
+    assert s(visual, visual + p(c), "renormalised") == close(0)
+    gaps = visual - direct
+    assume(gaps.max() - gaps.min() > 0.1)
+    assert s(visual, direct, "renormalised") > 1e-6
+
+
+@st.composite
+def distributions(draw, rows=2, words=5):
+    """Log-probabilities of a whole vocabulary, float64 [rows, tokens, words]."""
+    length = draw(st.integers(1, 4))
+    row = st.lists(st.floats(-8, 8), min_size=length * words, max_size=length * words)
+    logits = torch.tensor([draw(row) for _ in range(rows)], dtype=torch.float64)
+    return logits.reshape(rows, length, words).log_softmax(-1)
+
+
+def full(visual, direct, form="full_vocab_sum"):
+    """The full-vocabulary form of an answer whose tokens are each position's first word."""
+    return s(visual[:, 0], direct[:, 0], form, kl=full_vocabulary_kl(visual, direct).reshape(1, -1))
+
+
+@given(distributions())
+def test_the_full_vocabulary_is_a_divergence(pair):
+    visual, direct = pair
+    gap = (visual.exp() - direct.exp()).abs().sum(-1)
+    assert full(visual, visual) == 0
+    assert full(visual, direct) >= 0.5 * gap.square().sum().item() - 1e-9  # Pinsker
+    assert full(visual.flip(0), direct.flip(0)) == close(full(visual, direct))
+
+
+@given(distributions(), st.integers(2, 4))
+def test_the_full_vocabulary_adds_up_over_tokens(pair, times):
+    many = pair.repeat(1, times, 1)
+    assert full(*many) == close(times * full(*pair))
+    assert full(*many, "full_vocab_mean") == close(full(*pair, "full_vocab_mean"))
+
+
+@given(distributions(rows=4), st.floats(0, 1))
+def test_the_full_vocabulary_is_jointly_convex(rows, weight):
+    p1, q1, p2, q2 = rows
+    mixed = [torch.log(weight * a.exp() + (1 - weight) * b.exp()) for a, b in ((p1, p2), (q1, q2))]
+    assert full(*mixed) <= weight * full(p1, q1) + (1 - weight) * full(p2, q2) + 1e-9
+
+
+def test_the_full_vocabulary_does_not_see_whether_the_answer_gains():
+    """Mirrored: the image makes the answer likelier, or the other word; the divergence is one."""
+    likelier, other = p(0.9, 0.1).reshape(1, 2), p(0.1, 0.9).reshape(1, 2)
+    even = p(0.5, 0.5).reshape(1, 2)
+    assert full(likelier, even) == close(full(other, even))
+    assert s(p(0.9), p(0.5)) > 0 > s(p(0.1), p(0.5))
+
+
+@given(answers(), forms)
+def test_gradients_equal_finite_differences(pair, form):
+    assume((pair[0] - pair[1]).abs().min() > 1e-3)  # at equality a form may have a kink
+    inputs = [x.reshape(1, -1).clone().requires_grad_() for x in pair]
+    assert torch.autograd.gradcheck(lambda *x: i2c(*x, form=form), inputs, atol=1e-5)
 
 
 @given(answers())

@@ -1,0 +1,84 @@
+"""`python -m c3l score` in a child process: what it writes, says and exits with."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from c3l.readings import Readings
+from c3l.samples import Sample, write_samples
+from c3l.scores import in_form, read_scores
+from tests.repro.toy import ROOT
+
+
+def c3l(*arguments):
+    command = [sys.executable, "-m", "c3l", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.fixture
+def scored(tiny_llava, tiny_images, tmp_path):
+    """A function that scores samples with further options; the result and the file of scores."""
+
+    def run(samples, *options):
+        write_samples(tmp_path / "samples.jsonl", samples)
+        given = ["--backbone", tiny_llava, "--images", tiny_images, "--out", tmp_path / "s.parquet"]
+        return c3l("score", tmp_path / "samples.jsonl", *given, *options), tmp_path / "s.parquet"
+
+    return run
+
+
+GOOD = [Sample(f"s{k}", f"image-{k}.png", "What is it?", "A cup.") for k in range(3)]
+GONE = Sample("gone", "nowhere.png", "What is it?", "A cup.")
+BLANK = Sample("blank", "image-0.png", "What is it?", " ")
+
+
+def test_what_can_be_scored_is_and_the_rest_is_counted(scored):
+    done, file = scored([GONE, *GOOD, BLANK], "--set", "score_form=logratio_mean")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "3 of 5 samples are scored" in done.stderr
+    assert "2 have no score: empty_answer 1, image_missing 1." in done.stderr
+    scores = read_scores(file)
+    assert [score.id for score in scores] == ["gone", "s0", "s1", "s2", "blank"]
+    assert [score.i2c for score in scores[1:4]] == pytest.approx(
+        in_form(scores[1:4], "logratio_mean")
+    )
+    assert sorted(path.name for path in file.parent.iterdir()) == ["s.parquet", "samples.jsonl"]
+
+
+def test_nothing_left_to_score_is_exit_2_and_no_file(scored):
+    done, file = scored([GONE, BLANK])
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("(empty_answer 1, image_missing 1)")
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--set", "score_form=best"], "--set score_form=best: input should be 'literal_sum'"),
+        (["--set", "colour=red"], "there is no such reading; use one of score_form"),
+        (["--set", "score_eos"], "write it as field=value"),
+        (["--images", "/nowhere"], "/nowhere is no folder"),
+        (["--out", "/nowhere/s.parquet"], "/nowhere is no folder"),
+        (["--backbone", "/nowhere"], "no backbone at /nowhere"),
+        (["--batch-size", "0"], "Invalid value for '--batch-size'"),
+    ],
+)
+def test_bad_usage_is_one_sentence(scored, options, words):
+    done, file = scored(GOOD, *options)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not file.exists()
+
+
+def test_help_imports_nothing_heavy():
+    code = "import c3l.cli, sys, json; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert not {"torch", "pandas", "PIL"} & set(json.loads(done.stdout))
+    assert "score" in c3l("--help").stdout
+    for name in Readings.model_fields:  # what the help of --set may name
+        assert name.isidentifier()
