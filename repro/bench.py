@@ -121,7 +121,7 @@ def _where(device: torch.device, asked: str | None, quick: bool) -> str:
     versions = provenance.versions()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return (
-        f"Measured on {name} with {torch.get_num_threads()} threads, torch {versions['torch']}, "
+        f"Measured on {name} (threads: {torch.get_num_threads()}) with torch {versions['torch']}, "
         f"transformers {versions['transformers']}, by `{command}{' --quick' if quick else ''}` "
         f"at commit {provenance.commit()}."
     )
