@@ -105,6 +105,16 @@ COLUMNS: dict[str, Column] = {
         (", no image", "no_image", "true ones that need no image"),
     )
 }
+COLUMNS["AUROC, false, same class"] = Column(
+    "pairs a data seed",
+    partial(ranking.area, against="false", within="class"),
+    metric="as AUROC, false, each pair beside those of its instruction class",
+)
+COLUMNS["best 10%, descriptions"] = Column(
+    "pairs a data seed",
+    partial(ranking.share_of_class, name="detailed description"),
+    metric="% detailed descriptions in the best tenth",
+)
 COLUMNS["length ρ"] = Column(
     "pairs a data seed",
     ranking.length_correlation,

@@ -2,8 +2,9 @@
 
 A score is measured on the pairs that a generator really wrote, with the verdicts of
 `benchmarks.pocket.truth`. Each estimate takes `frames`, of which frames[data seed][0] holds one
-pool's pairs in the columns image_id, verdict, tokens (length of the answer), value (the score; more
-is better, infinite ones are extremes) and chosen (whether the pair is among the best of its pool).
+pool's pairs in the columns image_id, class (of instruction), verdict, tokens (the answer's length),
+value (the score; more is better, infinite ones are extremes) and chosen (whether the pair is among
+the best of its pool).
 
 Intervals are 95% percentile bootstraps over images and data seeds, as in `repro.statistics`. A
 resample's statistic is computed anew from its pairs, each weighted by how often its image was
@@ -28,12 +29,14 @@ class UndefinedError(ValueError):
     """A statistic that some pool does not define; the message is a cell's reason to be unscored."""
 
 
-def area(frames: Frames, resamples: int, against: str | None = None) -> Estimate:
+def area(
+    frames: Frames, resamples: int, against: str | None = None, *, within: str | None = None
+) -> Estimate:
     """Area under the ROC curve × 100: how often a true pair that needs its image scores above
     another one, a tie counting one half.
 
-    The other one is of the verdict `against`, or of any but "true_image". Raises UndefinedError
-    where a pool lacks one side.
+    The other one is of the verdict `against`, or of any but "true_image", and if `within` names a
+    column, equal to the first in that. Raises UndefinedError where there are no two such pairs.
     """
 
     def statistic(frame: pd.DataFrame, image: np.ndarray, images: int) -> Weighted:
@@ -41,15 +44,22 @@ def area(frames: Frames, resamples: int, against: str | None = None) -> Estimate
         true = (verdict == "true_image").to_numpy()
         other = ~true if against is None else (verdict == against).to_numpy()
         _, level = np.unique(frame["value"].to_numpy(), return_inverse=True)
-        counts = np.zeros((2, images, level.max() + 1))  # pairs of an image with a score
-        for side, here in zip(counts, (true, other), strict=True):
-            np.add.at(side, (image[here], level[here]), 1)
-        below = np.cumsum(counts[1], axis=1) - counts[1] / 2
-        wins = counts[0] @ below.T  # [image of the true pair, image of the other one]
-        sizes = counts.sum(axis=2)
-        return lambda weights: (
-            ((weights @ wins) * weights).sum(axis=1) / np.prod(weights @ sizes.T, axis=1)
-        )
+        wins, meetings = np.zeros((2, images, images))  # [image of the true pair, of the other one]
+        parts = np.zeros(len(frame)) if within is None else frame[within].to_numpy()
+        for part in np.unique(parts):
+            counts = np.zeros((2, images, level.max() + 1))  # pairs of an image with a score
+            for side, which in zip(counts, (true, other), strict=True):
+                here = which & (parts == part)
+                np.add.at(side, (image[here], level[here]), 1)
+            below = np.cumsum(counts[1], axis=1) - counts[1] / 2
+            wins += counts[0] @ below.T
+            meetings += np.outer(*counts.sum(axis=2))
+
+        def mean_win(weights: np.ndarray) -> np.ndarray:
+            won, met = (((weights @ x) * weights).sum(axis=1) for x in (wins, meetings))
+            return won / met
+
+        return mean_win
 
     name = "none that is not" if against is None else f"no {against} pair beside those that are"
     return _estimate(frames, resamples, statistic, f"a pool has no true_image pair or {name}")
@@ -62,15 +72,32 @@ def precision(frames: Frames, resamples: int, against: str | None = None) -> Est
     where none was chosen.
     """
 
+    def hits(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+        verdict, chosen = frame["verdict"], frame["chosen"]
+        counted = chosen if against is None else chosen & verdict.isin(["true_image", against])
+        return counted & (verdict == "true_image"), counted
+
+    return _share(frames, resamples, hits)
+
+
+def share_of_class(frames: Frames, resamples: int, name: str) -> Estimate:
+    """Percentage of the chosen pairs that are of an instruction class.
+
+    Raises UndefinedError where nothing was chosen.
+    """
+    return _share(frames, resamples, lambda f: (f["chosen"] & (f["class"] == name), f["chosen"]))
+
+
+def _share(
+    frames: Frames, resamples: int, hits: Callable[[pd.DataFrame], tuple[pd.Series, pd.Series]]
+) -> Estimate:
+    """Percentage of hits among the pairs that are counted."""
+
     def statistic(frame: pd.DataFrame, image: np.ndarray, images: int) -> Weighted:
-        verdict, chosen = frame["verdict"], frame["chosen"].to_numpy(dtype=bool)
-        if against is not None:
-            chosen = chosen & verdict.isin(["true_image", against]).to_numpy()
-        hits = chosen & (verdict == "true_image").to_numpy()
-        counts = [np.bincount(image[which], minlength=images) for which in (hits, chosen)]
+        counts = [np.bincount(image[which], minlength=images) for which in hits(frame)]
         return lambda weights: np.divide(*(weights @ count for count in counts))
 
-    return _estimate(frames, resamples, statistic, "nothing was chosen from a pool")
+    return _estimate(frames, resamples, statistic, "nothing such was chosen from a pool")
 
 
 def length_correlation(frames: Frames, resamples: int) -> Estimate:
@@ -125,12 +152,12 @@ def _estimate(
     images, seeds = len(names), len(pools)
     with np.errstate(invalid="ignore", divide="ignore"):
         value = np.mean([weighted(np.ones((1, images)))[0] for weighted in statistics])
-        if np.isnan(value):
-            raise UndefinedError(reason)
         rng = np.random.default_rng(0)
         weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
         values = np.stack([weighted(weights.astype(float)) for weighted in statistics], axis=1)
     drawn = rng.integers(seeds, size=(resamples, seeds))
     means = 100 * np.take_along_axis(values, drawn, axis=1).mean(axis=1)
+    if np.isnan(value) or np.isnan(means).all():
+        raise UndefinedError(reason)
     low, high = np.nanpercentile(means, [2.5, 97.5])
     return Estimate(float(100 * value), float(low), float(high))

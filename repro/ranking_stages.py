@@ -86,9 +86,9 @@ def ranking(
         raise ValueError("A random order needs a seed.")
     config = {"by": by, "share": share}
     if graphs is None:
-        return Stage("ranking", 1, run_ranking, config)
+        return Stage("ranking", 2, run_ranking, config)
     inputs = {"samples": samples, "scores": scores, "graphs": graphs}
-    return Stage("ranking", 1, run_ranking, config, inputs, seed if by == "random" else None)
+    return Stage("ranking", 2, run_ranking, config, inputs, seed if by == "random" else None)
 
 
 def run_ranking(job: Job) -> dict:
@@ -117,6 +117,7 @@ def run_ranking(job: Job) -> dict:
         {
             "id": [sample.id for sample in pool],
             "image_id": [sample.image for sample in pool],
+            "class": [sample.instruction for sample in pool],
             "verdict": [judge(s.question, s.answer, graphs[s.image]) for s in pool],
             "tokens": [len(scores[sample.id].kl) for sample in pool],
             "value": np.asarray(values, dtype=float),

@@ -56,8 +56,8 @@ ABLATION = ("SEED", "POPE", "image-dependent, %")  # the paper has no number for
 # other ways to select, and controls whose scores come from a wrong image.
 
 RANKING = (
-    *("AUROC", "AUROC, false", "AUROC, no image"),
-    *("best 10%", "best 10%, false", "best 10%, no image"),
+    *("AUROC", "AUROC, false", "AUROC, no image", "AUROC, false, same class"),
+    *("best 10%", "best 10%, false", "best 10%, no image", "best 10%, descriptions"),
     "length ρ",
 )
 FORMS = (

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from repro.ranking import UndefinedError, area, length_correlation, precision
+from repro.ranking import UndefinedError, area, length_correlation, precision, share_of_class
 
 VERDICTS = ("true_image", "no_image", "false", "malformed")
 SCORES = st.sampled_from([-np.inf, -1.5, 0.0, 0.25, 3.0, np.inf])
@@ -26,7 +26,9 @@ COLUMNS = ["image_id", "verdict", "tokens", "value", "chosen"]
 
 
 def pool(rows) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=COLUMNS)
+    """Pairs whose class is "long" where the answer has three tokens or more."""
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    return frame.assign(**{"class": np.where(frame["tokens"] >= 3, "long", "short")})
 
 
 def made_up(seed: int, pairs: int, images: int, signal: float = 1.0) -> pd.DataFrame:
@@ -46,6 +48,31 @@ def reference_area(frame: pd.DataFrame, against: str | None = None) -> float:
     other = ~true if against is None else frame["verdict"] == against
     wins = stats.mannwhitneyu(frame["value"][true], frame["value"][other]).statistic
     return 100 * wins / (true.sum() * other.sum())
+
+
+@given(rows=PAIRS)
+def test_areas_within_a_class_are_the_areas_of_each_by_how_many_pairs_meet(rows):
+    frame = pool(rows)
+    won = met = 0
+    for _, part in frame.groupby("class"):
+        true, false = (part[part["verdict"] == name] for name in ("true_image", "false"))
+        if len(true) and len(false):
+            won += reference_area(part, "false") * len(true) * len(false)
+            met += len(true) * len(false)
+    assume(met)
+    found = area([[frame]], 99, "false", within="class")
+    assert found.value == pytest.approx(won / met)
+
+
+def test_shares_of_chosen_pairs():
+    rows = [("a", verdict, n, 1.0, n > 1) for n, verdict in enumerate(VERDICTS * 2)]
+    frame = pool(rows)  # chosen: two false, two malformed, one true, one that needs no image
+    assert precision([[frame]], 2).value == pytest.approx(100 / 6)
+    assert precision([[frame]], 2, "false").value == pytest.approx(100 / 3)
+    assert precision([[frame]], 2, "no_image").value == pytest.approx(50)
+    assert share_of_class([[frame]], 2, "long").value == pytest.approx(500 / 6)
+    with pytest.raises(UndefinedError, match="chosen"):
+        share_of_class([[frame.assign(chosen=False)]], 2, "long")
 
 
 def reference_precision(frame: pd.DataFrame) -> float:
@@ -91,7 +118,7 @@ def test_the_length_correlation_is_spearmans(rows):
 
 
 def test_nothing_chosen_is_a_reason():
-    with pytest.raises(UndefinedError, match="nothing was chosen"):
+    with pytest.raises(UndefinedError, match="nothing such was chosen"):
         precision([[made_up(0, 20, 4).assign(chosen=False)]], 20)
 
 
