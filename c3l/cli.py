@@ -6,7 +6,7 @@ input (one sentence), 130 interrupted.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 import yaml
@@ -107,10 +107,13 @@ def read_readings(changes: list[str]) -> Readings:
     return Readings.model_validate(values)
 
 
-def main() -> None:
-    """Run the command line and exit."""
+def run_app(commands: typer.Typer, interrupted: str) -> NoReturn:
+    """Run a command line and exit; errors a user is meant to read are one sentence and exit 2.
+
+    `interrupted` is what to say after Ctrl-C.
+    """
     try:
-        code = app(standalone_mode=False)
+        code = commands(standalone_mode=False)
     except UserError as error:
         print(error, file=sys.stderr)
         code = 2
@@ -118,6 +121,12 @@ def main() -> None:
         print(f"{error.format_message().rstrip('.')} (see --help)", file=sys.stderr)
         code = 2
     except (KeyboardInterrupt, typer.Abort):
-        print("Interrupted.", file=sys.stderr)
         code = 130
+    if code == 130:
+        print(interrupted, file=sys.stderr)
     sys.exit(code)
+
+
+def main() -> None:
+    """`python -m c3l`."""
+    run_app(app, "Interrupted; nothing was written.")

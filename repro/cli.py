@@ -8,14 +8,13 @@ input (one sentence), 130 interrupted (the next run goes on).
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.exceptions import TyperException
 
+from c3l.cli import run_app
 from c3l.errors import UserError
 from repro.rows import TABLES
 
@@ -148,19 +147,4 @@ def default_jobs() -> int:
 def main() -> None:
     """Run the command line and exit."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        code = app(standalone_mode=False)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        code = 2
-    except TyperException as error:
-        print(f"{error.format_message().rstrip('.')} (see --help)", file=sys.stderr)
-        code = 2
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    if code == 130:
-        print(
-            "Interrupted. Finished stages are kept: run the same command again to go on.",
-            file=sys.stderr,
-        )
-    sys.exit(code)
+    run_app(app, "Interrupted. Finished stages are kept: run the same command again to go on.")
