@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # IFD (Li et al. 2024) would add nothing: the ratio of an answer's perplexities with and without
 # what it is conditioned on is exp(-logratio_mean), which ranks as that form does.
-Rival = Literal["random", "likelihood", "text_likelihood", "self_instruct"]
+Rival = Literal["likelihood", "text_likelihood", "length", "self_instruct", "random"]
 RANKERS: tuple[str, ...] = get_args(ScoreForm) + get_args(Rival)
 
 GREY = "images/grey.png"
@@ -73,9 +73,9 @@ def ranking(
 
     `scores` may be those of a control: verdicts are about the images of `samples`. `by` is a form
     of eq. 1 or a rival: "random" (which needs the seed), "likelihood" (mean log p^v of a token, the
-    selection by perplexity), "text_likelihood" (mean log p^d: what the answer's text tells alone)
-    or "self_instruct" (1 for a survivor of that filter, 0 for the others). Chosen are the best
-    `share` of the pool, in the case of Self-Instruct its survivors.
+    selection by perplexity), "text_likelihood" (mean log p^d: what the answer's text tells alone),
+    "length" (of the answer, in tokens) or "self_instruct" (1 for a survivor of that filter, 0 for
+    the others). Chosen are the best `share` of the pool, for Self-Instruct its survivors.
 
     Without scene graphs the truth is not known, and nothing is scored. Raises ValueError for
     another `by`, or a random order without a seed.
@@ -155,6 +155,8 @@ def _ranked(job: Job, pool: list[Sample], scores: "list[Score]") -> tuple[list[f
             values = [float(score.logp_visual.mean()) for score in scores]
         case "text_likelihood":
             values = [float(score.logp_direct.mean()) for score in scores]
+        case "length":
+            values = [float(len(score.kl)) for score in scores]
         case form:
             values = in_form(scores, form)
     best = top_share(pool, values, job.config["share"])

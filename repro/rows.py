@@ -64,7 +64,7 @@ FORMS = (
     *("literal_sum", "literal_mean", "full_vocab_sum", "full_vocab_mean", "renormalised"),
     *("generalised", "bernoulli", "logratio", "logratio_mean"),
 )
-RIVALS = ("likelihood", "text_likelihood", "self_instruct", "random")
+RIVALS = ("likelihood", "text_likelihood", "length", "self_instruct", "random")
 RANKINGS = (
     *(Ranking(by, by) for by in FORMS + RIVALS),
     *(

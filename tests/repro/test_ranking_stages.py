@@ -91,6 +91,8 @@ def test_every_pair_has_its_verdict_and_the_value_it_would_have_alone(rank, by):
                 expected = visual.mean().item()
             case "text_likelihood":
                 expected = direct.mean().item()
+            case "length":
+                expected = visual.numel()
             case _:
                 expected = i2c(visual, direct, form=by, kl=kl).item()
         assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)
