@@ -130,8 +130,8 @@ def _start_worker(root: Path, one_thread: bool, log: Path) -> None:
             os.environ[name] = "1"
     # Weights and data lie in folders: nothing is to be asked of the Hub.
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
-    terminal = os.fdopen(os.dup(2), "w", buffering=1)  # warnings about the store still get there
-    logging.getLogger("c3l.store").addHandler(logging.StreamHandler(terminal))
+    terminal = os.fdopen(os.dup(2), "w", buffering=1)  # our own warnings still get there
+    logging.getLogger("c3l").addHandler(logging.StreamHandler(terminal))
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -24,12 +24,12 @@ INTERVAL = (
 def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store: Store) -> dict:
     """The table of DESIGN's form, from artefacts that are all there.
 
-    Beyond the fields named there: `made` and `core_seconds` (the date of the newest artefact, the
-    time all of them took), `versions`, and for each cell `extra`: the value of every run as
-    [data seed][tuning seed], the share of unreadable answers, and the means of what the benchmark
-    reports beside its number. The cells of a row with a base have `difference`: the base's label,
-    the value minus the base's, and its interval; None where there is nothing to compare. `notes`
-    are sentences about the table as a whole.
+    Beyond the fields named there: `readings` (the profile's; rows say what they change), `made` and
+    `core_seconds` (the date of the newest artefact, the time all of them took), `versions`, and for
+    each cell `extra`: the value of every run as [data seed][tuning seed], the share of unreadable
+    answers, and the means of what the benchmark reports beside its number. The cells of a row with
+    a base have `difference`: the base's label, the value minus the base's, and its interval; None
+    where there is nothing to compare. `notes` are sentences about the table as a whole.
     """
     table, paper = TABLES[name], tables.paper.load().get(name)
     found = (store.manifest(stage) for stage in everything(stages(cells)).values())
@@ -51,6 +51,7 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
         "table": name,
         "title": table.title or paper.title,
         "profile": profile.name,
+        "readings": profile.readings.model_dump(),
         "seeds": seeds,
         "tuning_seeds": profile.sizes.tuning_seeds if tuned else None,
         "commit": ", ".join(sorted({manifest["commit"] for manifest in manifests})),

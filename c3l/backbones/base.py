@@ -171,12 +171,17 @@ class Backbone:
         return self._whole.get_output_embeddings()(states)
 
     def no_picture(self, kind: Literal["blank", "noise", "mean"]) -> Image.Image:
-        """A picture of nothing: white, seeded noise, or the colour that the processor subtracts."""
+        """A picture of nothing: white, seeded noise, or the colour that the processor subtracts.
+
+        Raises UserError for "mean" where it subtracts none.
+        """
         side = self.model.config.vision_config.image_size
         if kind == "noise":
             noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
             return Image.fromarray(noise)
         mean = self.processor.image_processor.image_mean
+        if kind == "mean" and not mean:
+            raise UserError(f"{self.name} subtracts no mean colour from images; use blank or noise")
         colour = [255] * 3 if kind == "blank" else [round(255 * part) for part in mean]
         return Image.new("RGB", (side, side), tuple(colour))
 
