@@ -13,9 +13,10 @@ from torch import Tensor
 
 from c3l.backbones.base import Backbone
 from c3l.errors import ImageError
+from c3l.packing import padded
 from c3l.readings import Readings, ScoreForm
 from c3l.samples import ImageFolder, Sample
-from c3l.scores import Score, in_form
+from c3l.scores import ARRAYS, Score
 
 
 def i2c(
@@ -104,6 +105,18 @@ def _log_complement(a: Tensor) -> Tensor:
     taken half a unit in the last place below, so that a sure model does not score infinity.
     """
     return torch.log(-torch.expm1(a.clamp(max=-torch.finfo(a.dtype).eps / 2)))
+
+
+def in_form(scores: Sequence[Score], form: ScoreForm) -> list[float]:
+    """The scores' I²C in any form, without a model; NaN for those without tokens."""
+    values = [math.nan] * len(scores)
+    scored = [i for i, score in enumerate(scores) if len(score.logp_visual)]
+    if scored:
+        arrays = [[torch.from_numpy(getattr(scores[i], name)) for i in scored] for name in ARRAYS]
+        (visual, mask), (direct, _), (kl, _) = map(padded, arrays)
+        for i, value in zip(scored, i2c(visual, direct, mask, form, kl=kl).tolist(), strict=True):
+            values[i] = value
+    return values
 
 
 # Answers in a packed row of the reading without an image; samples whose readings without an image

@@ -1,4 +1,4 @@
-"""I²C scores with what they were made of: any form is recomputed from them without a model."""
+"""I²C scores with what they were made of, and their files."""
 
 import math
 import os
@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from c3l.errors import UserError
-from c3l.readings import ScoreForm
 
-_ARRAYS = ("logp_visual", "logp_direct", "kl")
+ARRAYS = ("logp_visual", "logp_direct", "kl")
 
 
 def _none() -> np.ndarray:
@@ -37,23 +36,6 @@ class Score:
     unscored: str | None = None
 
 
-def in_form(scores: Sequence[Score], form: ScoreForm) -> list[float]:
-    """The scores' I²C in another form (`c3l.relevance.i2c`); NaN for those without tokens."""
-    import torch
-
-    from c3l.packing import padded
-    from c3l.relevance import i2c
-
-    values = [math.nan] * len(scores)
-    scored = [i for i, score in enumerate(scores) if len(score.logp_visual)]
-    if scored:
-        arrays = [[torch.from_numpy(getattr(scores[i], name)) for i in scored] for name in _ARRAYS]
-        (visual, mask), (direct, _), (kl, _) = map(padded, arrays)
-        for i, value in zip(scored, i2c(visual, direct, mask, form, kl=kl).tolist(), strict=True):
-            values[i] = value
-    return values
-
-
 def unscored(scores: Sequence[Score]) -> dict[str, int]:
     """How many samples have no score, by reason."""
     return dict(Counter(score.unscored for score in scores if score.unscored))
@@ -61,13 +43,13 @@ def unscored(scores: Sequence[Score]) -> dict[str, int]:
 
 def to_record(score: Score) -> dict[str, Any]:
     """The score as JSON and parquet hold it: NaN is null, arrays are lists."""
-    arrays = {name: getattr(score, name).tolist() for name in _ARRAYS}
+    arrays = {name: getattr(score, name).tolist() for name in ARRAYS}
     return vars(score) | arrays | {"i2c": None if math.isnan(score.i2c) else score.i2c}
 
 
 def from_record(record: Mapping[str, Any]) -> Score:
     """What `to_record` made. Raises KeyError or TypeError for something else."""
-    arrays = {name: np.array(record[name], dtype=np.float32) for name in _ARRAYS}
+    arrays = {name: np.array(record[name], dtype=np.float32) for name in ARRAYS}
     i2c = math.nan if record["i2c"] is None else float(record["i2c"])
     return Score(**{**record, **arrays, "i2c": i2c})
 
@@ -80,7 +62,7 @@ def write_scores(path: str | os.PathLike, scores: Sequence[Score]) -> None:
     tokens = pyarrow.list_(pyarrow.float32())
     schema = pyarrow.schema(
         [("id", pyarrow.string()), ("i2c", pyarrow.float64())]
-        + [(name, tokens) for name in _ARRAYS]
+        + [(name, tokens) for name in ARRAYS]
         + [("unscored", pyarrow.string())]
     )
     rows = [to_record(score) for score in scores]

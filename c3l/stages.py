@@ -194,7 +194,8 @@ def _scored(job: Job) -> tuple[list[Sample], list[float], dict]:
     """The samples that have a score, their I²C in the form asked for, and facts about them."""
     import pandas as pd
 
-    from c3l.scores import in_form, read_scores
+    from c3l.relevance import in_form
+    from c3l.scores import read_scores
 
     form = job.config["readings"]["score_form"]
     found = {score.id: score for score in read_scores(job.inputs["scores"] / SCORES)}

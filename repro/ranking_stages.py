@@ -140,7 +140,7 @@ def run_ranking(job: Job) -> dict:
 
 def _ranked(job: Job, pool: list[Sample], scores: "list[Score]") -> tuple[list[float], set[str]]:
     """What the pool is ranked by, more being better, and the ids of what is chosen."""
-    from c3l.scores import in_form
+    from c3l.relevance import in_form
     from c3l.selection import top_share
     from c3l.self_instruct import survivors
 

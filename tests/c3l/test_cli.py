@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from c3l.readings import Readings
+from c3l.relevance import in_form
 from c3l.samples import Sample, write_samples
-from c3l.scores import in_form, read_scores
+from c3l.scores import read_scores
 from tests.repro.toy import ROOT
 
 

@@ -10,9 +10,9 @@ import torch
 from c3l.backbones import load_backbone
 from c3l.errors import UserError
 from c3l.readings import Readings, ScoreForm
-from c3l.relevance import answer_states, i2c, score
+from c3l.relevance import answer_states, i2c, in_form, score
 from c3l.samples import ImageFolder, Sample
-from c3l.scores import in_form, read_scores, unscored, write_scores
+from c3l.scores import read_scores, unscored, write_scores
 
 TEXTS = [
     ("What is on the table?", "A cup."),

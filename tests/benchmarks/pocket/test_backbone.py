@@ -13,9 +13,8 @@ from benchmarks.pocket.scenes import draw_scenes
 from c3l import load_backbone
 from c3l.instructions import CLASSES
 from c3l.readings import ScoreForm
-from c3l.relevance import score
+from c3l.relevance import in_form, score
 from c3l.samples import ImageFolder, Sample
-from c3l.scores import in_form
 
 BACKBONE = Path(__file__).parents[3] / "benchmarks" / "pocket" / "backbones" / "llava-7b"
 
