@@ -2,7 +2,6 @@
 
 import math
 import random
-from argparse import Namespace
 
 import pandas as pd
 import pytest
@@ -57,14 +56,15 @@ def test_losses_are_those_of_transformers(backbone, tiny_llava, batch_size):
 
 
 def test_what_greedy_decoding_would_write_is_told(backbone, monkeypatch):
-    def foresees_all_but_z(input_ids, logits_to_keep, **_):
-        words = len(backbone.tokenizer)
-        logits = torch.nn.functional.one_hot(input_ids.roll(-1, 1), words).float()
-        logits = logits.roll(1, 2) if (input_ids == z).any() else logits
-        return Namespace(logits=logits[:, -logits_to_keep:])
+    def foresees_all_but_z(batch, where, sizes):
+        ids = batch["input_ids"]
+        logits = torch.nn.functional.one_hot(ids.roll(-1, 1), len(backbone.tokenizer)).float()
+        logits = logits.roll(1, 2) if (ids == z).any() else logits
+        return logits[where]
 
     [z] = backbone.tokenizer("z", add_special_tokens=False)["input_ids"]
-    monkeypatch.setattr(backbone.model, "forward", foresees_all_but_z)
+    monkeypatch.setattr(backbone, "states", foresees_all_but_z)
+    monkeypatch.setattr(backbone, "head", lambda states: states)
     model = model_of(backbone, [[data.image(0)]], batch_size=1)
     results = model.loglikelihood(
         [request("loglikelihood", (QUESTION, option), 0) for option in (" a red ball", " zebra")]
@@ -88,10 +88,9 @@ def test_options_share_their_prompt_and_lose_nothing(backbone, monkeypatch):
     alone = model_of(backbone, images, batch_size=1).loglikelihood(requests)
 
     seen = []
-    forward = backbone.model.forward
-    monkeypatch.setattr(
-        backbone.model, "forward", lambda **batch: seen.append(batch) or forward(**batch)
-    )
+    inner = backbone.model.base_model
+    forward = inner.forward
+    monkeypatch.setattr(inner, "forward", lambda **batch: seen.append(batch) or forward(**batch))
     together = model_of(backbone, images, batch_size=14).loglikelihood(requests)
     assert [batch.get("pixel_values", torch.empty(0)).shape[0] for batch in seen] == [3, 0]
     assert [batch["input_ids"].shape[0] for batch in seen] == [3, 1]
