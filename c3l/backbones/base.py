@@ -142,7 +142,7 @@ class Backbone:
         cells = None
         if sizes is not None:
             # What stands behind the last place asked for is not read.
-            inputs["attention_mask"] = where.flip(1).cummax(1).values.flip(1)
+            inputs["attention_mask"] = where.long().flip(1).cummax(1).values.flip(1)
             inputs, cells = pack(inputs, sizes)
         states = self._whole.base_model(**inputs, use_cache=False).last_hidden_state
         return states[where] if cells is None else states.flatten(0, 1)[cells[where]]
