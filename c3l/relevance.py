@@ -166,10 +166,11 @@ def score(
     ]
     with torch.inference_mode():
         for window in _filled(parts, _WINDOW):
-            for i, made in _score_window(backbone, samples, window, images, readings, batch_size):
-                scores[i] = made
-    values = in_form(scores, readings.score_form)
-    return [replace(score, i2c=value) for score, value in zip(scores, values, strict=True)]
+            found = dict(_score_window(backbone, samples, window, images, readings, batch_size))
+            values = in_form(list(found.values()), readings.score_form)
+            for (i, made), value in zip(found.items(), values, strict=True):
+                scores[i] = replace(made, i2c=value)
+    return scores
 
 
 def _score_window(
@@ -239,7 +240,8 @@ def _read(
     sizes = [int(run.sum()) for run in fits.split(list(sizes)) if run.any()]
     if not sizes:
         return [None] * len(pairs)
-    batch = {name: tensor[fits] for name, tensor in batch.items()}
+    if not fits.all():  # else it would copy every picture
+        batch = {name: tensor[fits] for name, tensor in batch.items()}
     mask = batch["labels"] != -100 if readings.score_eos else batch["answer_mask"]
     lengths = mask.sum(dim=1).tolist()
     states, tokens = answer_states(backbone, batch, mask, sizes)
@@ -262,8 +264,9 @@ def _compare(
     )
     kl = full_vocabulary_kl(logp, logq)
     chosen = [x.gather(1, tokens.unsqueeze(1))[:, 0] for x in (logp, logq)]
-    lengths = [len(reading.tokens) for reading in visual]
-    parts = ([x.numpy() for x in array.cpu().split(lengths)] for array in (*chosen, kl))
+    ends = np.cumsum([len(reading.tokens) for reading in visual])[:-1]
+    # Split by numpy: a tensor for each of an answer's arrays would take more memory than they do.
+    parts = (np.split(array.cpu().numpy(), ends) for array in (*chosen, kl))
     return list(zip(*parts, strict=True))
 
 

@@ -37,6 +37,8 @@ def report(device: str | None, quick: bool) -> str:
             parts += [_ways([LARGE], on, torch.bfloat16, 8, rounds)]
     else:
         parts = [_ways([QUICK] if quick else SMALL, on, torch.float32, 2, rounds)]
+        if not quick:
+            parts += [_ways([SMALL[1]], on, torch.float32, 2, rounds, "the pocket world's")]
         parts += [_growth(QUICK_SIZES if quick else growth.SIZES)]
     return "\n\n".join([*parts, _where(on, device, quick)])
 
@@ -59,6 +61,7 @@ def _ways(
     dtype: torch.dtype,
     images: int,
     rounds: int,
+    lengths: str = "the paper's",
 ) -> str:
     """Each model's three ways: milliseconds a sample, ratios, and on cuda the share of the peak."""
     peak = flops.matrix_peak(device) if device.type == "cuda" else None
@@ -66,7 +69,7 @@ def _ways(
     for name in names:
         backbone = make(name, device=device, dtype=dtype)
         with tempfile.TemporaryDirectory() as folder:
-            load = scoring.workload(Path(folder), images)
+            load = scoring.workload(Path(folder), images, lengths=lengths)
             timings = scoring.compare(backbone, load, rounds)
             work = {way: flops.of_scoring(backbone, load, way == "packed") for way in timings}
         first, each = timings["one by one"], 1000 / len(load.samples)
@@ -86,8 +89,8 @@ def _ways(
     table = tabulate(rows, head, tablefmt="pipe", floatfmt=formats, disable_numparse=[6])
     per_image = len(load.samples) // images
     lines = [
-        f"Scoring {len(load.samples)} samples, {per_image} an image, {str(dtype)[6:]}, batches of "
-        f"{scoring.BATCH}, medians of {rounds} rounds.",
+        f"Scoring {len(load.samples)} samples as long as {lengths}, {per_image} an image, "
+        f"{str(dtype)[6:]}, batches of {scoring.BATCH}, medians of {rounds} rounds.",
         table,
     ]
     if peak:

@@ -11,7 +11,7 @@ from repro.columns import COLUMNS, Column, Frames
 from repro.profile import Profile
 from repro.ranking import UndefinedError
 from repro.recipe import Cells, Runs, stages
-from repro.rows import TABLES, Ranking, Row
+from repro.rows import TABLES, Ranking, Row, Table
 from repro.runner import everything
 from repro.statistics import Estimate
 from tables import render
@@ -64,8 +64,22 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
         "core_seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
         "versions": manifests[-1]["versions"],
         "rows": [{"label": label, "cells": row} for label, row in measured.items()],
-        "notes": [_control(row, measured[row.label]) for row in table.rows if _is_control(row)],
+        "notes": _notes(table, measured, seeds, profile),
     }
+
+
+ONE_SEED = (
+    "With one data seed and one tuning seed the intervals hold what the images do and nothing of "
+    "what a seed does: rows may differ by more than they say and mean nothing."
+)
+
+
+def _notes(table: Table, measured: dict, seeds: list[int], profile: Profile) -> list[str]:
+    notes = [_control(row, measured[row.label]) for row in table.rows if _is_control(row)]
+    tuned = any(COLUMNS[column].benchmark for column in table.columns)
+    if tuned and len(seeds) == profile.sizes.tuning_seeds == 1:
+        notes.append(ONE_SEED)
+    return notes
 
 
 def _is_control(row: Row | Ranking) -> bool:

@@ -32,17 +32,33 @@ class Workload:
     samples: list[Sample]
 
 
-def workload(folder: Path, images: int, samples_per_image: int = 8, seed: int = 0) -> Workload:
+LENGTHS = {
+    # Means of 10 and 13 words: the questions of the paper's figure 4, the answers of its table 2.
+    "the paper's": ((8, 12), (9, 17)),
+    # Means of 6 and 8: what the pocket backbone's pairs have.
+    "the pocket world's": ((4, 8), (2, 14)),
+}
+"""The least and most words of questions and of answers."""
+
+
+def workload(
+    folder: Path,
+    images: int,
+    samples_per_image: int = 8,
+    seed: int = 0,
+    lengths: str = "the paper's",
+) -> Workload:
     """Write seeded 640 by 480 JPEGs to `folder`; `samples_per_image` samples about each.
 
-    Questions have 8 to 12 words and answers 9 to 17: means of 10 and 13, the lengths of the paper's
-    figure 4 and table 2. Words are drawn from the pocket world's, one or two tokens each.
+    Questions and answers have the lengths LENGTHS[lengths]. Words are drawn from the pocket
+    world's, one or two tokens each.
     """
     rng, noise = random.Random(seed), np.random.default_rng(seed)
 
     def text(least: int, most: int, end: str) -> str:
         return " ".join(rng.choices(_WORDS, k=rng.randint(least, most))).capitalize() + end
 
+    question, answer = LENGTHS[lengths]
     samples = []
     for i in range(images):
         pixels = noise.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -50,7 +66,7 @@ def workload(folder: Path, images: int, samples_per_image: int = 8, seed: int = 
         picture = Image.fromarray(pixels).resize((640, 480), Image.Resampling.BICUBIC)
         picture.save(folder / f"{i}.jpg", quality=90)
         samples += [
-            Sample(f"{i}-{k}", f"{i}.jpg", text(8, 12, "?"), text(9, 17, "."))
+            Sample(f"{i}-{k}", f"{i}.jpg", text(*question, "?"), text(*answer, "."))
             for k in range(samples_per_image)
         ]
     return Workload(folder, samples)
