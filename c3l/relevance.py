@@ -1,6 +1,7 @@
 """The content relevance module: Image Instruction Correspondence scores (section 3.2, eq. 1)."""
 
 import math
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -150,13 +151,10 @@ def score(
     share the reading without the image. A sample that cannot be scored says why in its `Score`.
     """
     readings = readings or Readings()
-    scores = [
-        Score(sample.id, unscored=None if sample.answer.strip() else "empty_answer")
-        for sample in samples
-    ]
+    reasons = {i: "empty_answer" for i, s in enumerate(samples) if not s.answer.strip()}
     runs: dict[str, list[int]] = {}
     for i, sample in enumerate(samples):
-        if not scores[i].unscored:
+        if i not in reasons:
             runs.setdefault(sample.image, []).append(i)
     # In windows, so that the readings without an image are few at a time, and yet mostly shared.
     parts = [
@@ -164,13 +162,31 @@ def score(
         for run in runs.values()
         for start in range(0, len(run), batch_size)
     ]
+    # What is kept meanwhile lies in three arrays that grow: small objects among what forwards
+    # allocate and free would keep the memory from shrinking.
+    kept, places = [array("f") for _ in ARRAYS], {}
     with torch.inference_mode():
         for window in _filled(parts, _WINDOW):
-            found = dict(_score_window(backbone, samples, window, images, readings, batch_size))
-            values = in_form(list(found.values()), readings.score_form)
-            for (i, made), value in zip(found.items(), values, strict=True):
-                scores[i] = replace(made, i2c=value)
-    return scores
+            for i, made in _score_window(backbone, samples, window, images, readings, batch_size):
+                if isinstance(made, str):
+                    reasons[i] = made
+                    continue
+                places[i] = len(kept[0]), len(kept[0]) + len(made[0])
+                for whole, part in zip(kept, made, strict=True):
+                    whole.frombytes(part.tobytes())
+    tokens = [np.frombuffer(whole, dtype=np.float32) for whole in kept]
+    scores = [
+        Score(sample.id, unscored=reasons[i])
+        if i in reasons
+        else Score(sample.id, math.nan, *(whole[slice(*places[i])] for whole in tokens))
+        for i, sample in enumerate(samples)
+    ]
+    values = [
+        value
+        for start in range(0, len(scores), _WINDOW)
+        for value in in_form(scores[start : start + _WINDOW], readings.score_form)
+    ]
+    return [replace(score, i2c=value) for score, value in zip(scores, values, strict=True)]
 
 
 def _score_window(
@@ -180,8 +196,9 @@ def _score_window(
     images: ImageFolder,
     readings: Readings,
     batch_size: int,
-) -> Iterator[tuple[int, Score]]:
-    """The scores of the samples with these indices, in runs of one image, but for `i2c`."""
+) -> Iterator[tuple[int, tuple[np.ndarray, ...] | str]]:
+    """Of the samples with these indices, in runs of one image: the arrays of their scores, or why
+    they have none."""
     pairs = {i: (samples[i].question, samples[i].answer) for run in runs for i in run}
     direct = _read_without_image(backbone, set(pairs.values()), readings, batch_size)
     # Together what is of like length, so that little is padding.
@@ -192,7 +209,7 @@ def _score_window(
             try:
                 shown.append((run, images[samples[run[0]].image]))
             except ImageError as error:
-                yield from ((i, Score(samples[i].id, unscored=error.reason)) for i in run)
+                yield from ((i, error.reason) for i in run)
         if not shown:
             continue
         rows = [i for run, _ in shown for i in run]
@@ -201,12 +218,11 @@ def _score_window(
         visual = _read(backbone, [pairs[i] for i in rows], pictures, sizes, readings)
         both = [(i, x, direct[pairs[i]]) for i, x in zip(rows, visual, strict=True)]
         long = [i for i, x, y in both if x is None or y is None]
-        yield from ((i, Score(samples[i].id, unscored="longer_than_context")) for i in long)
+        yield from ((i, "longer_than_context") for i in long)
         both = [(i, x, y) for i, x, y in both if x is not None and y is not None]
         arrays = _compare(backbone, [x for _, x, _ in both], [y for _, _, y in both])
         for (i, _, _), made in zip(both, arrays, strict=True):
-            reason = None if len(made[0]) else "empty_answer"  # to the tokenizer
-            yield i, Score(samples[i].id, math.nan, *made, unscored=reason)
+            yield i, made if len(made[0]) else "empty_answer"  # to the tokenizer
 
 
 def _read_without_image(
