@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from c3l.readings import Readings
 from c3l.relevance import in_form
 from c3l.samples import Sample, write_samples
 from c3l.scores import read_scores
@@ -81,5 +80,3 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert not {"torch", "pandas", "PIL"} & set(json.loads(done.stdout))
     assert "score" in c3l("--help").stdout
-    for name in Readings.model_fields:  # what the help of --set may name
-        assert name.isidentifier()
