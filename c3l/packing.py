@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 
 def pack(batch: Mapping[str, Tensor], sizes: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
@@ -65,6 +68,41 @@ def _tree(rows: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         before = torch.cat([before[:alike], torch.arange(start, end)])
         places[i], start = before, end
     return places, seen
+
+
+ATTENTION = "causal_blocks"
+"""transformers' name for `attention`."""
+_QUERIES = 192
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **settings,
+) -> tuple[Tensor, None]:
+    """transformers' SDPA, query [b, heads, t, d], for masks that hide what comes after a token.
+
+    SDPA with a mask computes all t² products on the CPU, half of which any such mask hides, a packed
+    row's as well; without one it skips some itself. So queries are taken in blocks, each with the
+    keys up to its own end. Elsewhere, or without a mask, it is SDPA itself.
+    """
+    length = query.shape[2]
+    if attention_mask is None or length != key.shape[2] or query.device.type != "cpu":
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
+    blocks = []
+    for start in range(0, length, _QUERIES):
+        end = min(start + _QUERIES, length)
+        part = query[:, :, start:end], key[:, :, :end], value[:, :, :end]
+        mask = attention_mask[:, :, start:end, :end]
+        blocks.append(sdpa_attention_forward(module, *part, mask, **settings)[0])
+    return torch.cat(blocks, dim=1), None
+
+
+AttentionInterface.register(ATTENTION, attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 def _alike(a: Tensor, b: Tensor) -> int:

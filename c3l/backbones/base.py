@@ -24,7 +24,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from c3l.backbones.prompts import ChatFormat, answer_masks
 from c3l.backbones.tokens import tokenise
 from c3l.errors import UserError
-from c3l.packing import pack, padded
+from c3l.packing import ATTENTION, pack, padded
 from c3l.readings import Embedding, Tuning
 
 
@@ -51,6 +51,7 @@ class Backbone:
     def __init__(self, model: PreTrainedModel, processor, *, name: str, files: Sequence[Path]):
         """`files` are those the model and its processor were read from."""
         self.model = model.eval()
+        self.model.set_attn_implementation({"text_config": ATTENTION})
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.name = name

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pad_sequence
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from c3l import load_backbone
-from c3l.packing import pack
+from c3l.packing import attention, pack
 from c3l.relevance import answer_states
 
 PATCHES = 9
@@ -110,6 +111,25 @@ def test_a_packed_row_is_the_tree_of_its_rows(backbone, runs):
                 assert seen.tolist() == sorted(place[: k + 1].tolist())
             row += 1
         assert places == set(range(len(beginnings)))
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 500), st.integers(0, 2**32 - 1))
+def test_attention_in_blocks_is_whole_attention(length, seed):
+    """For any mask under which a token sees itself and none after it; and its gradients."""
+    draw = torch.Generator().manual_seed(seed)
+    mask = torch.rand(2, 1, length, length, generator=draw) < 0.5
+    mask = mask.tril() | torch.eye(length, dtype=torch.bool)
+    inputs = [
+        torch.randn(2, 3, length, 8, generator=draw, dtype=torch.float64, requires_grad=True)
+        for _ in range(3)
+    ]
+    found = []
+    for way in (attention, sdpa_attention_forward):
+        states, _ = way(torch.nn.Identity(), *inputs, mask)
+        found.append((states, *torch.autograd.grad(states.square().sum(), inputs)))
+    for own, whole in zip(*found, strict=True):
+        torch.testing.assert_close(own, whole)
 
 
 def test_an_image_is_kept_once(backbone):
