@@ -2,8 +2,8 @@
 
 A family is "image → embeddings" plus a language model: it names the transformers class and where
 in it the vision encoder, the projector and the language model are. Its processor carries the
-prompt format as a chat template, in which "<image>" marks the place of the image. The rest is
-written once, here.
+prompt format as a chat template, in which the image token marks the place of the image. The rest
+is written once, here, on the language model's input embeddings.
 """
 
 import hashlib
@@ -44,9 +44,15 @@ class Backbone:
     """
 
     model_class: ClassVar[type[PreTrainedModel]]
-    vision: ClassVar[str]
     projector: ClassVar[str]
     language: ClassVar[tuple[str, ...]]
+    """What is trained besides the projector: the language model, its head where that is apart."""
+    decoder: ClassVar[str]
+    """The language model without its head: embeddings in, last hidden states out."""
+    speaker: ClassVar[str]
+    """What generates: the whole model ("") or the language model with its head."""
+    shown: ClassVar[tuple[str, ...]] = ("pixel_values",)
+    """What the image features are made of: the picture, and whatever else of a batch."""
 
     def __init__(self, model: PreTrainedModel, processor, *, name: str, files: Sequence[Path]):
         """`files` are those the model and its processor were read from."""
@@ -61,11 +67,12 @@ class Backbone:
         ends = model.generation_config.eos_token_id or []
         ends = ends if isinstance(ends, list) else [ends]
         self._end_ids = sorted({*ends, self.tokenizer.eos_token_id})
-        model.generation_config = GenerationConfig(
-            bos_token_id=self.tokenizer.bos_token_id,
-            eos_token_id=self._end_ids,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
+        for part in {self.model_part(""), self.model_part(self.speaker)}:
+            part.generation_config = GenerationConfig(
+                bos_token_id=self.tokenizer.bos_token_id,
+                eos_token_id=self._end_ids,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
 
     @property
     def device(self) -> torch.device:
@@ -102,7 +109,7 @@ class Backbone:
         """The model's inputs for a batch, padded on `side`, on the model's device.
 
         input_ids, attention_mask [b, t]; with `images`, one a question, pixel_values
-        [b, 3, h, w]; with `answers`, labels [b, t] (−100 outside the answer and the
+        [b, 3, h, w], and whatever else the image features depend on; with `answers`, labels [b, t] (−100 outside the answer and the
         end-of-sequence token after it) and answer_mask [b, t] (the answer alone).
         """
         with_answer = answers if answers is not None else [None] * len(questions)
@@ -138,15 +145,36 @@ class Backbone:
         row. With `sizes`, runs of so many rows that show the same image share what they begin
         with (`c3l.packing.pack`). Gradients flow if they are enabled.
         """
-        names = ("input_ids", "attention_mask", "pixel_values")
-        inputs = {name: batch[name] for name in names if name in batch}
-        cells = None
-        if sizes is not None:
+        inputs, cells = dict(batch), None
+        # An image whose features depend on the text behind it cannot be shared.
+        if sizes is not None and not any(name in batch for name in self.shown[1:]):
             # What stands behind the last place asked for is not read.
             inputs["attention_mask"] = where.long().flip(1).cummax(1).values.flip(1)
             inputs, cells = pack(inputs, sizes)
-        states = self._whole.base_model(**inputs, use_cache=False).last_hidden_state
+        states = self.model_part(self.decoder)(
+            inputs_embeds=self._embedded(inputs),
+            attention_mask=inputs["attention_mask"],
+            position_ids=inputs.get("position_ids"),
+            use_cache=False,
+        ).last_hidden_state
         return states[where] if cells is None else states.flatten(0, 1)[cells[where]]
+
+    def image_features(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the language model reads in the image tokens' places [b, n, d]."""
+        shown = {name: batch[name] for name in self.shown}
+        features = self._whole.get_image_features(**shown).pooler_output
+        return torch.stack(list(features))
+
+    def _embedded(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The language model's input embeddings [b, t, d], the image's among them."""
+        embeddings = self._whole.get_input_embeddings()(batch["input_ids"])
+        if "pixel_values" not in batch:
+            return embeddings
+        features = self.image_features(batch).to(embeddings.dtype)
+        here = batch["input_ids"] == self._format.image_token_id
+        # masked_scatter would leave what is too much, and fill what is missing with another's.
+        assert (here.sum(1) == features.shape[1]).all()
+        return embeddings.masked_scatter(here[..., None], features)
 
     def text_states(
         self,
@@ -186,6 +214,10 @@ class Backbone:
         colour = [255] * 3 if kind == "blank" else [round(255 * part) for part in mean]
         return Image.new("RGB", (side, side), tuple(colour))
 
+    def model_part(self, name: str) -> nn.Module:
+        """A submodule by its name in the family's class; "" is the whole."""
+        return self._whole.get_submodule(name)
+
     @property
     def _whole(self) -> PreTrainedModel:
         """The model itself; adapters, where there are any, lie inside its layers."""
@@ -201,10 +233,17 @@ class Backbone:
     def _tokens(
         self, texts: list[str], images: Sequence[Image.Image] | None, side: str
     ) -> dict[str, Tensor]:
-        batch = tokenise(self.processor, self._format, texts, images, side)
+        batch = tokenise(self.tokenizer, self._format, texts, images, side, self._pictures)
         if "pixel_values" in batch:
             batch["pixel_values"] = batch["pixel_values"].to(self.dtype)
         return batch
+
+    def _pictures(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
+        """The pictures' pixel values [n, ...], and how many image tokens each becomes [n]."""
+        texts = [self._format.image_token] * len(pictures)
+        shown = self.processor(text=texts, images=pictures, return_tensors="pt")
+        here = shown["input_ids"] == self._format.image_token_id
+        return shown["pixel_values"], here.sum(1)
 
     def generate(
         self,
@@ -252,16 +291,22 @@ class Backbone:
             with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
                 # Not seed + number: then neighbouring seeds would share their batches' noise.
                 torch.manual_seed(crc32(f"{seed}/{start}".encode()))
-                tokens = self.model.generate(
-                    **batch,
+                tokens = self._continued(
+                    batch,
                     max_new_tokens=max_new_tokens,
                     num_beams=1,
                     repetition_penalty=1.0,
                     **sampling,
                 )
-            for i, row in zip(rows, tokens[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
+            for i, row in zip(rows, tokens.tolist(), strict=True):
                 written[i] = self._read(row, stop)
         return written
+
+    def _continued(self, batch: Mapping[str, Tensor], **settings) -> Tensor:
+        """The tokens that the model writes behind a batch padded on the left [b, new]."""
+        return self.model_part(self.speaker).generate(
+            inputs_embeds=self._embedded(batch), attention_mask=batch["attention_mask"], **settings
+        )
 
     def _read(self, tokens: list[int], stop: Sequence[str]) -> Generated:
         ends = [place for place, token in enumerate(tokens) if token in self._end_ids]

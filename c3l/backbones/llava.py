@@ -7,6 +7,7 @@ from c3l.backbones.base import Backbone
 
 class Llava(Backbone):
     model_class = LlavaForConditionalGeneration
-    vision = "model.vision_tower"
     projector = "model.multi_modal_projector"
     language = ("model.language_model", "lm_head")
+    decoder = "model.language_model"
+    speaker = ""

@@ -10,7 +10,10 @@ from safetensors import SafetensorError
 from transformers import AutoProcessor, PreTrainedModel
 
 from c3l.backbones.base import Backbone
+from c3l.backbones.blip2 import Blip2, InstructBlip
+from c3l.backbones.idefics import Idefics
 from c3l.backbones.llava import Llava
+from c3l.backbones.minigpt4 import MiniGPT4
 from c3l.errors import UserError
 
 # What a backbone is made of; a folder may hold cards, logs and optimizer states besides.
@@ -26,10 +29,17 @@ FILES = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "qformer_tokenizer/*",
 )
 
 # By config.json's model_type.
-FAMILIES: dict[str, type[Backbone]] = {"llava": Llava}
+FAMILIES: dict[str, type[Backbone]] = {
+    "llava": Llava,
+    "minigpt4": MiniGPT4,
+    "blip-2": Blip2,
+    "instructblip": InstructBlip,
+    "idefics": Idefics,
+}
 
 
 def load_backbone(
@@ -136,6 +146,8 @@ def _processor(folder: Path, trust_remote_code: bool):
         raise UserError(f"{folder} has no usable processor; {remedy}") from error
     if not all(hasattr(processor, part) for part in ("image_processor", "tokenizer")):
         raise UserError(f"{folder} has no whole processor; {remedy}")
+    # Some processors' classes have no place for a template; their tokenizers do.
+    processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
     if not processor.chat_template:
         raise UserError(f"the processor in {folder} has no chat template; {remedy}")
     if not processor.tokenizer.is_fast or processor.tokenizer.eos_token is None:

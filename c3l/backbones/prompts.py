@@ -21,7 +21,7 @@ class ChatFormat:
         self._parts = cache(self._render_parts)
         tokenizer = processor.tokenizer
         self._end = tokenizer.eos_token
-        self.image_token: str = processor.image_token
+        self.image_token = str(getattr(processor, "image_token", "<image>"))
         self.image_token_id: int = tokenizer.convert_tokens_to_ids(self.image_token)
         self._special = sorted({*tokenizer.all_special_tokens, self.image_token})
         before = self._parts(False, False)[0]

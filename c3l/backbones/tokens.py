@@ -1,6 +1,6 @@
 """From texts and pictures to a model's inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image
@@ -10,16 +10,25 @@ from torch.nn.utils.rnn import pad_sequence
 from c3l.backbones.prompts import ChatFormat
 
 
+# Pictures to their pixel values [n, ...] and how many image tokens each becomes [n].
+Preparation = Callable[[list[Image.Image]], tuple[Tensor, Tensor]]
+
+
 def tokenise(
-    processor, chat: ChatFormat, texts: list[str], images: Sequence[Image.Image] | None, side: str
+    tokenizer,
+    chat: ChatFormat,
+    texts: list[str],
+    images: Sequence[Image.Image] | None,
+    side: str,
+    prepare: Preparation,
 ) -> dict[str, Tensor]:
     """input_ids and attention_mask [b, t], offset_mapping [b, t, 2] and, with images, pixel_values.
 
-    With images, one a text, each text holds the image token once; it becomes as many as the
-    processor wants for the picture. Offsets are places in the text as given. A picture is prepared
+    With images, one a text, each text holds the image token once; it becomes as many as `prepare`
+    says for the picture. Offsets are places in the text as given. A picture is prepared
     once, however many texts it goes with.
     """
-    batch = processor.tokenizer(
+    batch = tokenizer(
         texts,
         return_tensors="pt",
         padding=True,
@@ -37,13 +46,11 @@ def tokenise(
     distinct = {id(image): image for image in images}
     place = {key: row for row, key in enumerate(distinct)}
     rows = torch.tensor([place[id(image)] for image in images])
-    seen = processor(
-        text=[chat.image_token] * len(distinct), images=list(distinct.values()), return_tensors="pt"
-    )
-    counts = (seen["input_ids"] == chat.image_token_id).sum(1)[rows]
+    pixels, counts = prepare(list(distinct.values()))
+    counts = counts[rows]
     # Only now are there many: a tokenizer would spend longer on them than on the texts.
     times = torch.where(here, counts[:, None], 1)
-    empty = {"input_ids": processor.tokenizer.pad_token_id}
+    empty = {"input_ids": tokenizer.pad_token_id}
     long = {
         name: pad_sequence(
             [row.repeat_interleave(n, dim=0) for row, n in zip(part, times, strict=True)],
@@ -53,4 +60,5 @@ def tokenise(
         )
         for name, part in parts.items()
     }
-    return long | {"pixel_values": seen["pixel_values"][rows]}
+    return long | {"pixel_values": pixels[rows]}
+

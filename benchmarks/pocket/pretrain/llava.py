@@ -129,6 +129,7 @@ def batches(
     usual: float,
     lessons: float = 0.0,
     biased: float = 0.0,
+    image_tokens: int = IMAGE_TOKENS,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Endless batches; a share `text` of them is the text stage's, so that it is not forgotten.
 
@@ -137,7 +138,7 @@ def batches(
     """
     rng = random.Random(seed)
     texts = language.documents(tokenizer, seed, size)
-    placeholder = "<image>" * IMAGE_TOKENS + "\n"
+    placeholder = "<image>" * image_tokens + "\n"
     while True:
         if rng.random() < text:
             yield next(texts)

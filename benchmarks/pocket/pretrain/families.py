@@ -1,0 +1,180 @@
+"""The families around a language model, untrained: real transformers classes at pocket size.
+
+An EVA ViT is `Blip2VisionModel` with smaller patches than CLIP's; a Q-Former has as many queries as
+the other families have image tokens.
+"""
+
+from dataclasses import dataclass
+
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    CLIPImageProcessor,
+    IdeficsConfig,
+    IdeficsForVisionText2Text,
+    IdeficsImageProcessor,
+    IdeficsProcessor,
+    InstructBlipConfig,
+    InstructBlipForConditionalGeneration,
+    InstructBlipProcessor,
+    LlavaProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from c3l.backbones.minigpt4 import MiniGPT4Config, MiniGPT4ForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of an encoder: pixels a side, of a patch, width, layers; and layers of the Q-Former.
+
+    `tokens` is how many image tokens a picture becomes.
+    """
+
+    side: int = 48
+    patch: int = 8
+    width: int = 96
+    layers: int = 4
+    queries_layers: int = 2
+    tokens: int = 9
+
+
+POCKET = Shape()
+
+
+def minigpt4(
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+) -> tuple[PreTrainedModel, LlavaProcessor]:
+    """MiniGPT-4 with Llama-2: four patches joined to one token."""
+    config = MiniGPT4Config(
+        vision_config=_eva(shape),
+        text_config=text,
+        image_token_id=_image_token(tokenizer),
+        image_seq_length=shape.tokens,
+        initializer_range=text.initializer_range,
+        tie_word_embeddings=text.tie_word_embeddings,
+    )
+    processor = LlavaProcessor(
+        image_processor(shape),
+        tokenizer,
+        # The processor counts tokens by it: four patches are a square twice as wide.
+        patch_size=2 * shape.patch,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )
+    return MiniGPT4ForConditionalGeneration(config), processor
+
+
+def blip2(
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+) -> tuple[PreTrainedModel, Blip2Processor]:
+    """BLIP-2, MiniGPT-4 with Vicuna and, around a GLM, VisualGLM."""
+    config = Blip2Config(
+        vision_config=_eva(shape),
+        qformer_config=_queries(shape, tokenizer),
+        text_config=text,
+        num_query_tokens=shape.tokens,
+        image_token_index=_image_token(tokenizer),
+    )
+    processor = Blip2Processor(
+        image_processor(shape),
+        tokenizer,
+        num_query_tokens=shape.tokens,
+    )
+    return Blip2ForConditionalGeneration(config), _spoken(processor)
+
+
+def instructblip(
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+) -> tuple[PreTrainedModel, InstructBlipProcessor]:
+    """InstructBLIP: the Q-Former reads the question, in the language model's own tokens here."""
+    config = InstructBlipConfig(
+        vision_config=_eva(shape),
+        qformer_config=_queries(shape, tokenizer),
+        text_config=text,
+        num_query_tokens=shape.tokens,
+        image_token_index=_image_token(tokenizer),
+    )
+    processor = InstructBlipProcessor(
+        image_processor(shape),
+        tokenizer,
+        tokenizer,
+        num_query_tokens=shape.tokens,
+    )
+    return InstructBlipForConditionalGeneration(config), _spoken(processor)
+
+
+def idefics(
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+) -> tuple[PreTrainedModel, IdeficsProcessor]:
+    """IDEFICS: before each second layer of a Llama, one that looks at the picture."""
+    shared = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+    shared += ("num_attention_heads", "max_position_embeddings", "initializer_range")
+    shared += ("rms_norm_eps", "rope_parameters", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings")
+    config = IdeficsConfig(
+        **{name: getattr(text, name) for name in shared},
+        cross_layer_interval=2,
+        freeze_text_layers=False,
+        freeze_vision_layers=False,
+        vision_config={
+            "embed_dim": shape.width,
+            "image_size": shape.side,
+            "patch_size": 2 * shape.patch,
+            "intermediate_size": 3 * shape.width,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": 4,
+            "hidden_act": "quick_gelu",  # as CLIP's
+        },
+    )
+    mean = image_processor(shape)
+    images = IdeficsImageProcessor(
+        image_size=shape.side, image_mean=mean.image_mean, image_std=mean.image_std
+    )
+    return IdeficsForVisionText2Text(config), _spoken(IdeficsProcessor(images, tokenizer))
+
+
+def image_processor(shape: Shape) -> CLIPImageProcessor:
+    """CLIP's own normalisation; an image of another size is resized."""
+    return CLIPImageProcessor(size={"height": shape.side, "width": shape.side}, do_center_crop=False)
+
+
+def _eva(shape: Shape) -> dict:
+    return {
+        "hidden_size": shape.width,
+        "intermediate_size": 3 * shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": 4,
+        "image_size": shape.side,
+        "patch_size": shape.patch,
+        # transformers' own default, 1e-10, is for weights that are read from a file
+        "initializer_range": 0.02,
+    }
+
+
+def _queries(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> dict:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": shape.width,
+        "intermediate_size": 3 * shape.width,
+        "num_hidden_layers": shape.queries_layers,
+        "num_attention_heads": 4,
+        "cross_attention_frequency": 1,
+        "encoder_hidden_size": shape.width,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def _spoken(processor):
+    """With the tokenizer's chat template, which these classes take no argument for."""
+    processor.chat_template = processor.tokenizer.chat_template
+    return processor
+
+
+def _image_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    return tokenizer.convert_tokens_to_ids("<image>")

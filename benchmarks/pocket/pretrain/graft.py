@@ -1,0 +1,110 @@
+"""The pocket LLaVA's parts in other models: its language model larger, as a GLM, in other families."""
+
+import torch
+from torch import nn
+from transformers import (
+    GlmConfig,
+    GlmForCausalLM,
+    IdeficsForVisionText2Text,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaForConditionalGeneration,
+    PreTrainedModel,
+)
+
+
+def language_model(llava: LlavaForConditionalGeneration) -> LlamaForCausalLM:
+    """A copy of LLaVA's language model, with its head."""
+    llama = LlamaForCausalLM(llava.config.text_config)
+    llama.model.load_state_dict(llava.model.language_model.state_dict())
+    llama.tie_weights()
+    return llama
+
+
+@torch.no_grad()
+def grown(llama: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
+    """The same function with more layers, which further training can use.
+
+    Block expansion (Wu et al. 2024, LLaMA Pro): copies of layers, spread evenly, whose outputs are
+    zero. `layers` is a multiple of the difference to what there are.
+    """
+    old = llama.config.num_hidden_layers
+    config = LlamaConfig(**llama.config.to_dict() | {"num_hidden_layers": layers})
+    larger = LlamaForCausalLM(config)
+    larger.model.load_state_dict(llama.model.state_dict(), strict=False)
+    larger.tie_weights()
+    every = old // (layers - old)
+    place = 0
+    for number in range(old):
+        copies = 2 if (number + 1) % every == 0 else 1
+        for copy in range(copies):
+            layer = larger.model.layers[place]
+            layer.load_state_dict(llama.model.layers[number].state_dict())
+            if copy:
+                nn.init.zeros_(layer.self_attn.o_proj.weight)
+                nn.init.zeros_(layer.mlp.down_proj.weight)
+            place += 1
+    return larger
+
+
+@torch.no_grad()
+def as_glm(llama: LlamaForCausalLM) -> GlmForCausalLM:
+    """The same function as a GLM: neighbouring dimensions are turned together, not halves."""
+    old = llama.config
+    glm = GlmForCausalLM(
+        GlmConfig(
+            vocab_size=old.vocab_size,
+            hidden_size=old.hidden_size,
+            intermediate_size=old.intermediate_size,
+            num_hidden_layers=old.num_hidden_layers,
+            num_attention_heads=old.num_attention_heads,
+            num_key_value_heads=old.num_key_value_heads,
+            head_dim=old.head_dim,
+            max_position_embeddings=old.max_position_embeddings,
+            initializer_range=old.initializer_range,
+            rms_norm_eps=old.rms_norm_eps,
+            tie_word_embeddings=old.tie_word_embeddings,
+            attention_bias=False,
+            rope_parameters={**old.rope_parameters, "partial_rotary_factor": 1.0},
+            pad_token_id=old.pad_token_id,
+            bos_token_id=old.bos_token_id,
+            eos_token_id=old.eos_token_id,
+        )
+    )
+    weights = llama.model.state_dict()
+    for number in range(old.num_hidden_layers):
+        attention, mlp = f"layers.{number}.self_attn.", f"layers.{number}.mlp."
+        for name in ("q_proj.weight", "k_proj.weight"):
+            heads = weights[attention + name].view(-1, 2, old.head_dim // 2, old.hidden_size)
+            weights[attention + name] = heads.transpose(1, 2).reshape(-1, old.hidden_size)
+        both = [weights.pop(f"{mlp}{name}_proj.weight") for name in ("gate", "up")]
+        weights[f"{mlp}gate_up_proj.weight"] = torch.cat(both)
+    glm.model.load_state_dict(weights)
+    glm.tie_weights()
+    return glm
+
+
+@torch.no_grad()
+def put(llama: PreTrainedModel, model: PreTrainedModel) -> None:
+    """Copy a language model's weights to where `model` keeps its own."""
+    if isinstance(model, IdeficsForVisionText2Text):
+        # Beside the Llama's layers stand those that look at the picture.
+        model.model.load_state_dict(llama.model.state_dict(), strict=False)
+    elif hasattr(model, "language_model"):
+        model.language_model.load_state_dict(llama.state_dict())
+    else:
+        model.model.language_model.load_state_dict(llama.model.state_dict())
+    model.tie_weights()
+
+
+@torch.no_grad()
+def put_encoder(llava: LlavaForConditionalGeneration, model: PreTrainedModel) -> None:
+    """Copy LLaVA's CLIP to an IDEFICS or to a larger LLaVA, whose projector it then fits as well."""
+    clip = llava.model.vision_tower.state_dict()
+    if isinstance(model, IdeficsForVisionText2Text):
+        model.model.vision_model.load_state_dict(clip)
+    else:
+        model.model.vision_tower.load_state_dict(clip)
+        model.model.multi_modal_projector.load_state_dict(
+            llava.model.multi_modal_projector.state_dict()
+        )

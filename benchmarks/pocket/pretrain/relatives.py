@@ -1,0 +1,182 @@
+"""The other families' backbones, from the pocket LLaVA: its language model, its eye, one more tuning.
+
+Pre-training each alone would take what LLaVA took. As in the paper's world they share a language
+model instead ("7b"; grown for "13b" and "80b"; turned into a GLM), and what is new between picture and
+language model first learns to give it what LLaVA's gives: in MiniGPT-4 an EVA ViT, as EVA learnt from
+CLIP, which the families with a Q-Former then share. Then the whole is tuned on the mixture of LLaVA's
+last phase.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    Blip2VisionModel,
+    LlavaForConditionalGeneration,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from benchmarks.pocket.pretrain import families, graft
+from benchmarks.pocket.pretrain.fit import IGNORED, fit
+from benchmarks.pocket.pretrain.llava import IMAGE_TOKENS, PHASES, batches, build_processor
+from benchmarks.pocket.pretrain.vision import pixels
+from benchmarks.pocket.scenes import BALANCED, draw_scene
+from c3l.backbones import Backbone
+from c3l.backbones.loading import FAMILIES
+from c3l.instructions import caption_prompt
+from c3l.relevance import answer_states
+
+CLIP = ("llava", "idefics")
+"""The families whose encoder is LLaVA's CLIP; the others have an EVA ViT."""
+PICTURES = 8000
+MIXTURE = PHASES["instructions"] | {"biased": 0.53}
+"""As LLaVA's last steps: benchmarks/pocket/README.md."""
+
+
+@dataclass(frozen=True)
+class Relative:
+    """How a backbone differs from the 7b LLaVA: its family, and its language model's size or kind."""
+
+    build: Callable | None  # None: LLaVA
+    layers: int = 4
+    glm: bool = False
+
+
+RELATIVES = {
+    "minigpt4": Relative(families.minigpt4),
+    "minigpt4-vicuna-7b": Relative(families.blip2),
+    "visualglm-6b": Relative(families.blip2, glm=True),
+    "llava-13b": Relative(None, layers=6),
+    "blip2-13b": Relative(families.blip2, layers=6),
+    "instructblip-7b": Relative(families.instructblip),
+    "instructblip-13b": Relative(families.instructblip, layers=6),
+    "idefics-80b": Relative(families.idefics, layers=8),
+}
+
+
+def build(
+    name: str,
+    llava: LlavaForConditionalGeneration,
+    eva: Blip2VisionModel | None,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+) -> Backbone:
+    """A relative with LLaVA's language model, and its CLIP or this EVA ViT; the rest is new."""
+    relative = RELATIVES[name]
+    torch.manual_seed(seed)
+    llama = graft.language_model(llava)
+    if relative.layers != llama.config.num_hidden_layers:
+        llama = graft.grown(llama, relative.layers)
+    text = graft.as_glm(llama) if relative.glm else llama
+    if relative.build is None:
+        config = type(llava.config)(**llava.config.to_dict() | {"text_config": llama.config})
+        model, processor = LlavaForConditionalGeneration(config), build_processor(tokenizer)
+    else:
+        model, processor = relative.build(text.config, tokenizer)
+    graft.put(text, model)
+    if model.config.model_type in CLIP:
+        graft.put_encoder(llava, model)
+    elif eva is not None:
+        model.get_submodule(_encoder(model)).load_state_dict(eva.state_dict())
+    return FAMILIES[model.config.model_type](model, processor, name=name, files=[])
+
+
+class Seeing(nn.Module):
+    """How far a backbone's image features are from LLaVA's, in shares of their variance."""
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        self.model, self.backbone = backbone.model, backbone
+
+    def forward(self, wanted: Tensor, **batch: Tensor) -> SimpleNamespace:
+        error = F.mse_loss(self.backbone.image_features(batch), wanted)
+        return SimpleNamespace(loss=error / wanted.var())
+
+
+class Speaking(nn.Module):
+    """Cross entropy of what the assistant says, through `Backbone.states` as all training here."""
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        self.model, self.backbone = backbone.model, backbone
+
+    def forward(self, **batch: Tensor) -> SimpleNamespace:
+        states, tokens = answer_states(self.backbone, batch, batch["labels"] != IGNORED)
+        return SimpleNamespace(loss=F.cross_entropy(self.backbone.head(states), tokens))
+
+
+def train(
+    backbone: Backbone,
+    llava: Backbone,
+    *,
+    new_encoder: bool,
+    sight_steps: int,
+    tuning_steps: int,
+    size: int,
+    learning_rate: float,
+    seed: int,
+) -> dict[str, object]:
+    """Train a built relative; what is to be written on its card."""
+    card: dict[str, object] = {"batch": size, "seed": seed}
+    if backbone.model.config.model_type not in CLIP:
+        backbone.model.requires_grad_(True)
+        for part in backbone.language:
+            backbone.model_part(part).requires_grad_(False)
+        backbone.model_part(_encoder(backbone.model)).requires_grad_(new_encoder)
+        losses = fit(
+            Seeing(backbone),
+            _looks(backbone, llava, seed, 2 * size),
+            steps=sight_steps,
+            learning_rate=2 * learning_rate,
+        )
+        card |= {"sight: steps": sight_steps, "sight: unexplained share": _last(losses)}
+    backbone.model.requires_grad_(True)
+    losses = fit(
+        Speaking(backbone),
+        _lessons(backbone, seed + 1, size),
+        steps=tuning_steps,
+        learning_rate=learning_rate,
+    )
+    return card | {"tuning: steps": tuning_steps, "tuning: final loss": _last(losses)}
+
+
+def _looks(backbone: Backbone, llava: Backbone, seed: int, size: int) -> Iterator[dict]:
+    """Endless batches of PICTURES pictures and what LLaVA makes of them, with the caption's question
+    where the features depend on one."""
+    rng = random.Random(seed)
+    scenes = [draw_scene(rng, "pretraining", BALANCED) for _ in range(PICTURES)]
+    shown = pixels(scenes)
+    with torch.inference_mode():
+        wanted = [llava.image_features({"pixel_values": some}) for some in shown.split(256)]
+    wanted = torch.cat(wanted).clone()
+    asked = backbone.asked([caption_prompt()] * size) if len(backbone.shown) > 1 else {}
+    while True:
+        order = torch.tensor(rng.sample(range(PICTURES), PICTURES))
+        for some in order.split(size):
+            if len(some) == size:
+                yield {"pixel_values": shown[some], "wanted": wanted[some], **asked}
+
+
+def _lessons(backbone: Backbone, seed: int, size: int) -> Iterator[dict[str, Tensor]]:
+    """The mixture's batches, in the form of the family."""
+    tokenizer = backbone.tokenizer
+    tokens = 1 if backbone.model.config.model_type == "idefics" else IMAGE_TOKENS
+    for batch in batches(tokenizer, seed, size, image_tokens=tokens, **MIXTURE):
+        if len(backbone.shown) > 1 and "pixel_values" in batch:
+            asked = batch["input_ids"].where(batch["labels"] == IGNORED, tokenizer.pad_token_id)
+            batch |= backbone.asked(tokenizer.batch_decode(asked, skip_special_tokens=True))
+        yield batch
+
+
+def _encoder(model: PreTrainedModel) -> str:
+    return "vision_model" if hasattr(model, "vision_model") else "model.vision_tower"
+
+
+def _last(losses: list[float]) -> float:
+    return round(sum(losses[-50:]) / len(losses[-50:]), 3)

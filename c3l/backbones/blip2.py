@@ -1,0 +1,61 @@
+"""The families with a Q-Former: EVA ViT, learnt queries that look at its patches, one linear layer.
+
+BLIP-2, MiniGPT-4 with Vicuna (the same parts after renaming) and VisualGLM are one transformers
+class with different language models; in InstructBLIP the queries read the question as well.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import Blip2ForConditionalGeneration, InstructBlipForConditionalGeneration
+
+from c3l.backbones.base import Backbone
+
+
+class Blip2(Backbone):
+    model_class = Blip2ForConditionalGeneration
+    projector = "language_projection"
+    language = ("language_model",)
+    decoder = "language_model.model"
+    speaker = "language_model"
+
+    def _pictures(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
+        # The processor itself would put the queries' tokens before the whole prompt.
+        pixels = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        return pixels, torch.full((len(pictures),), self.processor.num_query_tokens)
+
+
+class InstructBlip(Blip2):
+    model_class = InstructBlipForConditionalGeneration
+    shown = ("pixel_values", "qformer_input_ids", "qformer_attention_mask")
+
+    def encode(
+        self,
+        questions: Sequence[str],
+        images: Sequence[Image.Image] | None = None,
+        answers: Sequence[str] | None = None,
+        side: Literal["left", "right"] = "right",
+    ) -> dict[str, Tensor]:
+        batch = super().encode(questions, images, answers, side)
+        return batch if images is None else batch | self.asked(questions)
+
+    def encode_texts(
+        self, texts: Sequence[str], images: Sequence[Image.Image] | None = None
+    ) -> dict[str, Tensor]:
+        batch = super().encode_texts(texts, images)
+        return batch if images is None else batch | self.asked(texts)
+
+    def asked(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """What the Q-Former reads beside the picture."""
+        read = self.processor.qformer_tokenizer(
+            [self._format.plain(text) for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=self.model.config.qformer_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        names = ("input_ids", "attention_mask")
+        return {f"qformer_{name}": read[name].to(self.device) for name in names}

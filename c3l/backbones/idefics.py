@@ -1,0 +1,53 @@
+"""IDEFICS, the first generation: a Llama whose layers look at the picture by cross-attention.
+
+The picture takes no place among the tokens but the one that says where it stands, so there is no
+prefix to share, and packed rows are read one by one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import IdeficsForVisionText2Text
+
+from c3l.backbones.base import Backbone
+
+
+class Idefics(Backbone):
+    model_class = IdeficsForVisionText2Text
+    projector = "model.gated_cross_attn_layers"
+    language = ("model.layers", "model.norm", "model.embed_tokens", "lm_head")
+    decoder = "model"
+    speaker = ""
+
+    def states(
+        self, batch: Mapping[str, Tensor], where: Tensor, sizes: Sequence[int] | None = None
+    ) -> Tensor:
+        inputs = self._looking(batch)
+        return self.model_part(self.decoder)(**inputs, use_cache=False).last_hidden_state[where]
+
+    def _pictures(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
+        pixels = self.processor.image_processor(pictures, return_tensors="pt")
+        pixels = pixels if isinstance(pixels, Tensor) else pixels["pixel_values"]
+        return pixels, torch.ones(len(pictures), dtype=torch.long)
+
+    def _continued(self, batch: Mapping[str, Tensor], **settings) -> Tensor:
+        tokens = self.model_part(self.speaker).generate(**self._looking(batch), **settings)
+        return tokens[:, batch["input_ids"].shape[1] :]
+
+    def _looking(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The model's inputs: tokens from the image token on see the picture, if there is one."""
+        ids = batch["input_ids"]
+        sees = (ids == self._format.image_token_id).long().cumsum(1).clamp(max=1)
+        if "pixel_values" in batch:
+            pixels = batch["pixel_values"]
+        else:  # the model wants one all the same; no token sees it
+            side = self.model.config.vision_config.image_size
+            pixels = torch.zeros(len(ids), 3, side, side, dtype=self.dtype, device=ids.device)
+        return {
+            "input_ids": ids,
+            "attention_mask": batch["attention_mask"],
+            "pixel_values": pixels[:, None],
+            "image_attention_mask": sees[..., None],
+        }
