@@ -85,9 +85,9 @@ def attention(
 ) -> tuple[Tensor, None]:
     """transformers' SDPA, query [b, heads, t, d], for masks that hide what comes after a token.
 
-    SDPA with a mask computes all t² products on the CPU, half of which any such mask hides, a packed
-    row's as well; without one it skips some itself. So queries are taken in blocks, each with the
-    keys up to its own end. Elsewhere, or without a mask, it is SDPA itself.
+    SDPA with a mask computes all t² products on the CPU, half of which any such mask hides, a
+    packed row's as well; without one it skips some itself. So queries are taken in blocks, each
+    with the keys up to its own end. Elsewhere, or without a mask, it is SDPA itself.
     """
     length = query.shape[2]
     if attention_mask is None or length != key.shape[2] or query.device.type != "cpu":

@@ -81,40 +81,52 @@ def row_stages(
     row: Row | Ranking, columns: tuple[str, ...], profile: Profile, data: Data, seeds: list[int]
 ) -> dict[str, Runs]:
     """The stages behind each cell of a row. Columns that cannot be measured here are left out."""
-    if row.backbone not in profile.backbones:
-        known = ", ".join(profile.backbones)
-        raise UserError(
-            f"The profile {profile.name} has no backbone {row.backbone}; it has {known}."
-        )
-    backbone = pipeline.backbone_source(profile.backbones[row.backbone])
+    backbone = _backbone(row.backbone, profile)
     if isinstance(row, Ranking):
         runs = [[_ranking(row, backbone, profile, data, seed)] for seed in seeds]
         return dict.fromkeys(columns, runs)
-    readings = _readings(row, profile)
     cells: dict[str, Runs] = {}
     for seed in seeds:
-        generator = _generator(row, backbone, profile, data, seed)
-        final = _final_data(generator, backbone, profile, readings, data, seed)
-        start = generator if readings.vlit_start == "generator" else backbone
-        tuned = [
-            # another seed for each data seed: tuning's luck must not repeat itself
-            pipeline.vlit(
-                start, final, data.final, profile.training.vlit, readings, 100 * seed + tuning
-            )
-            for tuning in range(profile.sizes.tuning_seeds)
-        ]
+        final, tuned = _models(row, backbone, profile, data, seed)
         for name in columns:
             if COLUMNS[name].benchmark:
                 if name not in data.benchmarks:
                     raise UserError(f"The profile {profile.name} has no task for {name}.")
                 task, source = profile.scoring.tasks[name], data.benchmarks[name]
                 runs = [driver.evaluation(model, task, source, profile.scoring) for model in tuned]
-            elif data.final_graphs:
+            elif final and data.final_graphs:
                 runs = [driver.truth(final, data.final_graphs)]
             else:
                 continue
             cells.setdefault(name, []).append(runs)
     return cells
+
+
+def _backbone(label: str, profile: Profile) -> Source:
+    if label not in profile.backbones:
+        known = ", ".join(profile.backbones)
+        raise UserError(f"The profile {profile.name} has no backbone {label}; it has {known}.")
+    return pipeline.backbone_source(profile.backbones[label])
+
+
+def _models(
+    row: Row, backbone: Source, profile: Profile, data: Data, seed: int
+) -> tuple[Stage | None, list[Stage | Source]]:
+    """A data seed's final data, if the row has any, and the models that are scored."""
+    if not row.tuned:
+        return None, [backbone] * profile.sizes.tuning_seeds
+    readings = _readings(row, profile)
+    writer = _backbone(row.writer or row.backbone, profile)
+    generator = _generator(row, writer, profile, data, seed)
+    final = _final_data(generator, writer, profile, readings, data, seed)
+    start = generator if readings.vlit_start == "generator" and not row.writer else backbone
+    return final, [
+        # another seed for each data seed: tuning's luck must not repeat itself
+        pipeline.vlit(
+            start, final, data.final, profile.training.vlit, readings, 100 * seed + tuning
+        )
+        for tuning in range(profile.sizes.tuning_seeds)
+    ]
 
 
 def _ranking(row: Ranking, backbone: Source, profile: Profile, data: Data, seed: int) -> Stage:

@@ -109,8 +109,9 @@ class Backbone:
         """The model's inputs for a batch, padded on `side`, on the model's device.
 
         input_ids, attention_mask [b, t]; with `images`, one a question, pixel_values
-        [b, 3, h, w], and whatever else the image features depend on; with `answers`, labels [b, t] (−100 outside the answer and the
-        end-of-sequence token after it) and answer_mask [b, t] (the answer alone).
+        [b, 3, h, w], and whatever else image features are made of; with `answers`, labels
+        [b, t] (−100 outside the answer and the end-of-sequence token after it) and answer_mask
+        [b, t] (the answer alone).
         """
         with_answer = answers if answers is not None else [None] * len(questions)
         texts = [

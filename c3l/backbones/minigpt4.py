@@ -4,6 +4,8 @@ The kind without a Q-Former (Zhu et al. 2023; METHOD's "Backbones"), which trans
 LLaVA with another encoder and another projector, so it is built from LLaVA's classes.
 """
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -26,7 +28,7 @@ class MiniGPT4Config(LlavaConfig):
     """As LLaVA's, with an EVA ViT whose last layer is read without the layer norm behind it."""
 
     model_type = "minigpt4"
-    sub_configs_defaults = {
+    sub_configs_defaults: ClassVar = {
         "vision_config": SubConfigSpec(config_class=Blip2VisionConfig),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
     }

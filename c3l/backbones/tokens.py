@@ -9,7 +9,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from c3l.backbones.prompts import ChatFormat
 
-
 # Pictures to their pixel values [n, ...] and how many image tokens each becomes [n].
 Preparation = Callable[[list[Image.Image]], tuple[Tensor, Tensor]]
 
@@ -61,4 +60,3 @@ def tokenise(
         for name, part in parts.items()
     }
     return long | {"pixel_values": pixels[rows]}
-

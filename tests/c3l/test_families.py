@@ -166,7 +166,8 @@ def test_minigpt4_joins_four_neighbours_and_has_the_published_projector():
     assert sum(p.numel() for p in joiner.parameters()) == 23_072_768
     small = minigpt4.PatchJoiner(
         minigpt4.MiniGPT4Config(
-            vision_config={**vision, "hidden_size": 2}, text_config=LlamaConfig(hidden_size=8, num_attention_heads=2)
+            vision_config={**vision, "hidden_size": 2},
+            text_config=LlamaConfig(hidden_size=8, num_attention_heads=2),
         )
     )
     with torch.no_grad():

@@ -112,9 +112,12 @@ def idefics(
     text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
 ) -> tuple[PreTrainedModel, IdeficsProcessor]:
     """IDEFICS: before each second layer of a Llama, one that looks at the picture."""
-    shared = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
-    shared += ("num_attention_heads", "max_position_embeddings", "initializer_range")
-    shared += ("rms_norm_eps", "rope_parameters", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings")
+    shared = (
+        *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+        *("num_attention_heads", "max_position_embeddings", "rope_parameters", "rms_norm_eps"),
+        *("bos_token_id", "eos_token_id", "pad_token_id"),
+        *("initializer_range", "tie_word_embeddings"),
+    )
     config = IdeficsConfig(
         **{name: getattr(text, name) for name in shared},
         cross_layer_interval=2,
@@ -139,7 +142,9 @@ def idefics(
 
 def image_processor(shape: Shape) -> CLIPImageProcessor:
     """CLIP's own normalisation; an image of another size is resized."""
-    return CLIPImageProcessor(size={"height": shape.side, "width": shape.side}, do_center_crop=False)
+    return CLIPImageProcessor(
+        size={"height": shape.side, "width": shape.side}, do_center_crop=False
+    )
 
 
 def _eva(shape: Shape) -> dict:

@@ -1,4 +1,4 @@
-"""The pocket LLaVA's parts in other models: its language model larger, as a GLM, in other families."""
+"""The pocket LLaVA's parts in other models: its language model grown, as a GLM, in a family."""
 
 import torch
 from torch import nn
@@ -99,7 +99,7 @@ def put(llama: PreTrainedModel, model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def put_encoder(llava: LlavaForConditionalGeneration, model: PreTrainedModel) -> None:
-    """Copy LLaVA's CLIP to an IDEFICS or to a larger LLaVA, whose projector it then fits as well."""
+    """Copy LLaVA's CLIP to an IDEFICS or to a larger LLaVA, and to that its projector."""
     clip = llava.model.vision_tower.state_dict()
     if isinstance(model, IdeficsForVisionText2Text):
         model.model.vision_model.load_state_dict(clip)

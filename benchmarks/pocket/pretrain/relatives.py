@@ -1,10 +1,10 @@
-"""The other families' backbones, from the pocket LLaVA: its language model, its eye, one more tuning.
+"""The other families' backbones, from the pocket LLaVA: its language model, its eye, more tuning.
 
 Pre-training each alone would take what LLaVA took. As in the paper's world they share a language
-model instead ("7b"; grown for "13b" and "80b"; turned into a GLM), and what is new between picture and
-language model first learns to give it what LLaVA's gives: in MiniGPT-4 an EVA ViT, as EVA learnt from
-CLIP, which the families with a Q-Former then share. Then the whole is tuned on the mixture of LLaVA's
-last phase.
+model instead ("7b"; grown for "13b" and "80b"; turned into a GLM), and what is new between picture
+and language model first learns to give it what LLaVA's gives: in MiniGPT-4 an EVA ViT, as EVA
+learnt from CLIP, which the families with a Q-Former then share. Then the whole is tuned on the
+mixture of LLaVA's last phase.
 """
 
 import random
@@ -41,7 +41,7 @@ MIXTURE = PHASES["instructions"] | {"biased": 0.53}
 
 @dataclass(frozen=True)
 class Relative:
-    """How a backbone differs from the 7b LLaVA: its family, and its language model's size or kind."""
+    """How a backbone differs from the 7b LLaVA: its family, its language model's size or kind."""
 
     build: Callable | None  # None: LLaVA
     layers: int = 4
@@ -147,8 +147,8 @@ def train(
 
 
 def _looks(backbone: Backbone, llava: Backbone, seed: int, size: int) -> Iterator[dict]:
-    """Endless batches of PICTURES pictures and what LLaVA makes of them, with the caption's question
-    where the features depend on one."""
+    """Endless batches of PICTURES pictures and what LLaVA makes of them, with the caption's
+    question where the features depend on one."""
     rng = random.Random(seed)
     scenes = [draw_scene(rng, "pretraining", BALANCED) for _ in range(PICTURES)]
     shown = pixels(scenes)
