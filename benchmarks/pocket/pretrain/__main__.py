@@ -87,17 +87,53 @@ def llava(
         seed=seed,
         keep=lambda model, step: model.save_pretrained(work / "llava-so-far"),
     )
-    save_backbone(model, build_processor(tokenizer), out, work, card)
+    stages = {name: json.loads((work / name / "card.json").read_text()) for name in STAGES}
+    save_backbone(model, build_processor(tokenizer), out, stages | {"llava": card})
 
 
-def save_backbone(model, processor, out: Path, work: Path, card: dict) -> None:
+@app.command()
+def relatives(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; default: all.")] = None,
+    llava: Annotated[Path, typer.Option(help="What they come from.")] = BACKBONES / "llava-7b",
+    out: Annotated[Path, typer.Option(help="Where their folders are written.")] = BACKBONES,
+    sight_steps: int = 2500,
+    query_steps: int = 1500,
+    tuning_steps: int = 300,
+    batch: int = 32,
+    learning_rate: float = 5e-4,
+    seed: int = 0,
+) -> None:
+    """The other families and sizes from the finished LLaVA (MiniGPT-4 first: its EVA ViT serves
+    the others; about ten minutes each on one core)."""
+    from benchmarks.pocket.pretrain import relatives
+    from c3l.backbones import load_backbone
+
+    teacher = load_backbone(llava, device="cpu")
+    for name in names or relatives.RELATIVES:
+        eva = None
+        if name != "minigpt4":
+            eva = load_backbone(out / "minigpt4", device="cpu").model.model.vision_tower
+        backbone = relatives.build(name, teacher.model, eva, teacher.tokenizer, seed)
+        card = relatives.train(
+            backbone,
+            teacher,
+            new_encoder=eva is None,
+            sight_steps=sight_steps if eva is None else query_steps,
+            tuning_steps=tuning_steps,
+            size=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
+        stages = {f"from {llava.name}": card}
+        save_backbone(backbone.model, backbone.processor, out / name, stages)
+
+
+def save_backbone(model, processor, out: Path, stages: dict[str, dict]) -> None:
     """Write the backbone as fp16 safetensors with its processor and its card."""
-    for config in (model.config, model.config.text_config, model.config.vision_config):
+    for config in (model.config, *(getattr(model.config, k) for k in model.config.sub_configs)):
         config._name_or_path = ""  # transformers would write where on this machine it came from
     model.half().save_pretrained(out)
     processor.save_pretrained(out)
-    stages = {name: json.loads((work / name / "card.json").read_text()) for name in STAGES}
-    stages["llava"] = card
     lines = [
         f"# Pocket {out.name}",
         "",
