@@ -1,27 +1,39 @@
-"""The numbers of the paper's tables, from paper.yaml."""
+"""The numbers of the paper's tables, from paper.yaml, and its claims, from claims.yaml."""
 
+from math import inf
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Row(BaseModel):
-    """One row: cells maps a column to the printed number, on the paper's scale (0 to 100)."""
-
+class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Row(_Part):
+    """One row: cells maps a column to the printed number, on the paper's scale (0 to 100).
+
+    A cell that is empty in the paper is absent. `printed` holds what else the paper prints there.
+    """
+
     label: str
-    cells: dict[str, float]
+    cells: dict[str, float] = {}
+    printed: dict[str, str] = {}
 
 
-class Table(BaseModel):
-    """One table of the paper; rows in the paper's order."""
+class Table(_Part):
+    """One table of the paper, or figure; rows in the paper's order.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Footnotes are ours, for all who read its numbers: where the paper disagrees with itself.
+    """
+
     title: str
     backbone: str | None = None
     columns: list[str]
     rows: list[Row]
+    footnotes: list[str] = []
 
     @model_validator(mode="after")
     def _cells_are_in_columns(self) -> "Table":
@@ -35,7 +47,72 @@ class Table(BaseModel):
         return next((row.cells.get(column) for row in self.rows if row.label == label), None)
 
 
+class Pair(NamedTuple):
+    """Two rows' numbers in a column, of which a claim is about the difference: row minus base."""
+
+    row: str
+    base: str
+    column: str
+
+
+class Pairs(_Part):
+    """A row beside each of some others, in each of some columns."""
+
+    row: str
+    bases: list[str] = Field(min_length=1)
+    columns: list[str] = Field(min_length=1)
+
+
+class Claim(_Part):
+    """A sentence of the paper that a program can check: of each pair, the difference `holds`.
+
+    That is, it is above zero, below zero, or within a margin of zero on either side.
+    """
+
+    id: str
+    table: str
+    where: str
+    """In the paper."""
+    sentence: str
+    holds: Literal["above", "below", "within"]
+    margin: float | None = Field(default=None, gt=0)
+    why: str | None = None
+    """Where the margin comes from if the paper names none."""
+    compared: list[Pairs] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _a_margin_is_for_within(self) -> "Claim":
+        if (self.holds == "within") != (self.margin is not None):
+            raise ValueError(f"claim {self.id!r}: a margin belongs to `within`, and to it alone")
+        return self
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All that has to hold, each for itself: the claim is their conjunction."""
+        return [
+            Pair(some.row, base, column)
+            for some in self.compared
+            for base in some.bases
+            for column in some.columns
+        ]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The differences for which the claim holds lie between these."""
+        if self.margin is not None:
+            return -self.margin, self.margin
+        return (0, inf) if self.holds == "above" else (-inf, 0)
+
+
 def load() -> dict[str, Table]:
     """The paper's tables by name: load()["table4"].rows[0].cells["SEED"] is 53.2."""
-    text = Path(__file__).with_name("paper.yaml").read_text(encoding="utf-8")
-    return {name: Table.model_validate(table) for name, table in yaml.safe_load(text).items()}
+    return {name: Table.model_validate(table) for name, table in _read("paper.yaml").items()}
+
+
+def claims() -> list[Claim]:
+    """The paper's claims, in its order."""
+    return [Claim.model_validate(claim) for claim in _read("claims.yaml")]
+
+
+def _read(name: str):
+    return yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
