@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repro import ranking, statistics
-from repro.statistics import Estimate, Statistic, accuracy, bootstrap, mean_f1
+from repro.statistics import Difference, Estimate, Statistic, accuracy, bootstrap, mean_f1
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ class Column:
     unit: str
     """What n counts, in words."""
     estimate: Callable[[Frames, int], Estimate]
-    difference: Callable[[Frames, Frames, int], Estimate] | None = None
+    difference: Callable[[Frames, Frames, int], Difference] | None = None
     """Of a row and its base, from the samples of both; None: rows are not compared here."""
     benchmark: bool = False
     """Measured on each tuned model; otherwise once a data seed."""
@@ -53,7 +53,7 @@ def counted(
     def estimate(frames: Frames, resamples: int) -> Estimate:
         return bootstrap(*over_the_same_images(frames), statistic, resamples=resamples)
 
-    def difference(frames: Frames, base: Frames, resamples: int) -> Estimate:
+    def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
         both = over_the_same_images(frames, base)
         return statistics.difference(*both, statistic, resamples=resamples)
 

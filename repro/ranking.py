@@ -17,16 +17,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from repro.statistics import Estimate
+from repro.statistics import Estimate, UndefinedError
 
 Frames = list[list[pd.DataFrame]]
 Weighted = Callable[[np.ndarray], np.ndarray]
 """A statistic: from weights of the images [resamples, images] to values [resamples]; NaN where it
 is undefined."""
-
-
-class UndefinedError(ValueError):
-    """A statistic that some pool does not define; the message is a cell's reason to be unscored."""
 
 
 def area(

@@ -10,12 +10,16 @@ and what a seed does to both is no part of their difference.
 With few seeds a percentile interval is narrower than its name says: with three data seeds and three
 tuning seeds each, at the variances seen in the pocket world, it held the truth in about nine of ten
 simulated runs (tests/repro/test_statistics.py).
+
+A resample in which a model has nothing to count (none of its samples is about an image that was
+drawn) says nothing about that model; it is left out of the interval.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -28,9 +32,31 @@ class Estimate(NamedTuple):
     high: float
 
 
+class Difference(NamedTuple):
+    """A row minus another, with its 95% interval and its standard error."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference that would be told from zero in 80% of such comparisons.
+
+        For a two-sided test at 5% of a normal estimate with this standard error.
+        """
+        return float((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * self.error)
+
+
+class UndefinedError(ValueError):
+    """A statistic that the samples do not define; the message is a cell's reason to be unscored."""
+
+
 def accuracy(counts: np.ndarray) -> np.ndarray:
-    """Percentage right, from counts [..., 2]: right, all."""
-    return 100 * counts[..., 0] / counts[..., 1]
+    """Percentage right, from counts [..., 2]: right, all. NaN of nothing."""
+    with np.errstate(invalid="ignore"):
+        return 100 * counts[..., 0] / counts[..., 1]
 
 
 def mean_f1(counts: np.ndarray) -> np.ndarray:
@@ -55,7 +81,19 @@ def bootstrap(
             images, in the same order, for every seed.
         statistic: maps summed counts [..., *counts.shape[3:]] to values [...].
         resamples: how many; 2,000 of 9 models on 1,000 images take about a second.
+
+    Raises:
+        UndefinedError: a model has nothing to count.
     """
+    value, means = _resampled(counts, statistic, resamples, seed)
+    return Estimate(value, *_interval(means))
+
+
+def _resampled(
+    counts: np.ndarray, statistic: Statistic, resamples: int, seed: int
+) -> tuple[float, np.ndarray]:
+    """The mean of a statistic over seeds and tuning seeds; and in each resample [at most
+    `resamples`] that defines it."""
     seeds, tunings, images, *shape = counts.shape
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
@@ -66,18 +104,24 @@ def bootstrap(
     s = rng.integers(seeds, size=(resamples, seeds, 1))
     t = rng.integers(tunings, size=(resamples, seeds, tunings))
     means = values[r, s, t].mean(axis=(1, 2))
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Estimate(float(statistic(counts.sum(axis=2)).mean()), float(low), float(high))
+    value, means = float(statistic(counts.sum(axis=2)).mean()), means[~np.isnan(means)]
+    if np.isnan(value) or not len(means):
+        raise UndefinedError("a model or a data set has no samples")
+    return value, means
+
+
+def _interval(means: np.ndarray) -> list[float]:
+    return np.percentile(means, [2.5, 97.5]).tolist()
 
 
 def difference(
     counts: np.ndarray, base: np.ndarray, statistic: Statistic, *, resamples: int, seed: int = 0
-) -> Estimate:
+) -> Difference:
     """A row's mean minus its base's, as `bootstrap` estimates each of them.
 
     Both are computed from the same resamples: paired by image with its questions, by data seed and
     by tuning seed. `counts` and `base` are over the same images in the same order. Raises
-    ValueError for shapes that differ.
+    ValueError for shapes that differ, UndefinedError as `bootstrap` does.
     """
 
     def of_both(summed: np.ndarray) -> np.ndarray:
@@ -85,4 +129,30 @@ def difference(
         values = statistic(summed)
         return values[..., 0] - values[..., 1]
 
-    return bootstrap(np.stack([counts, base], axis=3), of_both, resamples=resamples, seed=seed)
+    both = np.stack([counts, base], axis=3)
+    value, means = _resampled(both, of_both, resamples, seed)
+    return Difference(value, *_interval(means), float(means.std()))
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Two-sided p of McNemar's exact test, from the discordant pairs of either kind.
+
+    `better` questions are answered right by the one and wrong by the other, `worse` the other way
+    round; without any of them p is 1. The test takes questions for independent of one another and
+    the two models as they are: it says nothing of other seeds and of questions about one image.
+    """
+    if not better + worse:
+        return 1.0
+    return float(stats.binomtest(better, better + worse).pvalue)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """The p values [m] of m comparisons, adjusted by Holm so that one limit serves all of them.
+
+    Whatever their dependence, the chance of one or more false rejections at p <= α is at most α.
+    """
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    steps = np.asarray(p)[order] * np.arange(len(p), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted

@@ -3,17 +3,16 @@
 from numbers import Number
 
 import numpy as np
-import pandas as pd
 
 import tables.paper
 from c3l.store import Store
-from repro.columns import COLUMNS, Column, Frames
+from repro.columns import COLUMNS, Column
+from repro.differences import difference, frames, rounded
 from repro.profile import Profile
-from repro.ranking import UndefinedError
 from repro.recipe import Cells, Runs, stages
 from repro.rows import TABLES, Ranking, Row, Table
 from repro.runner import everything
-from repro.statistics import Estimate
+from repro.statistics import UndefinedError, holm
 from tables import render
 
 INTERVAL = (
@@ -28,8 +27,10 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     `core_seconds` (the date of the newest artefact, the time all of them took), `versions`, and for
     each cell `extra`: the value of every run as [data seed][tuning seed], the share of unreadable
     answers, and the means of what the benchmark reports beside its number. The cells of a row with
-    a base have `difference`: the base's label, the value minus the base's, and its interval; None
-    where there is nothing to compare. `notes` are sentences about the table as a whole.
+    a base have `difference`: the base's label and what `repro.differences.difference` says; with a
+    `p` also `p_holm`, adjusted for all comparisons of the table that have one; None where there is
+    nothing to compare. `notes` are sentences about the table as a whole, the paper's own among
+    them.
     """
     table, paper = TABLES[name], tables.paper.load().get(name)
     found = (store.manifest(stage) for stage in everything(stages(cells)).values())
@@ -46,6 +47,7 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     for row in table.rows:
         if row.base is not None:
             _compare(row, cells, measured, profile, store)
+    _adjust(measured)
     tuned = any(COLUMNS[column].benchmark for column in table.columns)
     return {
         "table": name,
@@ -64,7 +66,7 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
         "core_seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
         "versions": manifests[-1]["versions"],
         "rows": [{"label": label, "cells": row} for label, row in measured.items()],
-        "notes": _notes(table, measured, seeds, profile),
+        "notes": _notes(table, measured, seeds, profile) + (paper.footnotes if paper else []),
     }
 
 
@@ -115,7 +117,7 @@ def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, sto
     if reasons:
         return cell
     try:
-        estimate = column.estimate(_frames(runs, store), profile.resamples)
+        estimate = column.estimate(frames(runs, store), profile.resamples)
     except UndefinedError as error:
         return cell | {"unscored": str(error)}
     means = _mean([r.get("extra", {}) | {k: r[k] for k in ("unreadable",) if k in r} for r in flat])
@@ -127,29 +129,26 @@ def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, sto
                 f"the {cell['metric']} estimated is not that of the artefacts {runs}"
             )
         means = {"values": values} | means
-    return cell | _rounded(estimate) | {"n": min(r["n"] for r in flat), "extra": means}
+    return cell | rounded(estimate) | {"n": min(r["n"] for r in flat), "extra": means}
 
 
 def _compare(row: Row, cells: Cells, measured: dict, profile: Profile, store: Store) -> None:
     """Put `difference` into each cell of a row with a base."""
     for name, cell in measured[row.label].items():
-        column, base = COLUMNS[name], measured[row.base][name]
+        base = measured[row.base][name]
         cell["difference"] = None
-        if column.difference and cell["value"] is not None and base["value"] is not None:
-            both = [_frames(cells[label][name], store) for label in (row.label, row.base)]
-            estimate = column.difference(*both, profile.resamples)
-            cell["difference"] = {"base": row.base} | _rounded(estimate)
+        if cell["value"] is not None and base["value"] is not None:
+            runs, others = (cells[label][name] for label in (row.label, row.base))
+            found = difference(COLUMNS[name], runs, others, profile.resamples, store)
+            cell["difference"] = found and {"base": row.base} | found
 
 
-def _frames(runs: Runs, store: Store) -> Frames:
-    return [
-        [pd.read_parquet(store.path(stage) / "samples.parquet") for stage in some] for some in runs
-    ]
-
-
-def _rounded(estimate: Estimate) -> dict:
-    value, *interval = (round(number, 4) for number in estimate)
-    return {"value": value, "interval": interval}
+def _adjust(measured: dict) -> None:
+    """Put `p_holm` beside every `p` of the table."""
+    differences = [cell.get("difference") for row in measured.values() for cell in row.values()]
+    tested = [found for found in differences if found and "p" in found]
+    for found, p in zip(tested, holm([found["p"] for found in tested]), strict=True):
+        found["p_holm"] = float(p)
 
 
 def _mean(values: list[dict]) -> dict:

@@ -10,6 +10,13 @@ CANNOT_COMPARE = (
     "columns only the order of rows and the sign of their differences can be compared."
 )
 PAIRED = "paired by image with its questions, data seed and tuning seed"
+DETECTABLE = "the smallest difference that would have been seen in 80% of such comparisons"
+SIGNIFICANT = 0.05
+SIGN = (
+    "†: McNemar's exact test over questions, p below {limit} after Holm's correction for the "
+    "{count} comparisons of this table that have such a p: these models differ, which models of "
+    "one method do as well when their seeds do"
+)
 
 
 def columns(table: dict) -> list[str]:
@@ -25,13 +32,30 @@ def measured(cell: dict) -> str:
     return f"{cell['value']:.1f} [{low:.1f}, {high:.1f}]"
 
 
+def printed(number: float, sign: str = "") -> str:
+    """A number of the paper's, with the decimals that it has there: 76.0, 56.58, 158000.
+
+    With the sign "+" also a positive one has its sign.
+    """
+    decimals = 0 if abs(number) >= 1000 else 1 if number == round(number, 1) else 2
+    return f"{number:{sign}.{decimals}f}"
+
+
 def against_base(cell: dict) -> str:
-    """ "+1.2 [-0.3, 2.6]", or a dash where nothing is compared."""
-    difference = cell.get("difference")
-    if difference is None:
+    """ "+1.2 [-0.3, 2.6] (2.0)", with a † if significant; a dash where nothing is compared."""
+    found = cell.get("difference")
+    if found is None:
         return "–"
-    low, high = difference["interval"]
-    return f"{difference['value']:+z.1f} [{low:z.1f}, {high:z.1f}]"
+    sign = "†" if found.get("p_holm", 1) < SIGNIFICANT else ""
+    # Tables of before that was computed are rendered without it.
+    detectable = f" ({found['detectable']:.1f})" if "detectable" in found else ""
+    return difference(found) + sign + detectable
+
+
+def difference(found: dict) -> str:
+    """ "+1.2 [-0.3, 2.6]"."""
+    low, high = found["interval"]
+    return f"{found['value']:+z.1f} [{low:z.1f}, {high:z.1f}]"
 
 
 def markdown(table: dict) -> str:
@@ -46,7 +70,7 @@ def markdown(table: dict) -> str:
         if any(cell["paper"] is not None for cell in cells):
             header.append(f"{name} (paper)")
             for line, cell in zip(rows, cells, strict=True):
-                line.append("–" if cell["paper"] is None else f"{cell['paper']:.1f}")
+                line.append("–" if cell["paper"] is None else printed(cell["paper"]))
         header.append(f"{name} ({table['profile']})")
         for line, cell in zip(rows, cells, strict=True):
             line.append(measured(cell))
@@ -77,7 +101,7 @@ def footer(table: dict) -> str:
         judge = _list(dict.fromkeys(cell["judge"] for cell in scored if cell["judge"])) or "none"
         lines.append(f"{name}: {metric}; n = {n} {table['units'][name]}; judge: {judge}.")
     if bases := _bases(table):
-        lines.append(f"Δ: difference from {bases}, {PAIRED}.")
+        lines.append(f"Δ: difference from {bases}, {PAIRED}{_tests(table)}.")
     lines += table.get("notes", [])
     cells = [cell for row in table["rows"] for cell in row["cells"].values()]
     if table["profile"] != "paper" and any(cell["paper"] is not None for cell in cells):
@@ -90,14 +114,16 @@ def comma_separated(table: dict) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     fields = ("n", "paper", "metric", "judge", "unscored")
+    tested = ("detectable", "p", "p_holm")
     difference = ("difference", "difference_low", "difference_high")
-    writer.writerow(["row", "column", "value", "low", "high", *fields, *difference])
+    writer.writerow(["row", "column", "value", "low", "high", *fields, *difference, *tested])
     for row in table["rows"]:
         for name, cell in row["cells"].items():
             low, high = cell["interval"] or (None, None)
             rest = [cell[key] for key in fields]
             found = cell.get("difference")
             rest += [found["value"], *found["interval"]] if found else [None] * 3
+            rest += [found and found.get(key) for key in tested]
             writer.writerow([row["label"], name, cell["value"], low, high, *rest])
     return out.getvalue()
 
@@ -118,6 +144,16 @@ def _bases(table: dict) -> str:
         if base != usual
     ]
     return _quoted([usual]) + (f" ({'; '.join(others)})" if others else "")
+
+
+def _tests(table: dict) -> str:
+    """What stands behind the interval of a difference: brackets, and a sign."""
+    cells = [cell for row in table["rows"] for cell in row["cells"].values()]
+    found = [cell["difference"] for cell in cells if cell.get("difference")]
+    words = f"; in round brackets {DETECTABLE}" if any("detectable" in one for one in found) else ""
+    if count := sum("p_holm" in one for one in found):
+        words += "; " + SIGN.format(limit=SIGNIFICANT, count=count)
+    return words
 
 
 def _quoted(labels: list[str]) -> str:

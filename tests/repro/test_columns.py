@@ -66,4 +66,4 @@ def test_an_image_that_one_row_has_no_sample_of_counts_for_the_other_alone():
     row = answers({image: [1, 0] for image in images[:30]})
     base = answers({image: [1, 0, 0, 0] for image in images[10:]})
     found = COLUMNS["image-dependent, %"].difference([[row]], [[base]], 200)
-    assert found == (25, 25, 25)
+    assert found == (25, 25, 25, 0)

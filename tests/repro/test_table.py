@@ -17,7 +17,8 @@ BASES = {"better": "base", "same": "base"}
 def answer(job: Job) -> dict:
     """A model that answers the first config["right"] of forty questions about ten images right."""
     right = [float(k < job.config["right"]) for k in range(40)]
-    frame = pd.DataFrame({"image_id": [str(k % 10) for k in range(40)], "correct": right})
+    columns = {"question_id": [str(k) for k in range(40)], "category": "attribute"}
+    frame = pd.DataFrame(columns | {"image_id": [str(k % 10) for k in range(40)], "correct": right})
     frame.to_parquet(job.out / "samples.parquet")
     value = {} if job.config["silent"] else {"value": job.config.get("said", 2.5 * sum(right))}
     return {"metric": "the share of right answers", "n": 40, "extra": {}} | value
@@ -63,7 +64,17 @@ def test_a_row_is_compared_with_its_base_and_the_base_with_nothing(finish):
     assert found["base"] == "base"
     assert found["value"] == 10
     assert 0 <= low < 10 < high
-    assert cells["same"]["difference"] == {"base": "base", "value": 0, "interval": [0, 0]}
+    assert found["detectable"] > 0
+    assert (found["p"], found["p_holm"]) == (0.125, 0.25)  # 4 of 40 questions, all one way
+    nothing = {"value": 0, "interval": [0, 0], "detectable": 0, "p": 1, "p_holm": 1}
+    assert cells["same"]["difference"] == {"base": "base"} | nothing
+
+
+def test_what_is_no_benchmark_has_no_p(finish):
+    """Rows' own samples are not paired one by one, though they are right or wrong."""
+    rows = {"base": {"right": 20}, "better": {"right": 24}}
+    found = finish(rows, {"better": "base"}, "image-dependent, %")["better"]["difference"]
+    assert found.keys() == {"base", "value", "interval", "detectable"}
 
 
 @pytest.mark.parametrize("unscored", ["base", "better"])

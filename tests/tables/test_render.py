@@ -139,6 +139,29 @@ def test_without_the_papers_numbers_there_is_nothing_not_to_compare(table):
     assert "paper" not in text
 
 
+def test_what_a_comparison_could_have_seen_stands_beside_it(compared):
+    better, none = (compared["rows"][k]["cells"]["SEED"]["difference"] for k in (1, 3))
+    better |= {"detectable": 2.04, "p": 0.001, "p_holm": 0.002}
+    none |= {"detectable": 3.0, "p": 0.2, "p_holm": 0.2}
+    text = render.markdown(compared)
+    assert "| -1.2 [-2.5, 0.3]† (2.0) |" in text
+    assert " +0.0 [-1.0, 2.0] (3.0) |" in text
+    assert "in round brackets the smallest difference" in text
+    assert "p below 0.05 after Holm's correction for the 2 comparisons" in text
+    rows = list(csv.DictReader(io.StringIO(render.comma_separated(compared))))
+    found = [(row["detectable"], row["p"], row["p_holm"]) for row in rows]
+    assert found[2] == ("2.04", "0.001", "0.002")
+    assert found[0] == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(76.0, "76.0"), (56.58, "56.58"), (158000, "158000"), (-0.49, "-0.49")]
+)
+def test_a_number_of_the_paper_keeps_its_decimals(number, text):
+    assert render.printed(number) == text
+    assert render.printed(abs(number), "+") == f"+{text.removeprefix('-')}"
+
+
 def test_csv_holds_differences_and_leaves_them_empty_without(compared):
     rows = list(csv.DictReader(io.StringIO(render.comma_separated(compared))))
     found = [
