@@ -1,4 +1,4 @@
-"""The command line: `python -m repro TABLE | all | plan TABLE | criteria | bench`.
+"""The command line: `python -m repro TABLE | all | plan TABLE | compare TABLE | criteria | bench`.
 
 TABLE is one of `repro.rows.TABLES`.
 
@@ -67,13 +67,20 @@ def _command(names: list[str]) -> Callable[..., None]:
         run = _prepare(names, profile, seeds, set_, runs)
         for text in run.finish(runs / run.profile.name, jobs or default_jobs()):
             print(text)
+        if len(names) > 1:
+            from repro.compare import reports
+
+            for text in reports(run):
+                print(text)
 
     return command
 
 
 for name in TABLES:
     app.command(name, help=ABOUT[name])(_command([name]))
-app.command("all", help="Every table.")(_command(list(TABLES)))
+app.command("all", help="Every table, and which of the paper's claims hold.")(
+    _command(list(TABLES))
+)
 
 
 @app.command()
@@ -93,6 +100,32 @@ def plan(
     names = list(TABLES) if table == "all" else [table]
     run = _prepare(names, profile, seeds, set_, runs)
     print(report(run.tables, run.profile, run.store, jobs or default_jobs()))
+
+
+@app.command()
+def compare(
+    table: Annotated[str, typer.Argument(help="table1 … or all", metavar="TABLE")],
+    profile: ProfileOption = "pocket",
+    seeds: SeedsOption = 3,
+    set_: SetOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Which of the paper's claims about a table hold in what has been run: reproduced, not
+    reproduced, undecided or untestable, with the intervals behind it."""
+    from repro import profile as profiles
+    from repro.compare import claimed, not_run, reports
+
+    if table not in (*claimed(), "all"):
+        raise UserError(
+            f"The paper claims nothing to check about {table!r}: give one of "
+            f"{', '.join(claimed())}, all."
+        )
+    names = claimed() if table == "all" else [table]
+    for name in names:  # said before the pocket world is made for nothing
+        if not (runs / profiles.load(profile, set_).name / f"{name}.json").is_file():
+            raise not_run(name)
+    for text in reports(_prepare(names, profile, seeds, set_, runs)):
+        print(text)
 
 
 @app.command()

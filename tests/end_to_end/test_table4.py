@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from lmms_eval.tasks.pope.utils import pope_aggregate_f1_score
 
+import tables.paper
 from benchmarks.pope import CATEGORIES
 from tests.benchmarks import plain
 from tests.end_to_end.running import HALF_DONE, Running, options
@@ -92,6 +93,22 @@ def test_a_stored_table_is_read_without_torch(finished, toy_profile, tmp_path):
     assert again.returncode == 0, again.stderr
     assert again.stdout == said
     assert files(runs) == before
+
+
+def test_claims_are_compared_with_what_is_stored_and_nothing_is_run(finished, toy_profile):
+    runs, _ = finished
+    before = files(runs), made(runs)
+    compare = ["compare", "table4", "--profile", toy_profile, "--runs", runs, "--seeds"]
+    done = toy.repro(*compare, 1)
+    assert done.returncode == 0, done.stderr
+    for claim in tables.paper.claims():
+        assert (f"“{claim.sentence}”" in done.stdout) == (claim.table == "table4")
+    assert "image-dependent, % is not measured in the toy profile" in done.stdout
+    more = toy.repro(*compare, 2)
+    assert more.returncode == 2
+    assert more.stdout == ""
+    assert "table4 has not been run with these options" in more.stderr
+    assert (files(runs), made(runs)) == before
 
 
 @pytest.mark.parametrize("column", ["SEED", "POPE"])

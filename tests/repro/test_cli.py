@@ -21,6 +21,8 @@ from tests.repro.toy import ROOT, repro
         (["table4", "--seeds", "0"], "Invalid value for '--seeds'"),
         (["table4", "--set", "sizes.images=3"], "sizes has no key 'images'"),
         (["table4", "--runs", __file__], "cannot be written"),
+        (["compare", "table6"], "claims nothing to check about 'table6'"),
+        (["compare", "table4", "--runs", "nowhere"], "run `python -m repro table4`"),
         ([], "Missing command"),
     ],
 )
