@@ -17,7 +17,8 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from loguru import logger
 
-from benchmarks import pope, scoring
+from benchmarks import judging, pope, scoring
+from benchmarks.judge import Judge
 from benchmarks.lmms_model import C3LModel
 from benchmarks.tasks import TASKS, load_task
 from c3l.backbones import Backbone
@@ -33,6 +34,7 @@ def evaluate(
     batch_size: int = 64,
     *,
     max_new_tokens: int | None = None,
+    judge: Judge | None = None,
 ) -> dict:
     """Score a backbone on a benchmark through lmms-eval.
 
@@ -44,32 +46,42 @@ def evaluate(
         task: "seedbench", "seedbench_ppl" (SEED by likelihood), "pope", "mmbench" or "llava_w".
         data_dir: the benchmark's own folder, see `benchmarks.tasks.load_task`.
         max_new_tokens: upper limit on an answer's length; None leaves each task its own.
+        judge: who judges the answers to "llava_w"; without one, and where a single judgement
+            fails, they are kept and unscored.
 
     Returns:
         The cell: task, metric, value (0 to 100; None if unscored), unscored (the reason, or None),
         n (questions scored), unreadable (share of answers that the benchmark's parser cannot read,
-        0 to 1) and extra.
+        0 to 1) and extra. That of "llava_w" also names its judge, and its value may exceed 100.
+        Where the judge failed, `transient` is True: another time it may not.
 
     Raises:
         UserError: no such task, or a data set that cannot be read.
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    judged = task == "llava_w"
+    judge = judge if task == "llava_w" else None
+    unjudged = None
     with (
         tempfile.TemporaryDirectory(dir=output_dir, prefix=".datasets-") as cache,
-        _everything_into(output_dir / "lmms_eval.log", cache),
+        judge.running() if judge else contextlib.nullcontext() as url,
+        # without a cache of its own it makes a folder in the user's home
+        _environment({"LMMS_EVAL_DATASETS_CACHE": cache}),
+        _environment(judging.variables(judge, url) if judge else {}),
+        _output_into(output_dir / "lmms_eval.log"),
     ):
         model = C3LModel(backbone, batch_size, max_new_tokens=max_new_tokens)
         source = load_task(task, data_dir, Path(cache))
         expected = len(source.eval_docs)
+        if task == "llava_w":
+            unjudged = judging.ping(source) if judge else NO_JUDGE
         outcome = simple_evaluate(
             model=model,
             model_args=f"weights={backbone.digest}",
             tasks=[source],
             task_manager=TaskManager(include_defaults=False),
             cli_args=Namespace(output_path=cache, process_with_media=False, reasoning_tags=None),
-            predict_only=judged,  # else lmms-eval would call a judge, and score a silent one 100
+            predict_only=bool(unjudged),  # lmms-eval scores a judge that never answers 100
             bootstrap_iters=0,
             batch_size=batch_size,
         )
@@ -77,7 +89,9 @@ def evaluate(
     logged = sorted(outcome["samples"][name], key=lambda sample: sample["doc_id"])
     samples = getattr(scoring, task)(logged, model.images)
     official = outcome["results"][name]
-    cell = _cell(task, samples, official, answered=len(logged), expected=expected)
+    cell = _cell(task, samples, official, unjudged, answered=len(logged), expected=expected)
+    if judge:
+        cell |= {"judge": judge.name, "transient": cell["unscored"] is not None}
     cell["extra"] |= {
         "batch_size": batch_size,
         "weights": backbone.digest,
@@ -91,7 +105,14 @@ def evaluate(
     return cell
 
 
-def _cell(task: str, samples: pd.DataFrame, official: dict, answered: int, expected: int) -> dict:
+def _cell(
+    task: str,
+    samples: pd.DataFrame,
+    official: dict,
+    unjudged: str | None,
+    answered: int,
+    expected: int,
+) -> dict:
     source = TASKS[task]
     cell = {
         "task": task,
@@ -106,8 +127,10 @@ def _cell(task: str, samples: pd.DataFrame, official: dict, answered: int, expec
         cell["unscored"] = f"lmms-eval returned {answered} of {expected} answers"
         return cell
     if task == "llava_w":
-        cell["unscored"] = NO_JUDGE
-        return cell
+        reasons = [] if unjudged else samples["failure"].dropna().tolist()
+        cell["unscored"] = unjudged or judging.failures(reasons, len(samples))
+        if cell["unscored"]:
+            return cell
     theirs = official[f"{source.key},none"] * source.scale
     if task == "pope":
         ours = 100 * pope.f1(samples["answer"].to_numpy(), samples["reading"].to_numpy())
@@ -116,6 +139,13 @@ def _cell(task: str, samples: pd.DataFrame, official: dict, answered: int, expec
         missing = set(pope.CATEGORIES) - set(samples["category"])
         if missing:
             cell["unscored"] = f"no questions of POPE's {', '.join(sorted(missing))} sampling"
+    elif task == "llava_w":
+        # lmms-eval rounds both means and their ratio.
+        scores = ("reference_score", "candidate_score")
+        means = {name: round(float(samples[name].mean()), 3) for name in scores}
+        ours = round(means["candidate_score"] / means["reference_score"] * 100, 1)
+        cell["value"] = theirs
+        cell["extra"] = means | {"categories": _llava_categories(samples, official)}
     else:
         ours = 100 * samples["correct"].mean()
         cell["value"] = theirs
@@ -126,6 +156,14 @@ def _cell(task: str, samples: pd.DataFrame, official: dict, answered: int, expec
     if cell["unscored"]:
         cell["value"] = None
     return cell
+
+
+def _llava_categories(samples: pd.DataFrame, official: dict) -> dict:
+    """lmms-eval's relative score for each category that has questions."""
+    return {
+        category: official[f"gpt_eval_llava_{category},none"]
+        for category in sorted(set(samples["category"]))
+    }
 
 
 def _pope_extra(samples: pd.DataFrame, official: dict) -> dict:
@@ -147,10 +185,23 @@ def _pope_extra(samples: pd.DataFrame, official: dict) -> dict:
 
 
 @contextlib.contextmanager
-def _everything_into(log: Path, cache: str) -> Iterator[None]:
-    """Send lmms-eval's prints, bars and log lines to `log`, and its caches to `cache`."""
-    before = os.environ.get("LMMS_EVAL_DATASETS_CACHE")
-    os.environ["LMMS_EVAL_DATASETS_CACHE"] = cache  # or it makes a folder in the user's home
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, and put back what was there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _output_into(log: Path) -> Iterator[None]:
+    """Send lmms-eval's prints, bars and log lines to `log`."""
     with (
         log.open("w", encoding="utf-8") as stream,
         contextlib.redirect_stdout(stream),
@@ -162,7 +213,3 @@ def _everything_into(log: Path, cache: str) -> Iterator[None]:
             yield
         finally:
             logger.remove(handler)
-            if before is None:
-                del os.environ["LMMS_EVAL_DATASETS_CACHE"]
-            else:
-                os.environ["LMMS_EVAL_DATASETS_CACHE"] = before

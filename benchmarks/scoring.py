@@ -4,12 +4,14 @@ Columns of every table: question_id, image_id (the cluster), category, answer, r
 and correct (1.0 or 0.0), except where only a judge could tell.
 """
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
 from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
 from lmms_eval.tasks.mmbench.mmbench_evals import MMBench_Evaluator
 
+from benchmarks import judging
 from benchmarks import pope as pope_rules
 from benchmarks.tasks import SEED_DIMENSIONS
 
@@ -121,9 +123,14 @@ def _mmbench_letter(evaluator: MMBench_Evaluator, item: pd.Series) -> str | None
 
 
 def llava_w(samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
-    """LLaVA-Bench (in the wild): the answers alone; their score is a judge's."""
-    rows = [
-        {
+    """LLaVA-Bench (in the wild): the answers and, where they were judged, what the judge said.
+
+    `reference_score` and `candidate_score` (NaN where the judge failed), `review` (its whole reply)
+    and `failure` (why there are no scores, or None).
+    """
+    rows = []
+    for sample in samples:
+        row = {
             "question_id": str(sample["doc"]["question_id"]),
             "image_id": images[sample["doc_id"]],
             "category": sample["doc"]["category"],
@@ -131,8 +138,12 @@ def llava_w(samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
             "response": _text(sample["filtered_resps"][0]),
             "readable": True,
         }
-        for sample in samples
-    ]
+        if judgement := sample.get(judging.METRIC):
+            failure = judging.failure(judgement)
+            scores = (math.nan, math.nan) if failure else judgement["scores"]
+            row |= dict(zip(("reference_score", "candidate_score"), scores, strict=True))
+            row |= {"review": judgement["review"], "failure": failure}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -14,7 +14,7 @@ from c3l import load_backbone
 from c3l.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
-from tests.benchmarks.plain import Plain, outcome
+from tests.benchmarks.plain import Plain
 from tests.tiny import save_tiny_llava
 
 QUESTION, OPTIONS = "What is it? Answer :", [" a red ball", " blue", " two", " nothing at all"]
@@ -129,17 +129,6 @@ def test_seed_by_likelihood_takes_the_likeliest_option(backbone, tmp_path):
         assert row["response"] == "ABCD"[losses.index(min(losses))]
     assert cell["metric"] == "seed_image by likelihood (seedbench_ppl)"
     assert cell["value"] == pytest.approx(100 * (samples["response"] == samples["answer"]).mean())
-
-
-def test_a_cell_is_what_lmms_eval_alone_gives(backbone, tiny_llava, tmp_path):
-    folder = data.pope(tmp_path / "pope", pairs=1)
-    ours = evaluate(backbone, "pope", folder, tmp_path / "out", 4)
-    theirs = outcome(tiny_llava, "pope", folder, tmp_path / "plain")
-    samples = pd.read_parquet(tmp_path / "out" / "samples.parquet")
-    said = [sample["filtered_resps"][0] for sample in theirs["samples"]]
-    assert [text.strip() for text in samples["response"]] == said
-    for key, value in ours["extra"]["pooled"].items():
-        assert value == pytest.approx(100 * theirs["results"][f"pope_{key},none"])
 
 
 def test_questions_with_and_without_an_image_mix():

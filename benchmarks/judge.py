@@ -1,0 +1,149 @@
+"""The judge of LLaVA-Bench (in the wild): any OpenAI-compatible address, or the pocket judge.
+
+The pocket judge is such an address itself, a server on the loopback interface that grades by
+`benchmarks.pocket.grading`. It keeps nothing: the scene is read from the context of each prompt,
+which holds its complete caption. Nothing here imports lmms-eval; `benchmarks.judging` does.
+"""
+
+import contextlib
+import json
+import os
+import re
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+
+from benchmarks.pocket import grading
+
+POCKET_MODEL = f"pocket-judge-{grading.RULE}"
+
+# What lmms-eval's LLaVA-Bench task sends. An answer may hold anything, so the second one reaches
+# to the last mark there is.
+PROMPT = re.compile(
+    r"\[Context\]\n(?P<context>.*?)\n\n\[Question\]\n(?P<question>.*?)"
+    r"\n\n\[(?P<role>\w+) 1\]\n(?P<first>.*?)\n\n\[End of (?P=role) 1\]"
+    r"\n\n\[(?P=role) 2\]\n(?P<second>.*)\n\n\[End of (?P=role) 2\]\n\n\[System\]\n",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who judges. None of it is secret."""
+
+    model: str = POCKET_MODEL
+    url: str | None = None
+    """The address to which "/chat/completions" is added; None: the pocket judge."""
+    key_variable: str | None = None
+    """The environment variable that holds the key, if the address asks for one."""
+
+    @property
+    def name(self) -> str:
+        """What stands in a cell."""
+        return f"{self.model} at {self.url}" if self.url else self.model
+
+    @property
+    def key(self) -> str:
+        """The key. Never empty: servers without keys take any, lmms-eval does not take none."""
+        return os.environ.get(self.key_variable or "") or "none"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[str]:
+        """Its address, for as long as the context lasts. The pocket judge runs in threads of this
+        process, all of which have ended when the context is left."""
+        if self.url:
+            yield self.url
+            return
+        with serve(_Pocket) as url:
+            yield url
+
+
+@contextlib.contextmanager
+def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve HTTP on a free port of the loopback interface; the address, with "/v1"."""
+    # Not http.server's class: that one asks the network for the name of 127.0.0.1.
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def review(prompt: str) -> str:
+    """The pocket judge's reply to a prompt of lmms-eval's: two grades, then where they come from.
+
+    Raises ValueError for any other prompt, and for a context that is no complete caption.
+    """
+    found = PROMPT.search(prompt)
+    if not found:
+        raise ValueError("the prompt is not that of LLaVA-Bench (in the wild)")
+    scene = grading.read_caption(found["context"])
+    grades = [
+        grading.grade(found["question"], found[answer], scene) for answer in ("first", "second")
+    ]
+    lines = [" ".join(f"{grade.value:g}" for grade in grades)]
+    lines += [f"Answer {n}: {grade.reason}." for n, grade in enumerate(grades, start=1)]
+    return "\n".join(lines)
+
+
+class _Pocket(BaseHTTPRequestHandler):
+    """POST to any path (lmms-eval's tasks add different ones to their address): a completion.
+
+    HTTP 1.0, so that a connection, and with it its thread, ends with its reply.
+    """
+
+    timeout = 10  # seconds that a connection may stay silent
+    error_content_type = "application/json"
+    error_message_format = '{"error": {"message": "%(message)s", "code": %(code)d}}'
+
+    def do_POST(self) -> None:
+        try:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            prompt = _prompt(json.loads(body))
+            said = review(prompt)
+        except ValueError as error:  # JSON and Unicode errors too
+            self._reply(400, {"error": {"message": str(error), "type": "invalid_request_error"}})
+            return
+        words = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(said.split())}
+        message = {"role": "assistant", "content": said}
+        self._reply(
+            200,
+            {
+                "id": "chatcmpl-pocket",
+                "object": "chat.completion",
+                "created": int(time.time()),
+                "model": POCKET_MODEL,
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": words | {"total_tokens": sum(words.values())},
+            },
+        )
+
+    def _reply(self, status: int, content: dict) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args) -> None:
+        """Nothing: standard error is the user's."""
+
+
+def _prompt(request: object) -> str:
+    """The text of a chat completions request, its messages joined. Raises ValueError without."""
+    try:
+        contents = [message["content"] for message in request["messages"]]
+        texts = [
+            content if isinstance(content, str) else "".join(part["text"] for part in content)
+            for content in contents
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError("the request has no messages with a text for content") from error
+    return "\n".join(texts)

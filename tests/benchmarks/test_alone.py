@@ -1,0 +1,86 @@
+"""One cell of each benchmark is what lmms-eval, called plainly, says of the saved checkpoint."""
+
+import importlib
+from statistics import fmean
+
+import pandas as pd
+import pytest
+from lmms_eval.tasks.pope.utils import pope_aggregate_f1_score
+
+from benchmarks.evaluate import evaluate
+from benchmarks.judge import POCKET_MODEL, Judge
+from benchmarks.pope import CATEGORIES
+from c3l import load_backbone
+from repro.profile import load
+from tests.benchmarks.plain import outcome
+
+CHECKPOINT = load("pocket").backbones["LLaVA-7B"]
+TOKENS = 20
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone(CHECKPOINT, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The pocket benchmarks about six scenes."""
+    folder = tmp_path_factory.mktemp("world")
+    build = importlib.import_module("benchmarks.pocket.build")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "BENCHMARK_SCENES", 6)
+        build.write_benchmarks(folder / "benchmarks", seed=0)
+    return folder
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """lmms-eval's own variables, as one would export them in a shell."""
+    with Judge().running() as url:
+        names = {"API_TYPE": "openai", "OPENAI_API_URL": url, "OPENAI_API_KEY": "none"}
+        for name, value in (names | {"MODEL_VERSION": POCKET_MODEL}).items():
+            monkeypatch.setenv(name, value)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("task", "alone", "number"),
+    [
+        ("seedbench_ppl", "seedbench_ppl", lambda plain: 100 * plain["results"]["acc,none"]),
+        ("pope", "pope", lambda plain: 100 * mean_f1(plain["samples"])),
+        ("mmbench", "mmbench_en_dev_static", lambda plain: plain["results"]["gpt_eval_score,none"]),
+        (
+            "llava_w",
+            "llava-in-the-wild",
+            lambda plain: plain["results"]["gpt_eval_llava_all,none"],
+        ),
+    ],
+)
+def test_a_cell_is_what_lmms_eval_alone_gives(
+    backbone, world, tmp_path, judged, task, alone, number
+):
+    folder = world / "benchmarks" / task.removesuffix("_ppl")
+    settings = {"max_new_tokens": TOKENS, "judge": Judge()}
+    ours = evaluate(backbone, task, folder, tmp_path / "out", 16, **settings)
+    plain = outcome(CHECKPOINT, alone, folder, tmp_path / "plain", TOKENS)
+    assert ours["value"] == pytest.approx(number(plain), abs=1e-9)
+    assert 0 < ours["value"] < 100  # neither all wrong nor all right, which would prove little
+    samples = pd.read_parquet(tmp_path / "out" / "samples.parquet")
+    if task == "pope":
+        for key, value in ours["extra"]["pooled"].items():
+            assert value == pytest.approx(100 * plain["results"][f"pope_{key},none"])
+    if task == "llava_w":
+        scores = [sample["gpt_eval_llava_all"]["scores"] for sample in plain["samples"]]
+        assert samples[["reference_score", "candidate_score"]].to_numpy().tolist() == scores
+    if task in ("pope", "llava_w"):
+        said = [sample["filtered_resps"][0].strip() for sample in plain["samples"]]
+        assert [text.strip() for text in samples["response"]] == said
+
+
+def mean_f1(samples: list[dict]) -> float:
+    """LLaVA's convention, by lmms-eval's own F1 over each way of drawing negatives."""
+    return fmean(
+        pope_aggregate_f1_score([s["pope_f1_score"] for s in samples if s["doc"]["category"] == c])
+        for c in CATEGORIES
+    )
