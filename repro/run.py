@@ -42,6 +42,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}).") from error
+        runner.discard_transient(targets, self.store)
         todo = runner.missing(targets, self.store)
         everything = runner.everything(targets)
         times = Times(self.profile.expected.seconds, everything.values(), self.store)

@@ -59,6 +59,14 @@ def missing(targets: Iterable[Stage], store: Store) -> Stages:
     return found
 
 
+def discard_transient(targets: Iterable[Stage], store: Store) -> None:
+    """Remove the targets without a result that may have one now: their judge had failed."""
+    for stage in targets:
+        manifest = store.manifest(stage)
+        if manifest and manifest["facts"].get("transient"):
+            store.discard(stage)
+
+
 def chains(stages: Stages, times: Times) -> dict[str, float]:
     """Seconds from the start of each stage to the end of the longest chain that waits for it."""
     lengths = dict.fromkeys(stages, 0.0)

@@ -1,6 +1,7 @@
 """The runner: each stage once, failures and interruptions leave no worker behind."""
 
 import multiprocessing
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,25 @@ def test_shared_stages_run_once_and_stored_ones_not_at_all(tmp_path):
     # What nobody reads any more need not be there.
     (store.path(base) / "length").unlink()
     assert runner.missing(targets, Store(store.root)) == {}
+
+
+def judged(job: Job) -> dict:
+    """A judge that fails unless the folder of calls holds the file "up"."""
+    facts = toy.write_text(job)
+    up = (Path(job.config["calls"]) / "up").exists()
+    return facts | ({"transient": False} if up else {"unscored": "it is down", "transient": True})
+
+
+def test_a_judge_that_failed_is_asked_again_by_the_next_run(tmp_path):
+    calls, store = tmp_path / "calls", Store(tmp_path / "store")
+    targets = [toy.stage(calls, "judged", run=judged), toy.stage(calls, "other")]
+    for up, left in ((False, 2), (False, 1), (True, 1), (True, 0)):
+        if up:
+            (calls / "up").touch()
+        runner.discard_transient(targets, store)
+        assert run(targets, store, tmp_path, jobs=1) == left
+        assert store.manifest(targets[0])["facts"]["transient"] is not up
+    assert not list(store.root.glob("*/.tmp-*"))
 
 
 def test_a_users_error_in_a_worker_ends_the_run(tmp_path):
