@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repro import ranking, statistics
-from repro.statistics import Difference, Estimate, Statistic, accuracy, bootstrap, mean_f1
+from repro.statistics import (
+    Difference,
+    Estimate,
+    Statistic,
+    accuracy,
+    bootstrap,
+    mean_f1,
+    relative_score,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +87,12 @@ def pope_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     return _summed(categories[:, :, None] & kinds[:, None, :], samples, images)
 
 
+def score_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
+    """[images, 3]: the judge's scores of the candidate and of the reference, and answers."""
+    scores = samples[["candidate_score", "reference_score"]].to_numpy(float)
+    return _summed(np.column_stack([scores, np.ones(len(scores))]), samples, images)
+
+
 def _summed(values: np.ndarray, samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     """[images, ...] from values of each sample [samples, ...]."""
     counts = np.zeros((len(images), *values.shape[1:]))
@@ -90,6 +104,8 @@ def _summed(values: np.ndarray, samples: "pd.DataFrame", images: list[str]) -> n
 COLUMNS: dict[str, Column] = {
     "SEED": counted("questions a model", correct_counts, accuracy),
     "POPE": counted("questions a model", pope_counts, mean_f1),
+    "LLaVA^W": counted("questions a model", score_counts, relative_score),
+    "MMB": counted("questions a model", correct_counts, accuracy),
     "image-dependent, %": counted("samples a data set", correct_counts, accuracy, benchmark=False),
 } | {
     f"{name}{suffix}": Column(

@@ -57,6 +57,14 @@ class Scoring(_Part):
     """The most tokens of an answer; a benchmark that asks for fewer gets fewer."""
     tasks: dict[str, Literal["seedbench", "seedbench_ppl", "pope", "mmbench", "llava_w"]]
     """The benchmark task behind a column: SEED may be seedbench or seedbench_ppl."""
+    judge: str | None = Field(None, pattern=r"^(pocket|https?://[^\s@?#]+)$")
+    """Who judges LLaVA^W: "pocket", the address of an OpenAI-compatible server up to and without
+    "/chat/completions", or nobody. Never a key: it would stand in every manifest."""
+    judge_model: str = "gpt-4o-2024-11-20"
+    """The model asked for at an address; lmms-eval's own choice. The published numbers are those of
+    a GPT-4 that is no more."""
+    judge_key: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """The environment variable that holds the key of an address, not the key."""
 
 
 class Expected(_Part):

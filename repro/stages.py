@@ -1,6 +1,7 @@
 """The driver's own stages: the pocket world, the benchmarks, and the truth of the final data."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from c3l.files import digest_files
@@ -33,14 +34,29 @@ def run_pocket_world(job: Job) -> dict:
 def evaluation(weights: Stage | Source, task: str, data: Source, scoring: Scoring) -> Stage:
     """A benchmark's cell for one model, and every answer it gave, through lmms-eval."""
     config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
+    if task == "llava_w":
+        config["judge"] = _judge(scoring)
     return Stage("evaluation", 1, run_evaluation, config, {"weights": weights, "data": data})
+
+
+def _judge(scoring: Scoring) -> dict | None:
+    """The fields of benchmarks.judge.Judge; None where nobody judges."""
+    from benchmarks.judge import Judge
+
+    if scoring.judge is None:
+        return None
+    if scoring.judge == "pocket":
+        return asdict(Judge())
+    return asdict(Judge(scoring.judge_model, scoring.judge, scoring.judge_key))
 
 
 def run_evaluation(job: Job) -> dict:
     from benchmarks.evaluate import evaluate
+    from benchmarks.judge import Judge
     from c3l.stages import load
 
     backbone = load(job, "weights")
+    judge = job.config.get("judge")
     return evaluate(
         backbone,
         job.config["task"],
@@ -48,6 +64,7 @@ def run_evaluation(job: Job) -> dict:
         job.out,
         job.config["batch_size"],
         max_new_tokens=job.config["answer_tokens"],
+        judge=Judge(**judge) if judge else None,
     )
 
 

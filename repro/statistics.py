@@ -71,6 +71,17 @@ def mean_f1(counts: np.ndarray) -> np.ndarray:
     return 100 * np.nan_to_num(f1).mean(axis=-1)
 
 
+def relative_score(counts: np.ndarray) -> np.ndarray:
+    """LLaVA^W: 100 x mean candidate / mean reference score, from counts [..., 3].
+
+    The counts are both scores, candidate first, and how many answers they are of. Both means and
+    their ratio are rounded as lmms-eval rounds them, so that a cell is its number.
+    """
+    rounded = np.frompyfunc(round, 2, 1)  # numpy's own rounds a few numbers otherwise
+    means = rounded(counts[..., :2] / counts[..., 2:], 3).astype(float)
+    return rounded(means[..., 0] / means[..., 1] * 100, 1).astype(float)
+
+
 def bootstrap(
     counts: np.ndarray, statistic: Statistic, *, resamples: int, seed: int = 0
 ) -> Estimate:

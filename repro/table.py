@@ -109,7 +109,7 @@ def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, sto
         "n": 0,
         "paper": paper,
         "metric": column.metric or next((r["metric"] for r in flat if "metric" in r), None),
-        "judge": None,
+        "judge": next((r["judge"] for r in flat if r.get("judge")), None),
         "artefacts": [stage.key for some in runs for stage in some],
         "unscored": "; ".join(reasons) or None,
         "extra": {},

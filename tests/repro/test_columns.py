@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro.columns import COLUMNS, correct_counts, pope_counts
+from repro.columns import COLUMNS, correct_counts, pope_counts, score_counts
 from repro.statistics import accuracy, bootstrap
 
 
@@ -38,6 +38,26 @@ def test_yes_is_counted_by_image_and_category_and_an_unreadable_answer_is_no_yes
     a, b = pope_counts(pd.DataFrame(rows, columns=columns), ["a", "b"])
     assert a.tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
     assert b.tolist() == [[0, 0, 0], [0, 0, 0], [2, 0, 0]]
+
+
+def judgements(scores: dict[str, list[tuple[float, float]]]) -> pd.DataFrame:
+    """Images' ids to the scores (reference, candidate) of the answers about them."""
+    rows = [(image, *pair) for image, some in scores.items() for pair in some]
+    return pd.DataFrame(rows, columns=["image_id", "reference_score", "candidate_score"])
+
+
+def test_scores_are_summed_by_image():
+    samples = judgements({"a": [(10, 5), (9, 8.5)], "b": [(5.5, 5.5)]})
+    assert score_counts(samples, ["b", "x", "a"]).tolist() == [
+        [5.5, 5.5, 1],
+        [0, 0, 0],
+        [13.5, 19, 2],
+    ]
+
+
+def test_llava_w_is_a_ratio_of_means_and_no_mean_of_ratios():
+    frames = [[judgements({"a": [(10, 10)], "b": [(2, 1)]})]]
+    assert COLUMNS["LLaVA^W"].estimate(frames, 100) == (91.7, 50, 100)
 
 
 def test_an_estimate_is_the_bootstrap_of_the_counts():

@@ -51,6 +51,10 @@ def test_paths_in_a_file_are_relative_to_the_file(tmp_path):
         ("share=[", "is not a YAML value"),
         ("readings.score_form=best", "readings.score_form: input should be 'literal_sum'"),
         ("training.vlit.batch_size=3 4", "training.vlit.batch_size"),
+        ("scoring.judge=gpt-4", "scoring.judge: string should match"),
+        ("scoring.judge=https://user:secret@host/v1", "scoring.judge: string should match"),
+        ("scoring.judge=https://host/v1?key=secret", "scoring.judge: string should match"),
+        ("scoring.judge_key=sk-secret", "scoring.judge_key: string should match"),
     ],
 )
 def test_a_wrong_change_is_one_sentence(change, words):
