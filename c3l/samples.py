@@ -1,4 +1,4 @@
-"""VLIT samples and their files: JSONL, LLaVA conversation JSON and parquet; the image folder.
+"""VLIT samples and their files: JSONL, JSON as others publish it, parquet; the image folder.
 
 Readers are strict: what cannot be understood is an error that names file, place and field.
 Writers are atomic: a file is the old one or the whole new one, never a part.
@@ -7,7 +7,7 @@ Writers are atomic: a file is the old one or the whole new one, never a part.
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from c3l import layouts
 from c3l.errors import ImageError, UserError
 from c3l.instructions import CLASSES
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-_PLACEHOLDER = "<image>"
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,16 @@ _REQUIRED = ("id", "image", "question", "answer")
 
 
 def read_samples(path: str | os.PathLike) -> list[Sample]:
-    """The samples of a .jsonl, .json (LLaVA conversations) or .parquet file, in its order.
+    """The samples of a .jsonl, .json (a published layout) or .parquet file, in its order.
 
-    A LLaVA record of several turns becomes one sample a turn, with ids "<id>-<turn>" from 0.
-    Raises UserError naming file, line or record, and field.
+    The layouts of JSON, and how a conversation becomes one sample a turn: c3l.layouts. Raises
+    UserError naming file, line or record, and field.
     """
+    return [sample for record in read_records(path) for sample in record]
+
+
+def read_records(path: str | os.PathLike) -> list[list[Sample]]:
+    """As `read_samples`, the turns of each record together; in JSONL and parquet all are single."""
     path = Path(path)
     reader = _by_suffix(path, _READERS)
     try:
@@ -121,15 +126,15 @@ def _sample(record: Any, where: str) -> Sample:
     return Sample(**record)
 
 
-def _read_jsonl(path: Path) -> list[Sample]:
-    samples = []
+def _read_jsonl(path: Path) -> list[list[Sample]]:
+    records = []
     # Only "\n" ends a line: JSON strings may hold the other separators Python would split at.
     with open(path, encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 where = f"{path}, line {number}"
-                samples.append(_sample(_json(line, where), where))
-    return samples
+                records.append([_sample(_json(line, where), where)])
+    return records
 
 
 def _write_jsonl(file, samples: list[Sample]) -> None:
@@ -144,52 +149,16 @@ def _json(text: str, where: str) -> Any:
         raise UserError(f"{where}: not JSON ({error})") from error
 
 
-def _read_llava(path: Path) -> list[Sample]:
+def _read_json(path: Path) -> list[list[Sample]]:
     records = _json(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(records, list):
         raise UserError(f"{path}: expected a list of LLaVA records")
-    return [
-        sample
-        for number, record in enumerate(records, 1)
-        for sample in _turns(record, f"{path}, record {number}")
-    ]
-
-
-def _turns(record: Any, where: str) -> Iterator[Sample]:
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: expected an object with id, image and conversations")
-    values = _conversation(record.get("conversations"), where)
-    meta = {k: v for k, v in record.items() if k not in ("id", "image", "conversations")}
-    # Other projects may use the name "instruction" for something else: then it stays in meta.
-    instruction = meta.pop("instruction") if meta.get("instruction") in CLASSES else ""
-    for turn in range(len(values) // 2):
-        question, answer = values[2 * turn : 2 * turn + 2]
-        fields_ = {k: record[k] for k in ("id", "image") if k in record}
-        if len(values) > 2 and isinstance(record.get("id"), str):
-            fields_["id"] += f"-{turn}"
-        fields_ |= {"question": _without_placeholder(question), "answer": answer}
-        yield _sample(fields_ | {"instruction": instruction, "meta": meta}, where)
-
-
-def _conversation(messages: Any, where: str) -> list[str]:
-    """The texts of a conversation, human and gpt by turns."""
-    where += ", field conversations"
-    if not isinstance(messages, list) or not messages or len(messages) % 2:
-        raise UserError(f"{where}: expected pairs of a human and a gpt message")
-    for number, message in enumerate(messages):
-        speaker = ("human", "gpt")[number % 2]
-        if not isinstance(message, dict) or message.get("from") != speaker:
-            raise UserError(f'{where}, message {number + 1}: expected one "from" {speaker}')
-        if not isinstance(message.get("value"), str):
-            raise UserError(f"{where}, message {number + 1}: its value is not text")
-    return [message["value"] for message in messages]
-
-
-def _without_placeholder(question: str) -> str:
-    """LLaVA's data put the placeholder before or after the first question."""
-    if question.startswith(f"{_PLACEHOLDER}\n"):
-        return question.removeprefix(f"{_PLACEHOLDER}\n")
-    return question.removesuffix(f"\n{_PLACEHOLDER}")
+    found = []
+    for number, record in enumerate(records, 1):
+        where = f"{path}, record {number}"
+        made = layouts.turns(record, number, path.stem, where)
+        found.append([_sample(fields_, where) for fields_ in made])
+    return found
 
 
 def _write_llava(file, samples: list[Sample]) -> None:
@@ -199,7 +168,7 @@ def _write_llava(file, samples: list[Sample]) -> None:
             "id": sample.id,
             "image": sample.image,
             "conversations": [
-                {"from": "human", "value": f"{_PLACEHOLDER}\n{sample.question}"},
+                {"from": "human", "value": f"{layouts.PLACEHOLDER}\n{sample.question}"},
                 {"from": "gpt", "value": sample.answer},
             ],
         }
@@ -211,7 +180,7 @@ def _write_llava(file, samples: list[Sample]) -> None:
     file.write(json.dumps(records, ensure_ascii=False, indent=1).encode() + b"\n")
 
 
-def _read_parquet(path: Path) -> list[Sample]:
+def _read_parquet(path: Path) -> list[list[Sample]]:
     import pyarrow
     import pyarrow.parquet
 
@@ -219,13 +188,13 @@ def _read_parquet(path: Path) -> list[Sample]:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except pyarrow.ArrowInvalid as error:
         raise UserError(f"{path} is not a whole parquet file ({error})") from error
-    samples = []
+    records = []
     for number, row in enumerate(rows, 1):
         where = f"{path}, row {number}"
         if isinstance(row.get("meta"), str):
             row["meta"] = _json(row["meta"], f"{where}, field meta")
-        samples.append(_sample(row, where))
-    return samples
+        records.append([_sample(row, where)])
+    return records
 
 
 def _write_parquet(file, samples: list[Sample]) -> None:
@@ -238,7 +207,7 @@ def _write_parquet(file, samples: list[Sample]) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), file)
 
 
-_READERS = {".jsonl": _read_jsonl, ".json": _read_llava, ".parquet": _read_parquet}
+_READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
 _WRITERS = {".jsonl": _write_jsonl, ".json": _write_llava, ".parquet": _write_parquet}
 
 

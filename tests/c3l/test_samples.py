@@ -12,7 +12,7 @@ from PIL import Image
 
 from c3l.errors import UserError
 from c3l.instructions import CLASSES
-from c3l.samples import ImageFolder, Sample, read_samples, write_samples
+from c3l.samples import ImageFolder, Sample, read_records, read_samples, write_samples
 
 FORMATS = (".jsonl", ".json", ".parquet")
 SAMPLES = st.builds(
@@ -63,6 +63,39 @@ def test_llava_turns_become_samples(tmp_path):
     ]
 
 
+def test_records_of_question_and_answer(tmp_path):
+    """LRV names images without a suffix and has no ids; ComVint's layout is found by its fields."""
+    path = tmp_path / "filter_cap1.json"
+    lrv = {"image_id": "2392588", "question": "Why?", "answer": "So.", "task": "positive"}
+    comvint = {"image": "a.png", "question": "<image>\nWhy?", "answer": "So."}
+    path.write_text(json.dumps([lrv, comvint, lrv | {"image_id": 7, "id": 3}]))
+    assert read_samples(path) == [
+        Sample("filter_cap1-1", "2392588", "Why?", "So.", meta={"task": "positive"}),
+        Sample("filter_cap1-2", "a.png", "Why?", "So."),
+        Sample("3", "7", "Why?", "So.", meta={"task": "positive"}),
+    ]
+
+
+def test_a_conversation_keeps_what_looks_like_another_layout_in_meta(tmp_path):
+    path = tmp_path / "a.json"
+    more = {"image_id": 7, "question": "Which?", "answer": "That."}
+    path.write_text(json.dumps([{"id": "1", "image": "a.png", "conversations": TURN} | more]))
+    assert read_samples(path) == [Sample("1", "a.png", "Why?", "So.", meta=more)]
+
+
+def test_the_turns_of_a_record_stay_together(tmp_path):
+    path = tmp_path / "a.json"
+    record = {"id": "7", "image": "a.png", "conversations": TURN * 2}
+    path.write_text(json.dumps([record, record | {"id": "8", "conversations": TURN}]))
+    assert [[turn.id for turn in record] for record in read_records(path)] == [
+        ["7-0", "7-1"],
+        ["8"],
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{json.dumps(ONE)}\n" * 2)
+    assert [len(record) for record in read_records(path)] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -81,6 +114,11 @@ def test_llava_turns_become_samples(tmp_path):
         ("a.json", json.dumps([{"conversations": TURN[::-1]}]), 'message 1: expected one "from"'),
         ("a.json", json.dumps([{"conversations": TURN[:1]}]), "expected pairs"),
         ("a.json", json.dumps([{"conversations": [{"from": "human"}] * 2}]), "not text"),
+        ("a.json", '[{"image": "a", "text": "b"}]', "its fields (image, text) are of no layout"),
+        ("a.json", '[{"image": "a", "question": "b"}]', "question and answer are not both there"),
+        ("a.json", '[{"image": 1.5, "question": "", "answer": ""}]', "field image: expected str"),
+        ("a.json", '[{"image": "a", "question": 3, "answer": ""}]', "field question: expected"),
+        ("a.json", '[{"question": "a", "answer": "b"}]', "record 1, field image: missing"),
         ("a.parquet", "nonsense", "not a whole parquet file"),
         ("a.csv", "", "unknown format; use a name ending in .jsonl, .json, .parquet"),
     ],
