@@ -22,12 +22,12 @@ def build(folder: Path, seed: int = 0) -> None:
     write_benchmarks(folder / "benchmarks", seed)
 
 
-def write_images(folder: Path, scenes: list[Scene]) -> None:
+def write_images(folder: Path, scenes: list[Scene], prefix: str = "scene") -> None:
     """The scenes' pictures and, in graphs.jsonl, a line for each: its image and its graph."""
     (folder / "images").mkdir(parents=True)
     lines = []
     for index, scene in enumerate(scenes):
-        name = f"scene-{index:04d}.png"
+        name = f"{prefix}-{index:04d}.png"
         draw(scene).save(folder / "images" / name)
         lines.append(json.dumps({"image": name, **scene.to_dict()}))
     (folder / "graphs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
