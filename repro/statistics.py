@@ -25,11 +25,11 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 class Estimate(NamedTuple):
-    """A number with its 95% interval, both on the scale of the statistic."""
+    """A number with its 95% interval, both on the scale of the statistic. A count has none."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class Difference(NamedTuple):
@@ -57,6 +57,11 @@ def accuracy(counts: np.ndarray) -> np.ndarray:
     """Percentage right, from counts [..., 2]: right, all. NaN of nothing."""
     with np.errstate(invalid="ignore"):
         return 100 * counts[..., 0] / counts[..., 1]
+
+
+def mean(counts: np.ndarray) -> np.ndarray:
+    """A mean, from counts [..., 2]: the sum, and of how many."""
+    return counts[..., 0] / counts[..., 1]
 
 
 def mean_f1(counts: np.ndarray) -> np.ndarray:

@@ -25,9 +25,11 @@ def columns(table: dict) -> list[str]:
 
 
 def measured(cell: dict) -> str:
-    """ "51.2 [48.0, 54.4]", or why there is no number."""
+    """ "51.2 [48.0, 54.4]", "3000" for a count without interval, or why there is no number."""
     if cell["value"] is None:
         return f"unscored: {cell['unscored']}"
+    if cell["interval"] is None:
+        return rounded(cell["value"])
     low, high = cell["interval"]
     return f"{cell['value']:.1f} [{low:.1f}, {high:.1f}]"
 
@@ -39,6 +41,11 @@ def printed(number: float, sign: str = "") -> str:
     """
     decimals = 0 if abs(number) >= 1000 else 1 if number == round(number, 1) else 2
     return f"{number:{sign}.{decimals}f}"
+
+
+def rounded(value: float) -> str:
+    """With one decimal; from a thousand up, where it can only be a count, with none."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}"
 
 
 def against_base(cell: dict) -> str:

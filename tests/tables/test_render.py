@@ -59,6 +59,15 @@ def test_the_paper_stands_beside_what_it_measured(table):
     assert "unscored: no \\| judge" in second
 
 
+def test_a_count_stands_without_brackets_and_without_decimals_from_a_thousand_up(table):
+    cell = table["rows"][0]["cells"]["SEED"] | {"interval": None, "paper": 158000.0}
+    table["rows"][0]["cells"]["SEED"] = cell | {"value": 3000.0}
+    first = render.markdown(table).split("\n\n")[1].splitlines()[2]
+    assert [text.strip() for text in first.strip("|").split("|")][1:3] == ["158000", "3000"]
+    assert render.measured(cell | {"value": 999.94}) == "999.9"
+    assert ",3000.0,,," in render.comma_separated(table)
+
+
 def test_an_unscored_cell_holds_no_number(table):
     cell = table["rows"][1]["cells"]["SEED"]
     assert not any(character.isdigit() for character in render.measured(cell))
