@@ -14,6 +14,7 @@ from repro.statistics import (
     Statistic,
     accuracy,
     bootstrap,
+    mean,
     mean_f1,
     relative_score,
 )
@@ -38,6 +39,8 @@ class Column:
     """Measured on each tuned model; otherwise once a data seed."""
     metric: str | None = None
     """What is measured, where artefacts serve several columns and cannot say it themselves."""
+    lengths: bool = False
+    """Measured on the lengths of the samples' texts (repro.published); else on their truth."""
 
 
 def counted(
@@ -46,6 +49,8 @@ def counted(
     statistic: Statistic,
     *,
     benchmark: bool = True,
+    metric: str | None = None,
+    lengths: bool = False,
 ) -> Column:
     """A column whose number is a statistic of additive counts.
 
@@ -65,7 +70,7 @@ def counted(
         both = over_the_same_images(frames, base)
         return statistics.difference(*both, statistic, resamples=resamples)
 
-    return Column(unit, estimate, difference, benchmark=benchmark)
+    return Column(unit, estimate, difference, benchmark, metric, lengths)
 
 
 def correct_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
@@ -91,6 +96,24 @@ def score_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     """[images, 3]: the judge's scores of the candidate and of the reference, and answers."""
     scores = samples[["candidate_score", "reference_score"]].to_numpy(float)
     return _summed(np.column_stack([scores, np.ones(len(scores))]), samples, images)
+
+
+def length_counts(
+    samples: "pd.DataFrame", images: list[str], *, of: tuple[str, ...], each: str
+) -> np.ndarray:
+    """[images, 2]: lengths in the columns `of`, and how many turns or records they are spread over.
+
+    `each` is "turn" or "record"; a record is counted with its first turn.
+    """
+    first = ~samples["record"].duplicated() if each == "record" else np.ones(len(samples))
+    values = [samples[list(of)].sum(axis=1).to_numpy(float), np.asarray(first, float)]
+    return _summed(np.stack(values, axis=-1), samples, images)
+
+
+def instances(frames: Frames, resamples: int) -> Estimate:
+    """How many records a data set has, a mean over data seeds; without an interval."""
+    counts = [frame["record"].nunique() for some in frames for frame in some]
+    return Estimate(float(np.mean(counts)), None, None)
 
 
 def _summed(values: np.ndarray, samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
@@ -136,3 +159,26 @@ COLUMNS["length ρ"] = Column(
     ranking.length_correlation,
     metric="Spearman's correlation × 100 of score and answer length in tokens",
 )
+COLUMNS["instances"] = Column(
+    "turns a data set",
+    instances,
+    metric="published records; a conversation of several turns is one",
+    lengths=True,
+)
+COLUMNS |= {
+    name: counted(
+        "turns a data set",
+        partial(length_counts, of=of, each=each),
+        mean,
+        benchmark=False,
+        metric=metric,
+        lengths=True,
+    )
+    for name, of, each, metric in (
+        ("Q len", ("question_words",), "turn", "words of a turn's question, cut at white space"),
+        ("A len", ("answer_words",), "turn", "words of a turn's answer, cut at white space"),
+        ("words a record", ("question_words", "answer_words"), "record", "of all its turns"),
+        ("Q tokens", ("question_tokens",), "turn", "of a turn's question, the backbone's"),
+        ("A tokens", ("answer_tokens",), "turn", "of a turn's answer, the backbone's"),
+    )
+}

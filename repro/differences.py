@@ -15,10 +15,10 @@ def frames(runs: Runs, store: Store) -> Frames:
     ]
 
 
-def rounded(estimate: tuple[float, float, float]) -> dict:
-    """An estimate's `value` and `interval`, to four decimals."""
-    value, *interval = (round(number, 4) for number in estimate)
-    return {"value": value, "interval": interval}
+def rounded(estimate: tuple[float, float | None, float | None]) -> dict:
+    """An estimate's `value` and `interval`, to four decimals; a count has no interval."""
+    value, *interval = (None if number is None else round(number, 4) for number in estimate)
+    return {"value": value, "interval": None if None in interval else interval}
 
 
 def difference(column: Column, runs: Runs, base: Runs, resamples: int, store: Store) -> dict | None:

@@ -1,6 +1,6 @@
 """From a table's rows to stages: the same stage for every row that shares it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from c3l import pipeline
@@ -8,12 +8,13 @@ from c3l.errors import UserError
 from c3l.files import digest_file, digest_files
 from c3l.readings import Readings
 from c3l.store import Source, Stage, Store
-from repro import ranking_stages
+from repro import published, ranking_stages
 from repro import stages as driver
 from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.progress import say
-from repro.rows import Ranking, Row
+from repro.published import Published
+from repro.rows import PUBLISHED, Ranking, Row
 
 Runs = list[list[Stage]]
 """The stages behind a cell: [data seed][tuning seed]."""
@@ -39,14 +40,17 @@ class Data:
     initial_graphs: Source | None
     final_graphs: Source | None
     """Scene graphs of the images, where the world is made and the truth is known."""
+    published: dict[str, Published] = field(default_factory=dict)
+    """Data sets that others made, where a table asks for them."""
 
 
-def prepare(profile: Profile, store: Store) -> Data:
+def prepare(profile: Profile, store: Store, *, with_published: bool = False) -> Data:
     """The profile's data, the pocket world made first if need be (under a minute).
 
     Raises UserError for a folder that lacks something.
     """
     folder = Path(profile.data)
+    sets = _published(profile, store) if with_published else {}
     if profile.data == "pocket":
         world = driver.pocket_world()
         if not store.find(world):
@@ -61,7 +65,20 @@ def prepare(profile: Profile, store: Store) -> Data:
         pipeline.image_source(folder / "final" / "images", sizes.final_images),
         benchmarks,
         *(_graphs(folder / part) for part in ("initial", "final")),
+        sets,
     )
+
+
+def _published(profile: Profile, store: Store) -> dict[str, Published]:
+    """The sets that others made, by name. In the pocket world they are made: a stage of its own,
+    so that tables without them do not wait."""
+    folder = Path(profile.data) / "comparison"
+    if profile.data == "pocket":
+        world = driver.pocket_comparison()
+        if not store.find(world):
+            say("Making the pocket world's comparison sets.")
+        folder = store.make(world)
+    return {name: published.find(folder, name) for name in PUBLISHED.values()}
 
 
 def _graphs(folder: Path) -> Source | None:
@@ -87,15 +104,18 @@ def row_stages(
         return dict.fromkeys(columns, runs)
     cells: dict[str, Runs] = {}
     for seed in seeds:
-        final, tuned = _models(row, backbone, profile, data, seed)
+        made = _data_set(row, profile, data, seed) if row.tuned else None
+        models = _tuned(row, made, backbone, profile, seed)
         for name in columns:
             if COLUMNS[name].benchmark:
                 if name not in data.benchmarks:
                     raise UserError(f"The profile {profile.name} has no task for {name}.")
                 task, source = profile.scoring.tasks[name], data.benchmarks[name]
-                runs = [driver.evaluation(model, task, source, profile.scoring) for model in tuned]
-            elif final and data.final_graphs:
-                runs = [driver.truth(final, data.final_graphs)]
+                runs = [driver.evaluation(model, task, source, profile.scoring) for model in models]
+            elif made and COLUMNS[name].lengths:
+                runs = [published.lengths(made.samples, backbone)]
+            elif made and data.final_graphs:  # else the column is left out, of all rows alike
+                runs = [driver.truth(made.samples, made.graphs)]
             else:
                 continue
             cells.setdefault(name, []).append(runs)
@@ -109,23 +129,46 @@ def _backbone(label: str, profile: Profile) -> Source:
     return pipeline.backbone_source(profile.backbones[label])
 
 
-def _models(
-    row: Row, backbone: Source, profile: Profile, data: Data, seed: int
-) -> tuple[Stage | None, list[Stage | Source]]:
-    """A data seed's final data, if the row has any, and the models that are scored."""
-    if not row.tuned:
-        return None, [backbone] * profile.sizes.tuning_seeds
+@dataclass(frozen=True)
+class DataSet:
+    """What the models of a row and data seed are tuned on."""
+
+    samples: Stage
+    images: Source
+    graphs: Source | None
+    writer: Stage | Source | None = None
+    """What wrote it, where that is the backbone that is tuned, or was trained from it."""
+
+
+def _data_set(row: Row, profile: Profile, data: Data, seed: int) -> DataSet:
+    if row.data is not None:
+        theirs = data.published[row.data]
+        samples = published.comparison(theirs)
+        if row.cut:
+            samples = published.cut(samples, profile.sizes.final_samples, seed)
+        return DataSet(samples, theirs.images, theirs.graphs)
     readings = _readings(row, profile)
-    writer = _backbone(row.writer or row.backbone, profile)
-    generator = _generator(row, writer, profile, data, seed)
-    final = _final_data(generator, writer, profile, readings, data, seed)
-    start = generator if readings.vlit_start == "generator" and not row.writer else backbone
-    return final, [
+    backbone = _backbone(row.writer or row.backbone, profile)
+    generator = _generator(row, backbone, profile, data, seed)
+    samples = _final_data(generator, backbone, profile, readings, data, seed)
+    writer = None if row.writer else generator
+    return DataSet(samples, data.final, data.final_graphs, writer)
+
+
+def _tuned(
+    row: Row, made: DataSet | None, backbone: Source, profile: Profile, seed: int
+) -> list[Stage | Source]:
+    """The models that are scored: tuned on the data set, or without one the backbone as it is."""
+    seeds = range(profile.sizes.tuning_seeds)
+    if made is None:
+        return [backbone for _ in seeds]
+    readings = _readings(row, profile)
+    start = made.writer if made.writer and readings.vlit_start == "generator" else backbone
+    settings = profile.training.vlit
+    return [
         # another seed for each data seed: tuning's luck must not repeat itself
-        pipeline.vlit(
-            start, final, data.final, profile.training.vlit, readings, 100 * seed + tuning
-        )
-        for tuning in range(profile.sizes.tuning_seeds)
+        pipeline.vlit(start, made.samples, made.images, settings, readings, 100 * seed + tuning)
+        for tuning in seeds
     ]
 
 

@@ -14,7 +14,7 @@ from repro import recipe, runner
 from repro.profile import Profile
 from repro.progress import Progress, Times, duration, say
 from repro.recipe import Cells, Data, stages
-from repro.rows import TABLES, Table
+from repro.rows import TABLES, Row, Table
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Run:
     def prepare(cls, names: list[str], profile: Profile, seeds: list[int], store: Store) -> "Run":
         """Check the input and make the stages; makes the pocket world if it is not there yet."""
         store.sweep()
-        data = recipe.prepare(profile, store)
+        rows = [row for name in names for row in TABLES[name].rows]
+        others = any(isinstance(row, Row) and row.data for row in rows)
+        data = recipe.prepare(profile, store, with_published=others)
         tables = {name: _cells(TABLES[name], profile, data, seeds) for name in names}
         return cls(tables, profile, seeds, store)
 

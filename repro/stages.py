@@ -13,12 +13,20 @@ from repro.profile import Scoring
 
 def pocket_world() -> Stage:
     """The made world. Its code counts as an input: nobody has to remember a version number."""
+    return Stage("pocket-world", 1, run_pocket_world, {"code": _pocket_code()}, seed=0)
+
+
+def pocket_comparison() -> Stage:
+    """The made world's comparison sets, its code an input likewise."""
+    return Stage("pocket-comparison", 1, run_pocket_comparison, {"code": _pocket_code()}, seed=0)
+
+
+def _pocket_code() -> str:
     import benchmarks.pocket as package
 
     folder = Path(package.__file__).parent
     code = [str(path.relative_to(folder)) for path in sorted(folder.glob("*.py"))]
-    config = {"code": digest_files(folder, code)}
-    return Stage("pocket-world", 1, run_pocket_world, config, seed=0)
+    return digest_files(folder, code)
 
 
 def run_pocket_world(job: Job) -> dict:
@@ -28,6 +36,13 @@ def run_pocket_world(job: Job) -> dict:
 
     datasets.disable_progress_bars()
     pocket.build(job.out, seed=job.seed)
+    return {}
+
+
+def run_pocket_comparison(job: Job) -> dict:
+    from benchmarks.pocket.comparison import build_comparison
+
+    build_comparison(job.out, seed=job.seed)
     return {}
 
 
@@ -68,9 +83,10 @@ def run_evaluation(job: Job) -> dict:
     )
 
 
-def truth(samples: Stage, graphs: Source) -> Stage:
+def truth(samples: Stage, graphs: Source | None) -> Stage:
     """Which of the final samples are true of their scene and need its image."""
-    return Stage("truth", 1, run_truth, {}, {"samples": samples, "graphs": graphs})
+    inputs = {"samples": samples} | ({"graphs": graphs} if graphs else {})
+    return Stage("truth", 1, run_truth, {}, inputs)
 
 
 def run_truth(job: Job) -> dict:
@@ -79,6 +95,8 @@ def run_truth(job: Job) -> dict:
     from benchmarks.pocket.truth import VERDICTS, judge
     from c3l.stages import read
 
+    if "graphs" not in job.inputs:
+        return {"unscored": "the truth of these samples is not known: it needs scene graphs"}
     lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
     graphs = {graph["image"]: graph for graph in map(json.loads, lines)}
     samples = read(job)

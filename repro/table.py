@@ -76,8 +76,16 @@ ONE_SEED = (
 )
 
 
+STAND_INS = (
+    "The sets that others made are stand-ins here, written from scene graphs with known noise: "
+    "see benchmarks/pocket/README.md."
+)
+
+
 def _notes(table: Table, measured: dict, seeds: list[int], profile: Profile) -> list[str]:
     notes = [_control(row, measured[row.label]) for row in table.rows if _is_control(row)]
+    if profile.data == "pocket" and any(isinstance(row, Row) and row.data for row in table.rows):
+        notes.append(STAND_INS)
     tuned = any(COLUMNS[column].benchmark for column in table.columns)
     if tuned and len(seeds) == profile.sizes.tuning_seeds == 1:
         notes.append(ONE_SEED)
