@@ -42,7 +42,26 @@ def world(folder: Path) -> Path:
     images(folder / "final" / "images", 4, seed=2)
     data.seedbench(folder / "benchmarks" / "seedbench", video=0)
     data.pope(folder / "benchmarks" / "pope")
+    comparison(folder / "comparison")
     return folder
+
+
+def comparison(folder: Path) -> None:
+    """Twelve turns that stand for ComVint and twelve of six conversations for LLaVA-158k, an image
+    of each missing; nothing for LRV."""
+    texts = ("What is it?", "A cup.")
+    single = {"question": texts[0], "answer": texts[1]}
+    talk = [
+        {"from": ("human", "gpt")[k % 2], "value": text}
+        for k, text in enumerate(("<image>\n" + texts[0], texts[1], *texts))
+    ]
+    for seed, (name, record, count) in enumerate(
+        (("comvint", single, 12), ("llava-158k", {"conversations": talk}, 6)), start=3
+    ):
+        images(folder / name / "images", count - 1, seed)
+        (folder / name / "data").mkdir()
+        records = [{"image": f"scene-{seed}-{k}.png", **record} for k in range(count)]
+        (folder / name / "data" / "data.json").write_text(json.dumps(records))
 
 
 def profile(folder: Path, backbone: Path) -> Path:
@@ -87,6 +106,6 @@ def profile(folder: Path, backbone: Path) -> Path:
     return path
 
 
-def table(runs: Path) -> dict:
-    """The JSON of table 4 below a runs folder."""
-    return json.loads((runs / "toy" / "table4.json").read_text())
+def table(runs: Path, name: str = "table4") -> dict:
+    """The JSON of a table below a runs folder."""
+    return json.loads((runs / "toy" / f"{name}.json").read_text())
