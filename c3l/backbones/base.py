@@ -105,19 +105,25 @@ class Backbone:
         images: Sequence[Image.Image] | None = None,
         answers: Sequence[str] | None = None,
         side: Literal["left", "right"] = "right",
+        begun: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
         """The model's inputs for a batch, padded on `side`, on the model's device.
 
         input_ids, attention_mask [b, t]; with `images`, one a question, pixel_values
         [b, 3, h, w], and whatever else image features are made of; with `answers`, labels
         [b, t] (−100 outside the answer and the end-of-sequence token after it) and answer_mask
-        [b, t] (the answer alone).
+        [b, t] (the answer alone). With `begun` in place of answers, each text stops behind what
+        has been said, for the model to go on.
         """
         with_answer = answers if answers is not None else [None] * len(questions)
+        if begun is not None:
+            with_answer = [said.strip() or None for said in begun]
         texts = [
             self.prompt(question, images is not None, answer)
             for question, answer in zip(questions, with_answer, strict=True)
         ]
+        if begun is not None:
+            texts = [text.removesuffix(self.tokenizer.eos_token) for text in texts]
         batch = self._tokens(texts, images, side)
         offsets = batch.pop("offset_mapping")
         if answers is not None:
@@ -267,12 +273,14 @@ class Backbone:
         seed: int = 0,
         batch_size: int = 32,
         stop: Sequence[str] = (),
+        begun: Sequence[str] | None = None,
     ) -> list[Generated]:
         """Answers with whether each was finished, in the order of the questions.
 
         Greedy at temperature 0, else nucleus sampling, the same for the same seed, questions and
         batch size; the caller's random state is left as it was. A text ends before the first
-        string of `stop`, and is stripped of outer white space.
+        string of `stop`, and is stripped of outer white space. With `begun`, one text a question,
+        the answers go on from there, and only what is new is given back.
         """
         self.model.eval()
         sampling = {"do_sample": False}
@@ -288,6 +296,7 @@ class Backbone:
                 [questions[i] for i in rows],
                 None if images is None else [images[i] for i in rows],
                 side="left",
+                begun=None if begun is None else [begun[i] for i in rows],
             )
             with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
                 # Not seed + number: then neighbouring seeds would share their batches' noise.

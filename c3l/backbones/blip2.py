@@ -5,7 +5,6 @@ class with different language models; in InstructBLIP the queries read the quest
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from PIL import Image
@@ -36,10 +35,10 @@ class InstructBlip(Blip2):
         self,
         questions: Sequence[str],
         images: Sequence[Image.Image] | None = None,
-        answers: Sequence[str] | None = None,
-        side: Literal["left", "right"] = "right",
+        *args,
+        **settings,
     ) -> dict[str, Tensor]:
-        batch = super().encode(questions, images, answers, side)
+        batch = super().encode(questions, images, *args, **settings)
         return batch if images is None else batch | self.asked(questions)
 
     def encode_texts(

@@ -109,6 +109,20 @@ def test_labels_cover_exactly_the_answer_and_its_end(backbone, pictures, questio
 
 
 @ONCE
+@given(question=HOSTILE, answer=HOSTILE)
+def test_what_has_begun_is_read_as_an_answer_without_its_end(backbone, pictures, question, answer):
+    for images in (None, pictures[:1]):
+        begun = backbone.encode([question], images, begun=[answer])
+        whole = backbone.encode([question], images, [answer] if answer.strip() else None)
+        ids = whole["input_ids"][0]
+        if answer.strip():
+            assert ids[-1] == backbone.tokenizer.eos_token_id
+            ids = ids[:-1]
+        assert torch.equal(begun["input_ids"][0], ids)
+        assert begun.keys() == backbone.encode([question], images).keys()
+
+
+@ONCE
 @given(text=HOSTILE)
 def test_no_text_counts_as_an_image(backbone, pictures, text):
     patches = 9
