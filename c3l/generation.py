@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from c3l.instructions import CLASSES, caption_prompt, pair_prompt_from_caption
+from c3l.instructions import CLASSES, caption_prompt, pair_prompt, pair_prompt_from_caption
 from c3l.samples import ImageFolder, Sample
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def captions(
 
 def write_pairs(
     backbone: "Backbone",
-    captions: Mapping[str, str],
+    captions: Mapping[str, str | None],
     *,
     n: int,
     instructions: Sequence[str] = CLASSES,
@@ -73,12 +73,17 @@ def write_pairs(
     """Samples from the captions of images, by name, and the dropped pieces by reason.
 
     Each caption is asked for `n` pairs of each instruction class, from the caption alone, or with
-    its image before it if `images` are given. Ids are
-    "<image>-<c, d or r>-<k>", with k counting the samples of an image and class from 0.
+    its image before it if `images` are given; where the caption is None, from the image alone. Ids
+    are "<image>-<c, d or r>-<k>", with k counting the samples of an image and class from 0.
     """
     asked = [(name, instruction) for name in captions for instruction in instructions]
     written = backbone.write(
-        [pair_prompt_from_caption(instruction, n, captions[name]) for name, instruction in asked],
+        [
+            pair_prompt(instruction, n)
+            if captions[name] is None
+            else pair_prompt_from_caption(instruction, n, captions[name])
+            for name, instruction in asked
+        ],
         None if images is None else [images[name] for name, _ in asked],
         max_new_tokens=max_new_tokens,
         temperature=temperature,

@@ -49,11 +49,12 @@ class Losses(nn.Module):
     def _contrast(self, drawn: Sequence[Drawn]) -> Tensor:
         """Eq. 2 for anchors, positives and negatives, then eq. 3, summed over the groups.
 
-        All texts of a group stand in one packed row, behind the image if they see it.
+        A group's eq. 3 is the mean over its positives, each against all of its negatives. All texts
+        of a group stand in one packed row, behind the image if they see it.
         """
         texts, pictures, sizes = [], [], []
         for anchor, group, picture in drawn:
-            samples = (group.positive, *group.negatives)
+            samples = (*group.positives, *group.negatives)
             some = [format_pair(s.question, s.answer) for s in samples]
             some = some if anchor is None else [anchor, *some]
             texts += some
@@ -67,15 +68,20 @@ class Losses(nn.Module):
             anchors = self._latent(self._prompts(drawn))
         else:
             anchors, h = torch.stack([some[0] for some in h]), [some[1:] for some in h]
-        negatives, mask = padded([some[1:] for some in h])
-        return contrastive_loss(
-            anchors,
-            torch.stack([some[0] for some in h]),
-            negatives,
+        counts = [len(group.positives) for _, group, _ in drawn]
+        positives = torch.cat([some[:count] for some, count in zip(h, counts, strict=True)])
+        negatives, mask = padded([some[count:] for some, count in zip(h, counts, strict=True)])
+        number = torch.tensor(counts, device=positives.device)
+        group_of = torch.arange(len(counts), device=positives.device).repeat_interleave(number)
+        losses = contrastive_loss(
+            anchors[group_of],
+            positives,
+            negatives[group_of],
             temperature=self.readings.temperature,
             form=self.readings.contrastive_form,
-            mask=mask,
-        ).sum()
+            mask=mask[group_of],
+        )
+        return (losses / number[group_of]).sum()
 
     def _latent(self, batch: Mapping[str, Tensor], sizes: Sequence[int] | None = None) -> Tensor:
         """h of eq. 2 for each text of a batch [b, d]."""
@@ -84,5 +90,5 @@ class Losses(nn.Module):
 
     def _prompts(self, drawn: Sequence[Drawn]) -> dict[str, Tensor]:
         """Each group's instruction behind its image, as the model is asked to write."""
-        prompts = [pair_prompt(group.positive.instruction, 1) for _, group, _ in drawn]
+        prompts = [pair_prompt(group.instruction, 1) for _, group, _ in drawn]
         return self.backbone.encode(prompts, [picture for _, _, picture in drawn])

@@ -4,19 +4,23 @@
 
 (and between the last two, if the final data are to be the best ones, scores → best).
 
+Table 5's rivals to I²C put other stages in the place of some: `vigc` makes filtered pairs of its
+own, `rival_selection` selects, for one of them with the help of `alone`.
+
 Each function below makes one Stage; what it does when it runs is the function of the same name in
-`c3l.stages`. Making stages does not import torch. Weights are a Stage or a Source: "no enhancement"
-is the backbone itself as the generator. Raise a stage's version (its second field) when the same
-inputs would give another result.
+`c3l.stages` or `c3l.rival_stages`. Making stages does not import torch. Weights are a Stage or a
+Source: "no enhancement" is the backbone itself as the generator. Raise a stage's version (its
+second field) when the same inputs would give another result.
 """
 
 from pathlib import Path
 from typing import Any
 
-from c3l import stages
+from c3l import rival_stages, stages
 from c3l.errors import UserError
 from c3l.files import digest_files
 from c3l.readings import Readings
+from c3l.selection import LABELS, Method
 from c3l.settings import GenerationSettings, TrainingSettings
 from c3l.store import Source, Stage
 
@@ -119,6 +123,46 @@ def selection(
     return Stage(
         "selection", 1, stages.selection, config, inputs, seed if positive == "random" else None
     )
+
+
+def vigc(
+    backbone: Weights,
+    images: Source,
+    count: int,
+    settings: GenerationSettings,
+    readings: Readings,
+    seed: int,
+) -> Stage:
+    """VIGC's pairs about the first `count` images, filtered: direct answers and corrected ones."""
+    config = settings.model_dump(exclude={"caption_tokens"}) | {"images": count}
+    config |= {"readings": _of(readings, {"pair_temperature", "pair_top_p"} | _FILTER)}
+    inputs = {"backbone": backbone, "images": images}
+    return Stage("vigc", 1, rival_stages.vigc, config, inputs, seed)
+
+
+def alone(backbone: Weights, samples: Stage, batch_size: int) -> Stage:
+    """The likelihood of each answer by itself, which instruction-following difficulty needs."""
+    inputs = {"backbone": backbone, "samples": samples}
+    return Stage("alone", 1, rival_stages.alone, {"batch_size": batch_size}, inputs)
+
+
+def rival_selection(
+    by: Method,
+    samples: Stage,
+    readings: Readings,
+    share: float,
+    seed: int,
+    **known: Stage,
+) -> Stage:
+    """The same ids as of `selection`, chosen by another method (`c3l.selection.select`).
+
+    `known` are the `scores` of the samples and the likelihood of their answers `alone`, where the
+    method needs them.
+    """
+    config = {"by": by, "share": share, "readings": _of(readings, {"share_within", "group"})}
+    seeded = seed if by in ("random", *LABELS) else None
+    inputs = {"samples": samples, **known}
+    return Stage("selection", 1, rival_stages.rival_selection, config, inputs, seeded)
 
 
 def generator(

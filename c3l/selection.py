@@ -1,24 +1,135 @@
-"""From scores to pseudo-labels: the targets of L_r (section 3.2), the groups of L_c (section 3.3).
+"""From values to pseudo-labels: the targets of L_r (section 3.2), the groups of L_c (section 3.3).
 
-A score is any number of which more is better; it must not be NaN.
+I²C and its rivals (section 4.4) differ in how they value samples: `values` is all of them, and
+`select` makes the pseudo-labels of any. A value is a number of which more is better, not NaN. Two
+methods do not rank but label (LABELS): their values are 1 for a positive, 0 for a negative.
 """
 
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
+from c3l.readings import ScoreForm
 from c3l.samples import Sample
+
+if TYPE_CHECKING:
+    from c3l.scores import Score
+
+Rival = Literal["likelihood", "text_likelihood", "ifd", "length", "self_instruct", "random"]
+"""Ways to value the samples that I²C values as well."""
+Method = ScoreForm | Rival | Literal["vigc"]
+"""All of them. VIGC values no samples but those that it made itself (`c3l.vigc`)."""
+LABELS = ("self_instruct", "vigc")
+RIVALS: tuple[str, ...] = get_args(Rival)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Samples of one image: the best one, and the others from the second best down."""
+    """Samples of one image, to be told apart by L_c: positives and negatives, best first.
+
+    Ranked samples have one positive, the best of the image. Labelled ones may have any number;
+    without a positive or without a negative the training skips the group.
+    """
 
     image: str
-    positive: Sample
+    positives: tuple[Sample, ...]
     negatives: tuple[Sample, ...]
+
+    @property
+    def instruction(self) -> str:
+        """What the anchor is asked for: the class of the first positive."""
+        return self.positives[0].instruction
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Pseudo-labels: the targets of L_r, best first, and the groups of L_c."""
+
+    targets: list[Sample]
+    groups: list[Group]
+
+
+def values(
+    by: Method,
+    samples: Sequence[Sample],
+    scores: Sequence["Score"] = (),
+    *,
+    alone: Mapping[str, float] | None = None,
+    seed: int | None = None,
+) -> list[float]:
+    """The value of each sample by a method, in the order of the samples.
+
+    Forms of eq. 1, "likelihood" (mean log p^v of a token), "text_likelihood" (mean log p^d: what
+    the answer's text tells alone), "ifd" (`c3l.difficulty`) and "length" (of the answer, in tokens)
+    need the samples' `scores`, in the same order, all of them with tokens; "ifd" also what
+    `c3l.difficulty.alone` says of the answers. "random" needs a seed. "self_instruct" is 1 for
+    survivors of that filter, "vigc" 1 for corrected answers.
+    """
+    match by:
+        case "random":
+            rng = random.Random(seed)
+            return [rng.random() for _ in samples]
+        case "self_instruct":
+            from c3l.self_instruct import survivors
+
+            passed = {sample.id for sample in survivors(samples)[0]}
+            return [float(sample.id in passed) for sample in samples]
+        case "vigc":
+            from c3l.vigc import is_corrected
+
+            return [float(is_corrected(sample)) for sample in samples]
+        case "likelihood":
+            return [float(score.logp_visual.mean()) for score in scores]
+        case "text_likelihood":
+            return [float(score.logp_direct.mean()) for score in scores]
+        case "length":
+            return [float(len(score.kl)) for score in scores]
+        case "ifd":
+            from c3l.difficulty import difficulty
+
+            both = zip(samples, scores, strict=True)
+            return [difficulty(score, alone[sample.answer]) for sample, score in both]
+    from c3l.relevance import in_form
+
+    return in_form(scores, by)
+
+
+def select(
+    by: Method,
+    samples: Sequence[Sample],
+    values: Sequence[float],
+    *,
+    share: float,
+    within: Literal["pool", "class"] = "pool",
+    group: Literal["image", "image_and_class"] = "image",
+    seed: int | None = None,
+) -> Selection:
+    """The pseudo-labels that a method's values make.
+
+    Of a ranking they are `top_share` and `groups`. Of labels every positive of an image is one
+    against all its negatives, and the targets are a seeded `share` of the positives: labels say
+    nothing of which are best. The order within a group is seeded too: the first positive's class
+    is what the anchor is asked for.
+    """
+    if by not in LABELS:
+        return Selection(top_share(samples, values, share, within), groups(samples, values, group))
+    rng = random.Random(seed)
+    order = [rng.random() for _ in samples]
+    positive = {sample.id for sample, value in zip(samples, values, strict=True) if value}
+    drawn = [(s, place) for s, place in zip(samples, order, strict=True) if s.id in positive]
+    targets = top_share([s for s, _ in drawn], [place for _, place in drawn], share, within)
+    found = [
+        Group(
+            image,
+            tuple(sample for sample in some if sample.id in positive),
+            tuple(sample for sample in some if sample.id not in positive),
+        )
+        for image, some in _together(samples, order, group)
+    ]
+    return Selection(targets, found)
 
 
 def ranked(samples: Sequence[Sample], scores: Sequence[float]) -> list[Sample]:
@@ -64,6 +175,14 @@ def groups(
     makes a group of its own. A single sample makes a group without negatives, which the training
     skips and counts.
     """
+    together = _together(samples, scores, by)
+    return [Group(image, (best,), tuple(rest)) for image, (best, *rest) in together]
+
+
+def _together(
+    samples: Sequence[Sample], scores: Sequence[float], by: Literal["image", "image_and_class"]
+) -> list[tuple[str, list[Sample]]]:
+    """Each group's image and samples, best first, in the order in which they first appear."""
 
     def place(sample: Sample) -> tuple[str, str]:
         return sample.image, sample.instruction if by == "image_and_class" else ""
@@ -71,4 +190,4 @@ def groups(
     together: dict[tuple[str, str], list[Sample]] = {place(sample): [] for sample in samples}
     for sample in ranked(samples, scores):
         together[place(sample)].append(sample)
-    return [Group(image, best, tuple(rest)) for (image, _), (best, *rest) in together.items()]
+    return [(image, some) for (image, _), some in together.items()]

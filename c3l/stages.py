@@ -72,7 +72,7 @@ def in_shards(job: Job, kind: str, items: list, work: Callable[[list, int], Any]
         yield shard["result"]
 
 
-def _shard_seed(job: Job, number: int) -> int:
+def shard_seed(job: Job, number: int) -> int:
     """Another seed for each shard; greedy stages have none."""
     return (job.seed or 0) + 1_000_003 * number
 
@@ -93,7 +93,7 @@ def _caption_images(job: Job, backbone: "Backbone") -> dict[str, str]:
         "captions",
         names,
         lambda some, number: generation.captions(
-            backbone, images, some, seed=_shard_seed(job, number), **options
+            backbone, images, some, seed=shard_seed(job, number), **options
         ),
     )
     texts = [text for shard in shards for text in shard]
@@ -117,7 +117,7 @@ def _write(job: Job, backbone: "Backbone", captions: dict[str, str]) -> tuple[li
             images=images,
             max_new_tokens=job.config["pair_tokens"],
             batch_size=job.config["batch_size"],
-            seed=_shard_seed(job, number),
+            seed=shard_seed(job, number),
         )
         return {"samples": [asdict(sample) for sample in samples], "dropped": dropped}
 
@@ -127,7 +127,7 @@ def _write(job: Job, backbone: "Backbone", captions: dict[str, str]) -> tuple[li
     return samples, dict(dropped)
 
 
-def _save(job: Job, samples: list[Sample], **facts: Any) -> dict:
+def save(job: Job, samples: list[Sample], **facts: Any) -> dict:
     """Write the samples; without any, the stage is unscored."""
     write_samples(job.out / SAMPLES, samples)
     if not samples:
@@ -154,7 +154,7 @@ def captions(job: Job) -> dict:
 def initial(job: Job) -> dict:
     texts = json.loads((job.inputs["captions"] / "captions.json").read_text(encoding="utf-8"))
     samples, dropped = _write(job, load(job, "backbone"), texts)
-    return _save(job, samples, dropped=dropped)
+    return save(job, samples, dropped=dropped)
 
 
 def filtered(job: Job) -> dict:
@@ -162,7 +162,7 @@ def filtered(job: Job) -> dict:
 
     samples = read(job)
     kept, dropped = filter_samples(samples, blacklist=job.config["readings"]["blacklist"])
-    return _save(job, kept, read=len(samples), dropped=dropped)
+    return save(job, kept, read=len(samples), dropped=dropped)
 
 
 def scores(job: Job) -> dict:
@@ -224,8 +224,9 @@ def selection(job: Job) -> dict:
     chosen = {
         "targets": [sample.id for sample in targets],
         "groups": [
-            {"image": g.image, "positive": g.positive.id, "negatives": [s.id for s in g.negatives]}
+            {"image": g.image, "positive": best.id, "negatives": [s.id for s in g.negatives]}
             for g in found
+            for best in g.positives
         ],
         "scores": {sample.id: value for sample, value in zip(samples, values, strict=True)},
     }
@@ -239,9 +240,17 @@ def generator(job: Job) -> dict:
 
     samples = {sample.id: sample for sample in read(job)}
     chosen = json.loads((job.inputs["selection"] / "selection.json").read_text())
+
+    def some(ids: list[str]) -> tuple[Sample, ...]:
+        return tuple(samples[i] for i in ids)
+
+    def positives(group: dict) -> list[str]:
+        """I²C has one positive a group; its rivals may have none or several."""
+        return group["positives"] if "positives" in group else [group["positive"]]
+
     targets = [samples[i] for i in chosen["targets"]] if job.config["crm"] else []
     groups = [
-        Group(g["image"], samples[g["positive"]], tuple(samples[i] for i in g["negatives"]))
+        Group(g["image"], some(positives(g)), some(g["negatives"]))
         for g in chosen["groups"]
         if job.config["clm"]
     ]
@@ -267,7 +276,7 @@ def final(job: Job) -> dict:
     kept, filtered = filter_samples(samples, blacklist=job.config["readings"]["blacklist"])
     size = min(job.config["size"] or len(kept), len(kept))
     drawn = sorted(random.Random(job.seed).sample(range(len(kept)), size))
-    return _save(
+    return save(
         job,
         [kept[i] for i in drawn],
         written=len(samples),
@@ -282,7 +291,7 @@ def best(job: Job) -> dict:
 
     samples, values, facts = _scored(job)
     kept = ranked(samples, values)[: job.config["size"]]
-    return _save(job, kept, read=len(samples), **facts)
+    return save(job, kept, read=len(samples), **facts)
 
 
 def vlit(job: Job) -> dict:

@@ -48,7 +48,8 @@ class Item:
     @property
     def ids(self) -> list[str]:
         """The samples to name when something goes wrong here."""
-        return [s.id for s in (self.target, self.group and self.group.positive) if s]
+        samples = [self.target] if self.target else []
+        return [s.id for s in (*samples, *(self.group.positives if self.group else ()))]
 
 
 class LossTrainer(Trainer):
@@ -123,7 +124,7 @@ class LossTrainer(Trainer):
             return [(None, *both) for both in zip(groups, pictures, strict=True)]
         self.model.eval()
         anchors = self.model.backbone.generate(
-            [pair_prompt(group.positive.instruction, 1) for group in groups],
+            [pair_prompt(group.instruction, 1) for group in groups],
             pictures,
             max_new_tokens=self.settings.anchor_tokens,
             temperature=ANCHOR_TEMPERATURE,

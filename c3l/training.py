@@ -44,21 +44,23 @@ def train_generator(
 
     An epoch is one pass over the targets, each beside the next image group of a seeded order, which
     is drawn anew when it ends; with L_r off it is one pass over the groups. If L_c is to follow L_r
-    (`Readings.joining`), all targets come first and then as many groups. A group without a negative
-    is skipped. The projection ξ is left in `output_dir`/projection.safetensors, beside
-    the checkpoints, from the last of which the training goes on where there is one.
+    (`Readings.joining`), all targets come first and then as many groups. A group without a positive
+    or without a negative is skipped. The projection ξ is left in
+    `output_dir`/projection.safetensors, beside the checkpoints, from the last of which the training
+    goes on where there is one.
 
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
     that are on), skipped_groups, and empty_anchors (groups whose anchor came out empty, which add
     nothing to L_c). Raises UserError when there is nothing to train on, and when the loss stops
     being a finite number.
     """
-    usable = [group for group in groups if group.negatives]
+    usable = [group for group in groups if group.positives and group.negatives]
     if not targets and not usable:
         raise UserError(
-            "there is nothing to train the generator on: no target, no image with two samples"
+            "there is nothing to train the generator on: no target, and no image with a positive "
+            "and a negative"
         )
-    for sample in [*targets, *(group.positive for group in usable)]:
+    for sample in [*targets, *(sample for group in usable for sample in group.positives)]:
         if sample.instruction not in CLASSES:
             raise UserError(
                 f"sample {sample.id} has no instruction class, so no generator can learn from it; "

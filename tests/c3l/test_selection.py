@@ -1,11 +1,13 @@
-"""Targets and groups: the cut, the ties, the images."""
+"""Targets and groups: the cut, the ties, the images; rankings and labels."""
+
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from c3l.samples import Sample
-from c3l.selection import groups, ranked, top_share
+from c3l.selection import LABELS, groups, ranked, select, top_share, values
 
 
 def make(scores, images=3):
@@ -58,13 +60,76 @@ def test_groups_hold_every_sample_once(scores, images):
     by_id = dict(zip(ids(samples), scores, strict=True))
     found = groups(samples, scores)
     assert [group.image for group in found] == list(dict.fromkeys(s.image for s in samples))
-    members = [s for group in found for s in (group.positive, *group.negatives)]
+    members = [s for group in found for s in (*group.positives, *group.negatives)]
     assert sorted(ids(members)) == ids(samples)
     for group in found:
-        values = [by_id[s.id] for s in (group.positive, *group.negatives)]
-        assert values == sorted(values, reverse=True)
-        assert {s.image for s in (group.positive, *group.negatives)} == {group.image}
+        assert len(group.positives) == 1
+        valued = [by_id[s.id] for s in (*group.positives, *group.negatives)]
+        assert valued == sorted(valued, reverse=True)
+        assert {s.image for s in (*group.positives, *group.negatives)} == {group.image}
 
 
 def test_an_image_with_one_sample_has_no_negative():
     assert groups(make([1.0]), [1.0])[0].negatives == ()
+
+
+def test_a_ranking_chooses_its_best_share_and_each_images_best():
+    samples, scores = make(range(9)), [float(k) for k in range(9)]
+    chosen = select("ifd", samples, scores, share=0.2)
+    assert chosen.targets == top_share(samples, scores, 0.2) == [samples[8], samples[7]]
+    assert chosen.groups == groups(samples, scores)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=40),
+    st.integers(1, 5),
+    st.sampled_from(LABELS),
+    st.integers(0, 9),
+)
+def test_labels_make_every_positive_one_against_all_negatives_of_its_image(
+    labels, images, by, seed
+):
+    samples = make(labels, images)
+    positive = {sample.id for sample, label in zip(samples, labels, strict=True) if label}
+    chosen = select(by, samples, labels, share=0.1, seed=seed)
+    assert len(chosen.targets) == -(-len(positive) // 10)
+    assert set(ids(chosen.targets)) <= positive
+    assert [group.image for group in chosen.groups] == list(dict.fromkeys(s.image for s in samples))
+    for group in chosen.groups:
+        here = {sample.id for sample in samples if sample.image == group.image}
+        assert sorted(ids(group.positives)) == sorted(here & positive)
+        assert sorted(ids(group.negatives)) == sorted(here - positive)
+    assert chosen == select(by, samples, labels, share=0.1, seed=seed)
+
+
+def test_targets_and_first_positives_of_labels_are_drawn():
+    """Twenty positives of one image: over the seeds every one is a target, and every one first."""
+    samples = make([1.0] * 20, images=1)
+    chosen = [select("vigc", samples, [1.0] * 20, share=0.05, seed=seed) for seed in range(400)]
+    for drawn in (
+        Counter(selection.targets[0].id for selection in chosen),
+        Counter(selection.groups[0].positives[0].id for selection in chosen),
+    ):
+        assert len(drawn) == 20
+        assert max(drawn.values()) < 50  # 20 are expected
+
+
+def test_groups_of_labels_may_be_of_an_image_and_class():
+    samples = [Sample(f"s{k}", "a", "q", "a", "cdr"[k % 3]) for k in range(6)]
+    chosen = select("vigc", samples, [1, 0] * 3, share=0.1, group="image_and_class", seed=0)
+    assert [(ids(g.positives), ids(g.negatives)) for g in chosen.groups] == [
+        (["s0"], ["s3"]),
+        (["s4"], ["s1"]),
+        (["s2"], ["s5"]),
+    ]
+
+
+def test_values_that_need_no_score():
+    samples = [
+        Sample("a", "1.png", "What colour is the ball?", "Red.", meta={"vigc": "direct"}),
+        Sample("b", "1.png", "Why?", "Because.", meta={"vigc": "iterative"}),
+    ]
+    assert values("self_instruct", samples) == [1.0, 0.0]
+    assert values("vigc", samples) == [0.0, 1.0]
+    assert values("random", samples, seed=1) == values("random", samples, seed=1)
+    assert values("random", samples, seed=1) != values("random", samples, seed=2)

@@ -13,7 +13,7 @@ from c3l.instructions import CLASSES, format_pair
 from c3l.losses import Losses
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample
-from c3l.selection import groups
+from c3l.selection import Group, groups
 from c3l.trainer import LossTrainer, last_checkpoint
 from c3l.training import TrainingSettings, train_generator, tune
 
@@ -246,8 +246,50 @@ def test_a_packed_contrast_is_that_of_each_text_alone(backbone, image_groups, im
     torch.testing.assert_close(packed, expected[0], atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "change", [{}, {"contrastive_form": "infonce"}, {"anchor": "prompt"}], ids=str
+)
+def test_several_positives_are_averaged_over(backbone, samples, images, change):
+    """A group of three positives weighs as much as one of one: the mean of three groups' losses,
+    and of their gradients."""
+    readings = READINGS.model_copy(update=change)
+    three = samples[1], samples[4], samples[7]  # of one class: the prompt is the same anchor to all
+    many = Group("image-1.png", three, (samples[3], samples[5], samples[6]))
+    single = Group("image-0.png", (samples[0],), (samples[8],))
+    alone = [Group(many.image, (positive,), many.negatives) for positive in three]
+    torch.manual_seed(0)
+    losses = Losses(backbone, Projection(32), readings)
+
+    def contrast(*some):
+        """L_c of the groups, and its gradient in ξ."""
+        losses.zero_grad()
+        text = None if readings.anchor == "prompt" else "Question: a?"
+        _, total = losses(None, [(text, group, images[group.image]) for group in some])
+        total.backward()
+        return total.detach(), losses.projection.map.weight.grad.clone()
+
+    together, gradient = contrast(many, single)
+    parts = [contrast(group) for group in alone]
+    rest, rest_gradient = contrast(single)
+    expected = sum(loss for loss, _ in parts) / 3 + rest
+    torch.testing.assert_close(together, expected, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(
+        gradient, sum(grad for _, grad in parts) / 3 + rest_gradient, atol=1e-4, rtol=1e-4
+    )
+
+
 def members(group):
-    return (group.positive, *group.negatives)
+    return (*group.positives, *group.negatives)
+
+
+def test_groups_without_a_positive_are_skipped_and_counted(backbone, samples, images, tmp_path):
+    both = Group("image-0.png", (samples[0], samples[4]), (samples[8],))
+    none = Group("image-1.png", (), (samples[1], samples[5]))
+    metrics = train_generator(
+        backbone, [], [none, both, none], images, SETTINGS, READINGS, 0, tmp_path
+    )
+    assert metrics["skipped_groups"] == 2
+    assert metrics["steps"] == 1
 
 
 def test_groups_without_negatives_are_skipped_and_counted(backbone, samples, images, tmp_path):

@@ -1,0 +1,58 @@
+"""Instruction-following difficulty (Li et al. 2024) of a sample about an image: a rival to I²C.
+
+    IFD = PPL(answer | image, question) / PPL(answer),   PPL = exp(−mean log p of a token)
+
+The original is about texts, PPL(answer | instruction) over PPL(answer). Here image and question
+together are what a model is instructed with, so both are in the condition above, and neither is in
+the one below: there the answer stands behind an empty question, as the original's stands behind the
+bare mark of a response. (With the question below as well it would be exp(−logratio_mean), a form of
+eq. 1 upside down. With the image in neither it would know nothing of images.)
+
+The original keeps the samples of the *highest* difficulty under 1: instruction helps with them, but
+little. Those of 1 and above, where it misleads, are taken for mismatched and come last.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from c3l.scores import Score
+
+if TYPE_CHECKING:
+    from c3l.backbones import Backbone
+
+
+def difficulty(score: Score, alone: float) -> float:
+    """How a sample ranks by IFD, more being better: IFD itself below 1, else −log IFD.
+
+    `alone` is the answer's mean log p of a token by itself, in nats.
+    """
+    log_ifd = alone - float(score.logp_visual.mean())
+    return math.exp(log_ifd) if log_ifd < 0 else -log_ifd
+
+
+def alone(backbone: "Backbone", answers: Sequence[str], *, batch_size: int) -> dict[str, float]:
+    """Mean log p of a token of each answer behind an empty question, without an image, in nats.
+
+    Answers without a token are left out. Every other one must fit into the context, as those do
+    that have a score.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    from c3l.relevance import answer_states
+
+    # Together what is of like length, so that little is padding.
+    ordered = sorted({answer for answer in answers if answer.strip()}, key=lambda a: (len(a), a))
+    found: dict[str, float] = {}
+    with torch.inference_mode():
+        for start in range(0, len(ordered), batch_size):
+            some = ordered[start : start + batch_size]
+            batch = backbone.encode([""] * len(some), answers=some)
+            states, tokens = answer_states(backbone, batch, batch["answer_mask"])
+            logp = F.log_softmax(backbone.head(states).float(), -1).gather(1, tokens[:, None])
+            lengths = batch["answer_mask"].sum(1).tolist()
+            for answer, part in zip(some, logp[:, 0].split(lengths), strict=True):
+                if len(part):
+                    found[answer] = part.mean().item()
+    return found

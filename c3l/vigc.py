@@ -1,0 +1,118 @@
+"""VIGC's data (Wang et al. 2023a): a rival to I²C in table 5, which makes its own pairs.
+
+*Direct generation* writes question and answer in one pass from the image. *Iterative generation*
+answers the same questions again: of what the model says only the first sentence is kept, then the
+question is asked again with the answer so far, and so on, each sentence grounded in the image anew.
+Iterative answers are the positives, the direct ones of the same questions the negatives.
+
+VIGC begins by training its generator for both tasks; in table 5 the backbone does them as it is.
+Its answers are decoded deterministically (by beams; greedily here), so the rounds differ from one
+uninterrupted answer only where the image's features depend on the text, as its Q-Former's do. Those
+of LLaVA do not: there a correction is a greedy answer to the bare question, cut after four
+sentences.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from c3l.generation import write_pairs
+from c3l.samples import ImageFolder, Sample
+
+if TYPE_CHECKING:
+    from c3l.backbones import Backbone
+
+ROUNDS = 4
+_SENTENCE = re.compile(r"(.+?[.!?][\"')\]]*)(?:\s+|$)", re.DOTALL)
+
+
+def direct(
+    backbone: "Backbone", images: ImageFolder, names: Sequence[str], *, n: int, **settings
+) -> tuple[list[Sample], dict[str, int]]:
+    """`n` pairs of each instruction class for each named image, and the dropped pieces by reason.
+
+    Settings as in `c3l.generation.write_pairs`.
+    """
+    return write_pairs(backbone, dict.fromkeys(names), n=n, images=images, **settings)
+
+
+def iterative(
+    backbone: "Backbone",
+    samples: Sequence[Sample],
+    images: ImageFolder,
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+) -> list[str]:
+    """A new answer to each sample's question, sentence by sentence, in up to ROUNDS rounds.
+
+    An answer ends where the model ends it or does not end its sentence within `max_new_tokens`; if
+    that is its first one, the answer is "".
+    """
+    answers = [""] * len(samples)
+    # Together what takes equally many rounds, as far as its class and its wording tell.
+    order = sorted(range(len(samples)), key=lambda i: (samples[i].instruction, samples[i].question))
+    # Batch by batch, so that no more images than one batch's need be in memory.
+    for start in range(0, len(order), batch_size):
+        going = order[start : start + batch_size]
+        for _ in range(ROUNDS):
+            if not going:
+                break
+            written = backbone.write(
+                [samples[i].question for i in going],
+                [images[samples[i].image] for i in going],
+                begun=[answers[i] for i in going],
+                max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+            )
+            still = []
+            for i, answer in zip(going, written, strict=True):
+                sentence, rest = first_sentence(answer.text, finished=answer.finished)
+                answers[i] = f"{answers[i]} {sentence}".strip()
+                if rest:
+                    still.append(i)
+            going = still
+    return answers
+
+
+def first_sentence(text: str, *, finished: bool) -> tuple[str, bool]:
+    """The first sentence with its white space collapsed, and whether more is to come.
+
+    A text's last sentence needs no full stop if the text is `finished`; else it is not a sentence
+    yet, and none is to come.
+    """
+    found = _SENTENCE.match(text.strip())
+    if found is None:
+        return (" ".join(text.split()) if finished else ""), False
+    return " ".join(found[1].split()), found.end() < len(text.strip()) or not finished
+
+
+def labelled(
+    direct: Sequence[Sample], answers: Sequence[str]
+) -> tuple[list[Sample], dict[str, int]]:
+    """Both kinds as one pool, a question's direct answer before its correction; and what is not.
+
+    A correction has its pair's id with "-v" behind it. In pool + dropped each pair counts twice:
+    "same_answer" counts both of a pair whose answers are equal, which teaches nothing of what
+    divides them; "no_correction" a correction that is empty. `meta` says which kind a sample is.
+    """
+    pool: list[Sample] = []
+    dropped: Counter[str] = Counter()
+    for sample, answer in zip(direct, answers, strict=True):
+        if answer == " ".join(sample.answer.split()):
+            dropped["same_answer"] += 2
+            continue
+        pool.append(replace(sample, meta={"vigc": "direct"}))
+        if answer:
+            corrected = {"id": f"{sample.id}-v", "answer": answer, "meta": {"vigc": "iterative"}}
+            pool.append(replace(sample, **corrected))
+        else:
+            dropped["no_correction"] += 1
+    return pool, dict(dropped)
+
+
+def is_corrected(sample: Sample) -> bool:
+    """Whether a sample of the pool is of iterative generation."""
+    return sample.meta["vigc"] == "iterative"

@@ -1,0 +1,122 @@
+"""VIGC's data: sentences, rounds, and the pool of both kinds."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.pocket.drawing import draw
+from benchmarks.pocket.scenes import draw_scenes
+from c3l import load_backbone
+from c3l.backbones.base import Generated
+from c3l.instructions import CLASSES, caption_prompt, pair_prompt
+from c3l.samples import ImageFolder, Sample
+from c3l.vigc import ROUNDS, direct, first_sentence, is_corrected, iterative, labelled
+
+BACKBONE = Path(__file__).parents[2] / "benchmarks" / "pocket" / "backbones" / "llava-7b"
+
+
+class Speaker:
+    """A backbone that says its answer to a question word by word, so many words at a time."""
+
+    def __init__(self, answers, words=100):
+        self.answers, self.words, self.calls = answers, words, []
+
+    def write(self, questions, images, *, begun, **settings):
+        self.calls.append(list(zip(questions, images, begun, strict=True)))
+        return [self._go_on(*both) for both in zip(questions, begun, strict=True)]
+
+    def _go_on(self, question, said):
+        assert self.answers[question].startswith(said)
+        rest = self.answers[question].removeprefix(said).split()
+        return Generated(" ".join(rest[: self.words]), finished=len(rest) <= self.words)
+
+
+def ask(*questions):
+    return [Sample(f"s{k}", f"{k}.png", q, "So.", CLASSES[0]) for k, q in enumerate(questions)]
+
+
+PICTURES = {f"{k}.png": f"picture {k}" for k in range(9)}
+
+
+@pytest.mark.parametrize(
+    ("text", "finished", "expected"),
+    [
+        ("It is red. It rolls.", True, ("It is red.", True)),
+        ("It is red.", True, ("It is red.", False)),
+        ("It is red.", False, ("It is red.", True)),
+        ('He said "no!" Twice.', True, ('He said "no!"', True)),
+        ("It costs 3.50 dollars. Cheap.", True, ("It costs 3.50 dollars.", True)),
+        ("It is\n red", True, ("It is red", False)),
+        ("It is re", False, ("", False)),
+        ("", True, ("", False)),
+    ],
+)
+def test_the_first_sentence_and_whether_more_is_to_come(text, finished, expected):
+    assert first_sentence(text, finished=finished) == expected
+
+
+def test_each_round_asks_again_with_the_answer_so_far():
+    backbone = Speaker({"What?": "One. Two. Three.", "Why?": "Because."})
+    answers = iterative(backbone, ask("What?", "Why?"), PICTURES, max_new_tokens=9)
+    assert answers == ["One. Two. Three.", "Because."]
+    assert backbone.calls == [
+        [("What?", "picture 0", ""), ("Why?", "picture 1", "")],
+        [("What?", "picture 0", "One.")],
+        [("What?", "picture 0", "One. Two.")],
+    ]
+
+
+def test_four_rounds_at_most_and_batches_do_not_matter():
+    long = {f"Q{k}?": " ".join(f"S{k} {i}." for i in range(k)) for k in range(1, 8)}
+    samples = ask(*long)
+    expected = [" ".join(f"S{k} {i}." for i in range(min(k, ROUNDS))) for k in range(1, 8)]
+    for size in (1, 3, 64):
+        backbone = Speaker(long)
+        assert iterative(backbone, samples, PICTURES, max_new_tokens=9, batch_size=size) == expected
+
+
+def test_a_sentence_that_is_cut_off_is_no_answer():
+    backbone = Speaker(
+        {"What?": "Much too long a word.", "Why?": "So. And much too long."}, words=3
+    )
+    answers = iterative(backbone, ask("What?", "Why?"), PICTURES, max_new_tokens=9)
+    assert answers == ["", "So."]
+
+
+def test_on_llava_the_rounds_are_one_answer_cut_after_four_sentences(tmp_path):
+    """Its image tokens do not depend on the text. In the pocket world, where captions are long."""
+    for number, scene in enumerate(draw_scenes(0, "initial", 6)):
+        draw(scene).save(tmp_path / f"{number}.png")
+    backbone, images = load_backbone(BACKBONE, device="cpu"), ImageFolder(tmp_path)
+    samples = ask(*[caption_prompt()] * 6)
+    pictures = [images[sample.image] for sample in samples]
+    whole = backbone.generate([s.question for s in samples], pictures, max_new_tokens=96)
+    cut = [" ".join(text.split(". ")[:ROUNDS]) for text in whole]
+    found = iterative(backbone, samples, images, max_new_tokens=96)
+    assert [text.replace(".", "") for text in found] == [text.replace(".", "") for text in cut]
+    assert any(len(text.split(". ")) > ROUNDS for text in whole)
+
+
+def test_direct_generation_sees_the_image_and_no_caption():
+    class Writer:
+        def write(self, questions, images, **settings):
+            self.asked = list(zip(questions, images, strict=True))
+            return [Generated("Question: Why is it red?\nAnswer: Heat.", True)] * len(questions)
+
+    backbone = Writer()
+    samples, dropped = direct(backbone, PICTURES, ["2.png"], n=2, max_new_tokens=9)
+    assert backbone.asked == [(pair_prompt(name, 2), "picture 2") for name in CLASSES]
+    assert [sample.id for sample in samples] == ["2.png-c-0", "2.png-d-0", "2.png-r-0"]
+    assert dropped == {}
+
+
+def test_a_pool_holds_each_question_twice_but_for_equal_and_missing_corrections():
+    pairs = ask("What?", "Why?", "Who?")
+    pool, dropped = labelled(pairs, ["It is red.", "So.", ""])
+    assert [(s.id, s.question, s.answer, is_corrected(s)) for s in pool] == [
+        ("s0", "What?", "So.", False),
+        ("s0-v", "What?", "It is red.", True),
+        ("s2", "Who?", "So.", False),
+    ]
+    assert dropped == {"same_answer": 2, "no_correction": 1}
+    assert len(pool) + sum(dropped.values()) == 2 * len(pairs)
