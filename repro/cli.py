@@ -51,6 +51,7 @@ ABOUT = {
     "table2": "Table 2: how large the data sets are, and how long their questions and answers.",
     "table3": "Table 3: tuning on our data and on data that others made.",
     "table4": "Table 4: the ablation of the two modules.",
+    "table5": "Table 5: I²C against other ways to select the data.",
     "table6": "Table 6: each score form against the ground truth of the pocket world.",
     "table7": "Table 7: the full method with one reading changed at a time.",
 }

@@ -9,20 +9,19 @@ the text alone has told it.
 import json
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from c3l import stages
 from c3l.readings import ScoreForm
+from c3l.rival_stages import read_alone, scored
 from c3l.samples import Sample, write_samples
+from c3l.selection import LABELS, RIVALS
 from c3l.store import Job, Source, Stage
 
 if TYPE_CHECKING:
     from c3l.scores import Score
 
-# IFD (Li et al. 2024) would add nothing: the ratio of an answer's perplexities with and without
-# what it is conditioned on is exp(-logratio_mean), which ranks as that form does.
-Rival = Literal["likelihood", "text_likelihood", "length", "self_instruct", "random"]
-RANKERS: tuple[str, ...] = get_args(ScoreForm) + get_args(Rival)
+RANKERS: tuple[str, ...] = get_args(ScoreForm) + RIVALS
 
 GREY = "images/grey.png"
 
@@ -68,14 +67,13 @@ def ranking(
     by: str,
     share: float,
     seed: int | None = None,
+    alone: Stage | None = None,
 ) -> Stage:
     """The pairs with their verdicts, a value each, and which are chosen by it.
 
     `scores` may be those of a control: verdicts are about the images of `samples`. `by` is a form
-    of eq. 1 or a rival: "random" (which needs the seed), "likelihood" (mean log p^v of a token, the
-    selection by perplexity), "text_likelihood" (mean log p^d: what the answer's text tells alone),
-    "length" (of the answer, in tokens) or "self_instruct" (1 for a survivor of that filter, 0 for
-    the others). Chosen are the best `share` of the pool, for Self-Instruct its survivors.
+    of eq. 1 or one of `c3l.selection.Rival`, of which "random" needs the seed and "ifd" the stage
+    `alone`. Chosen are the best `share` of the pool, for Self-Instruct its survivors.
 
     Without scene graphs the truth is not known, and nothing is scored. Raises ValueError for
     another `by`, or a random order without a seed.
@@ -88,6 +86,7 @@ def ranking(
     if graphs is None:
         return Stage("ranking", 2, run_ranking, config)
     inputs = {"samples": samples, "scores": scores, "graphs": graphs}
+    inputs |= {"alone": alone} if alone else {}
     return Stage("ranking", 2, run_ranking, config, inputs, seed if by == "random" else None)
 
 
@@ -96,21 +95,18 @@ def run_ranking(job: Job) -> dict:
     import pandas as pd
 
     from benchmarks.pocket.truth import VERDICTS, judge
-    from c3l.scores import read_scores
 
     if not job.inputs:
         return {"unscored": "the truth of these pairs is not known: it needs scene graphs"}
-    samples = stages.read(job)
-    scores = {score.id: score for score in read_scores(job.inputs["scores"] / stages.SCORES)}
-    pool = [sample for sample in samples if not scores[sample.id].unscored]
+    pool, scores = scored(job)
     facts = {
         "metric": f"pairs ranked by {job.config['by']}",
         "n": len(pool),
-        "without_score": len(samples) - len(pool),
+        "without_score": len(stages.read(job)) - len(pool),
     }
     if not pool:
         return facts | {"unscored": "no sample of the pool has a score"}
-    values, chosen = _ranked(job, pool, [scores[sample.id] for sample in pool])
+    values, chosen = _ranked(job, pool, scores)
     lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
     graphs = {graph["image"]: graph for graph in map(json.loads, lines)}
     frame = pd.DataFrame(
@@ -119,7 +115,7 @@ def run_ranking(job: Job) -> dict:
             "image_id": [sample.image for sample in pool],
             "class": [sample.instruction for sample in pool],
             "verdict": [judge(s.question, s.answer, graphs[s.image]) for s in pool],
-            "tokens": [len(scores[sample.id].kl) for sample in pool],
+            "tokens": [len(score.kl) for score in scores],
             "value": np.asarray(values, dtype=float),
             "chosen": [sample.id in chosen for sample in pool],
         }
@@ -140,24 +136,10 @@ def run_ranking(job: Job) -> dict:
 
 def _ranked(job: Job, pool: list[Sample], scores: "list[Score]") -> tuple[list[float], set[str]]:
     """What the pool is ranked by, more being better, and the ids of what is chosen."""
-    from c3l.relevance import in_form
-    from c3l.selection import top_share
-    from c3l.self_instruct import survivors
+    from c3l.selection import top_share, values
 
-    match job.config["by"]:
-        case "self_instruct":
-            passed = {sample.id for sample in survivors(pool)[0]}
-            return [float(sample.id in passed) for sample in pool], passed
-        case "random":
-            rng = random.Random(job.seed)
-            values = [rng.random() for _ in pool]
-        case "likelihood":
-            values = [float(score.logp_visual.mean()) for score in scores]
-        case "text_likelihood":
-            values = [float(score.logp_direct.mean()) for score in scores]
-        case "length":
-            values = [float(len(score.kl)) for score in scores]
-        case form:
-            values = in_form(scores, form)
-    best = top_share(pool, values, job.config["share"])
-    return values, {sample.id for sample in best}
+    by = job.config["by"]
+    found = values(by, pool, scores, alone=read_alone(job), seed=job.seed)
+    if by in LABELS:
+        return found, {sample.id for sample, value in zip(pool, found, strict=True) if value}
+    return found, {sample.id for sample in top_share(pool, found, job.config["share"])}

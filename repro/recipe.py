@@ -184,7 +184,13 @@ def _ranking(row: Ranking, backbone: Source, profile: Profile, data: Data, seed:
         batch_size = profile.scoring.i2c_batch_size
         scores = pipeline.scores(backbone, shown, images, readings, batch_size)
     return ranking_stages.ranking(
-        samples, scores, data.initial_graphs, by=row.by, share=profile.share, seed=seed
+        samples,
+        scores,
+        data.initial_graphs,
+        by=row.by,
+        share=profile.share,
+        seed=seed,
+        alone=_alone(backbone, samples, profile) if row.by == "ifd" else None,
     )
 
 
@@ -212,11 +218,11 @@ def _generator(
     if not (row.crm or row.clm):
         return backbone
     readings = _readings(row, profile)
-    samples, scores = initial_pool(backbone, profile, readings, data, seed)
+    samples, selection = _selection(row, backbone, profile, readings, data, seed)
     return pipeline.generator(
         backbone,
         samples,
-        pipeline.selection(samples, scores, readings, profile.share, seed, crm=row.crm),
+        selection,
         data.initial,
         profile.training.of(crm=row.crm, clm=row.clm),
         readings,
@@ -224,6 +230,28 @@ def _generator(
         crm=row.crm,
         clm=row.clm,
     )
+
+
+def _selection(
+    row: Row, backbone: Source, profile: Profile, readings: Readings, data: Data, seed: int
+) -> tuple[Stage, Stage]:
+    """The samples a generator learns from, and what the row's method chooses of them."""
+    share, known = profile.share, {}
+    if row.selection == "vigc":
+        settings, count = profile.generation, profile.sizes.initial_images
+        samples = pipeline.vigc(backbone, data.initial, count, settings, readings, seed)
+    else:
+        samples, scores = initial_pool(backbone, profile, readings, data, seed)
+        if row.selection == "i2c":
+            made = pipeline.selection(samples, scores, readings, share, seed, crm=row.crm)
+            return samples, made
+        if row.selection == "ifd":
+            known = {"scores": scores, "alone": _alone(backbone, samples, profile)}
+    return samples, pipeline.rival_selection(row.selection, samples, readings, share, seed, **known)
+
+
+def _alone(backbone: Source, samples: Stage, profile: Profile) -> Stage:
+    return pipeline.alone(backbone, samples, profile.scoring.i2c_batch_size)
 
 
 def _final_data(

@@ -18,6 +18,7 @@ class Row:
     writer: str | None = None  # the backbone that writes the data, where it is another one
     crm: bool = False  # L_r: cross entropy on the best samples by I²C (section 3.2)
     clm: bool = False  # L_c: contrastive loss over an image's samples (section 3.3)
+    selection: str = "i2c"  # what finds positives and targets: a c3l.selection.Method, or I²C
     readings: Mapping[str, object] = field(default_factory=dict)  # what differs from the profile's
     base: str | None = None  # the label of the row of its table that it is compared with
     data: str | None = None  # a data set of repro.published that it is tuned on, not on its own
@@ -94,9 +95,32 @@ C3L = replace(CRM, label="instructions + filtering + CRM + CLM", clm=True)
 ABLATION = ("SEED", "POPE", "image-dependent, %")  # the paper has no number for the last one
 
 
+# ── Table 5: other ways to select ────────────────────────────────────────────────────────────────
+# Each row is table 4's last one with other positives and targets. Beyond the paper: a random order,
+# instruction-following difficulty, and another form of the score (as in table 7).
+
+
+def rivals(backbone: str) -> tuple[Row, ...]:
+    """The rows of one backbone, all compared with I²C's."""
+    i2c = replace(C3L, label=f"{backbone} w/ I²C", backbone=backbone)
+    rival = replace(i2c, base=i2c.label)
+    return (
+        replace(rival, label=f"{backbone} w/ Self-Instruct", selection="self_instruct"),
+        replace(rival, label=f"{backbone} w/ VIGC", selection="vigc"),
+        i2c,
+        replace(rival, label=f"{backbone} w/ random", selection="random"),
+        replace(rival, label=f"{backbone} w/ perplexity", selection="ifd"),
+        replace(rival, label=f"{backbone} w/ log-ratio", readings={"score_form": "logratio_mean"}),
+    )
+
+
+SELECTORS = rivals("LLaVA-7B") + rivals("LLaVA-13B")
+
+
 # ── Table 6: what each score knows of the truth ──────────────────────────────────────────────────
 # Not in the paper: it needs the truth, which the pocket world has. Beside the forms of eq. 1 stand
-# other ways to select, and controls whose scores come from a wrong image.
+# other ways to select, and controls whose scores come from a wrong image. VIGC is not among them:
+# it makes pairs of its own, and ranks none.
 
 RANKING = (
     *("AUROC", "AUROC, false", "AUROC, no image", "AUROC, false, same class"),
@@ -107,7 +131,7 @@ FORMS = (
     *("literal_sum", "literal_mean", "full_vocab_sum", "full_vocab_mean", "renormalised"),
     *("generalised", "bernoulli", "logratio", "logratio_mean"),
 )
-RIVALS = ("likelihood", "text_likelihood", "length", "self_instruct", "random")
+RIVALS = ("likelihood", "text_likelihood", "ifd", "length", "self_instruct", "random")
 RANKINGS = (
     *(Ranking(by, by) for by in FORMS + RIVALS),
     *(
@@ -178,6 +202,7 @@ TABLES: dict[str, Table] = {
         ("SEED", "image-dependent, %"),
     ),
     "table4": Table(None, (BASELINE, CLM, CRM, C3L), ABLATION),
+    "table5": Table("Other ways to select the data", SELECTORS, ("SEED", "image-dependent, %")),
     "table6": Table("Scores against the truth of the pairs they rank", RANKINGS, RANKING),
     "table7": Table("The full method with one reading changed at a time", SENSITIVITY, ABLATION),
 }

@@ -14,6 +14,7 @@ from c3l import pipeline
 from c3l.files import digest_file
 from c3l.readings import Readings
 from c3l.relevance import i2c
+from c3l.rival_stages import ALONE
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, write_scores
 from c3l.store import Job, Source, Stage, Store
@@ -53,6 +54,13 @@ def random_scores(job: Job) -> dict:
     return {}
 
 
+def write_alone(job: Job) -> dict:
+    """Each answer of the pool is a little less likely alone than the one before it."""
+    alone = {answer: -1 - k / 10 for k, (_, answer, _) in enumerate(PAIRS)}
+    (job.out / ALONE).write_text(json.dumps(alone))
+    return {}
+
+
 def pool_stage(samples: list[Sample] = POOL) -> Stage:
     return Stage("pool", 1, write_pool, {"pool": [vars(sample) for sample in samples]})
 
@@ -67,7 +75,8 @@ def rank(tmp_path):
 
     def run(by: str, scored: int = len(POOL), seed: int | None = None, share: float = 0.25):
         scores = Stage("scored", 1, random_scores, {"scored": scored})
-        stage = ranking(pool_stage(), scores, graphs, by=by, share=share, seed=seed)
+        alone = Stage("alone", 1, write_alone) if by == "ifd" else None
+        stage = ranking(pool_stage(), scores, graphs, by=by, share=share, seed=seed, alone=alone)
         table = store.make(stage) / "samples.parquet"
         frame = pd.read_parquet(table) if table.is_file() else None
         return frame, store.manifest(stage)["facts"], store.path(scores) / "scores.parquet"
@@ -91,6 +100,10 @@ def test_every_pair_has_its_verdict_and_the_value_it_would_have_alone(rank, by):
                 expected = visual.mean().item()
             case "text_likelihood":
                 expected = direct.mean().item()
+            case "ifd":
+                alone = -1 - int(row.Index[-1]) / 10
+                ratio = torch.exp(-visual.mean()).item() / np.exp(-alone)
+                expected = ratio if ratio < 1 else -np.log(ratio)
             case "length":
                 expected = visual.numel()
             case _:
@@ -146,8 +159,8 @@ def test_a_random_order_needs_a_seed_and_no_other_order_has_one():
 
 
 def test_an_unknown_order_is_refused():
-    with pytest.raises(ValueError, match="ifd"):
-        ranking(pool_stage(), pool_stage(), pool_stage(), by="ifd", share=0.1)
+    with pytest.raises(ValueError, match="vigc"):
+        ranking(pool_stage(), pool_stage(), pool_stage(), by="vigc", share=0.1)
 
 
 @given(

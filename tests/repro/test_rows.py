@@ -9,10 +9,11 @@ import pytest
 
 import tables.paper
 from c3l.readings import Readings
+from c3l.selection import LABELS, RIVALS
 from repro import profile
 from repro.columns import COLUMNS
 from repro.ranking_stages import RANKERS
-from repro.rows import C3L, CLM, RANKINGS, SENSITIVITY, TABLES
+from repro.rows import C3L, CLM, RANKINGS, SELECTORS, SENSITIVITY, TABLES
 from tests.repro.toy import ROOT
 
 CHANGED = [row for row in SENSITIVITY if row.base]
@@ -64,6 +65,28 @@ def test_every_choice_of_every_reading_has_its_row():
             assert tried, name
         if get_origin(field.annotation) is Literal:
             assert tried | {getattr(default, name)} >= set(get_args(field.annotation)) - UNTRIED
+
+
+@pytest.mark.parametrize("row", SELECTORS, ids=lambda row: row.label)
+def test_a_rival_replaces_the_selection_of_the_full_method_and_nothing_else(row):
+    full = replace(C3L, backbone=row.backbone)
+    assert row.label.startswith(f"{row.backbone} w/ ")
+    if row.base is None:
+        assert row == replace(full, label=f"{row.backbone} w/ I²C")
+        return
+    assert row.base == f"{row.backbone} w/ I²C"
+    same = replace(row, label=full.label, base=None, selection="i2c", readings={})
+    assert same == full
+    if row.readings:  # another form of the score selects otherwise by itself
+        assert row.selection == "i2c" and row.readings.keys() == {"score_form"}
+    else:
+        assert row.selection in (*RIVALS, *LABELS)
+
+
+def test_both_sizes_have_the_same_rows():
+    small, large = ([row for row in SELECTORS if size in row.label] for size in ("-7B", "-13B"))
+    assert [row.label.replace("7B", "13B") for row in small] == [row.label for row in large]
+    assert len(small) + len(large) == len(SELECTORS)
 
 
 def test_every_way_to_rank_has_its_row_in_table_6():

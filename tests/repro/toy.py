@@ -76,7 +76,7 @@ def profile(folder: Path, backbone: Path) -> Path:
     }
     values = {
         "data": "world",
-        "backbones": {"LLaVA-7B": str(backbone)},
+        "backbones": dict.fromkeys(("LLaVA-7B", "LLaVA-13B"), str(backbone)),
         "sizes": {
             "initial_images": 6,
             "final_images": 4,
