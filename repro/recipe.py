@@ -14,7 +14,7 @@ from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.progress import say
 from repro.published import Published
-from repro.rows import PUBLISHED, Ranking, Row
+from repro.rows import PUBLISHED, TRUTH, Ranking, Row
 
 Runs = list[list[Stage]]
 """The stages behind a cell: [data seed][tuning seed]."""
@@ -97,7 +97,12 @@ def benchmark_source(folder: Path, task: str) -> Source:
 def row_stages(
     row: Row | Ranking, columns: tuple[str, ...], profile: Profile, data: Data, seeds: list[int]
 ) -> dict[str, Runs]:
-    """The stages behind each cell of a row. Columns that cannot be measured here are left out."""
+    """The stages behind each cell of a row. Columns that cannot be measured here are left out;
+    where the profile lacks a backbone of the row's, all others are unscored."""
+    wanted = [row.backbone] + ([row.writer] if isinstance(row, Row) and row.writer else [])
+    if lacking := [label for label in wanted if label not in profile.backbones]:
+        why = driver.unscored(f"the profile {profile.name} has no backbone {lacking[0]}")
+        return {name: [[why]] for name in columns if name != TRUTH or data.final_graphs}
     backbone = _backbone(row.backbone, profile)
     if isinstance(row, Ranking):
         runs = [[_ranking(row, backbone, profile, data, seed)] for seed in seeds]
@@ -123,9 +128,6 @@ def row_stages(
 
 
 def _backbone(label: str, profile: Profile) -> Source:
-    if label not in profile.backbones:
-        known = ", ".join(profile.backbones)
-        raise UserError(f"The profile {profile.name} has no backbone {label}; it has {known}.")
     return pipeline.backbone_source(profile.backbones[label])
 
 

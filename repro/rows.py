@@ -92,7 +92,8 @@ BASELINE = Row("instructions + filtering")
 CLM = replace(BASELINE, label="instructions + filtering + CLM", clm=True)
 CRM = replace(BASELINE, label="instructions + filtering + CRM", crm=True)
 C3L = replace(CRM, label="instructions + filtering + CRM + CLM", clm=True)
-ABLATION = ("SEED", "POPE", "image-dependent, %")  # the paper has no number for the last one
+TRUTH = "image-dependent, %"  # the paper has no number for it
+ABLATION = ("SEED", "POPE", TRUTH)
 
 
 # ── Table 5: other ways to select ────────────────────────────────────────────────────────────────

@@ -29,6 +29,7 @@ class Run:
     @classmethod
     def prepare(cls, names: list[str], profile: Profile, seeds: list[int], store: Store) -> "Run":
         """Check the input and make the stages; makes the pocket world if it is not there yet."""
+        _require_a_backbone(names, profile)
         store.sweep()
         rows = [row for name in names for row in TABLES[name].rows]
         others = any(isinstance(row, Row) and row.data for row in rows)
@@ -80,6 +81,14 @@ class Run:
                 except OSError as error:
                     raise UserError(f"{file} cannot be written ({error.strerror}).") from error
         return texts[path.with_suffix(".md")]
+
+
+def _require_a_backbone(names: list[str], profile: Profile) -> None:
+    """Raise UserError where the profile lacks the backbones of all rows."""
+    backbones = dict.fromkeys(row.backbone for name in names for row in TABLES[name].rows)
+    if not backbones.keys() & profile.backbones.keys():
+        lacking, known = ", ".join(backbones), ", ".join(profile.backbones)
+        raise UserError(f"The profile {profile.name} has no backbone {lacking}; it has {known}.")
 
 
 def _cells(table: Table, profile: Profile, data: Data, seeds: list[int]) -> Cells:

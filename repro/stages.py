@@ -116,3 +116,12 @@ def run_truth(job: Job) -> dict:
         "n": len(samples),
         "extra": {"verdicts": share},
     }
+
+
+def unscored(reason: str) -> Stage:
+    """What stands behind a cell that cannot be measured here: why."""
+    return Stage("unscored", 1, run_unscored, {"reason": reason})
+
+
+def run_unscored(job: Job) -> dict:
+    return {"unscored": job.config["reason"]}

@@ -1,0 +1,51 @@
+"""From rows to stages: rows whose backbone is not there."""
+
+import pytest
+
+from c3l.errors import UserError
+from c3l.store import Store
+from repro import profile as profiles
+from repro import recipe
+from repro.rows import BASELINE, RANKINGS, TABLES, TRUTH, Row, Table
+from repro.run import Run
+from tests.repro import toy
+
+LACKING = Row("another", backbone="LLaVA-99B", base=BASELINE.label)
+
+
+@pytest.fixture(scope="module")
+def profile(tiny_llava, tmp_path_factory):
+    return profiles.load(str(toy.profile(tmp_path_factory.mktemp("toy"), tiny_llava)))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_a_row_without_its_backbone_says_so_and_the_others_run(profile, store, monkeypatch):
+    table = Table("Ours", (BASELINE, LACKING), ("SEED", TRUTH))
+    monkeypatch.setitem(TABLES, "table9", table)
+    run = Run.prepare(["table9"], profile, [0, 1], store)
+    cells = run.tables["table9"]
+    # No graphs, no truth: a column is there for all rows or for none.
+    assert [list(row) for row in cells.values()] == [["SEED"], ["SEED"]]
+    ((stage,),) = cells["another"]["SEED"]
+    assert stage.run(stage) == {"unscored": "the profile toy has no backbone LLaVA-99B"}
+    assert all(
+        stage.name == "evaluation" for some in cells[BASELINE.label]["SEED"] for stage in some
+    )
+
+
+def test_a_ranking_without_its_backbone_says_so(profile, store):
+    lacking = profile.model_copy(update={"backbones": {}})
+    data = recipe.prepare(profile, store)
+    cells = recipe.row_stages(RANKINGS[0], ("AUROC",), lacking, data, [0])
+    assert cells["AUROC"][0][0].name == "unscored"
+
+
+def test_where_no_row_can_run_nothing_does(profile, store, monkeypatch):
+    monkeypatch.setitem(TABLES, "table9", Table("Ours", (LACKING,), ("SEED",)))
+    with pytest.raises(UserError, match="toy has no backbone LLaVA-99B; it has LLaVA-7B"):
+        Run.prepare(["table9"], profile, [0], store)
+    Run.prepare(["table9", "table4"], profile, [0], store)
