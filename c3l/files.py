@@ -1,4 +1,4 @@
-"""Digests of values and files, and text that is written whole or not at all."""
+"""Digests of values and files, and files that are written whole or not at all."""
 
 import hashlib
 import json
@@ -45,10 +45,10 @@ def read_sealed(path: Path) -> dict | None:
     return value if seal == digest(value) else None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that after any crash it holds the old text or the new one."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that after any crash it holds the old content or the new one."""
     with written_whole(path) as work:
-        work.write_text(text, encoding="utf-8")
+        work.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager

@@ -238,7 +238,7 @@ def _selection(
     row: Row, backbone: Source, profile: Profile, readings: Readings, data: Data, seed: int
 ) -> tuple[Stage, Stage]:
     """The samples a generator learns from, and what the row's method chooses of them."""
-    share, known = profile.share, {}
+    share, known = profile.share if row.share is None else row.share, {}
     if row.selection == "vigc":
         settings, count = profile.generation, profile.sizes.initial_images
         samples = pipeline.vigc(backbone, data.initial, count, settings, readings, seed)

@@ -6,6 +6,7 @@ Importing this costs nothing: the command line has its commands from here.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Row:
     clm: bool = False  # L_c: contrastive loss over an image's samples (section 3.3)
     selection: str = "i2c"  # what finds positives and targets: a c3l.selection.Method, or I²C
     readings: Mapping[str, object] = field(default_factory=dict)  # what differs from the profile's
+    share: float | None = None  # of the initial data, L_r's targets; None: the profile's
     base: str | None = None  # the label of the row of its table that it is compared with
     data: str | None = None  # a data set of repro.published that it is tuned on, not on its own
     cut: bool = False  # of that set, a draw of as many samples as the final data have
@@ -43,6 +45,7 @@ class Table:
     title: str | None  # None: the paper's, from tables/paper.yaml
     rows: tuple[Row | Ranking, ...]
     columns: tuple[str, ...]
+    drawing: Literal["lines"] | None = None  # what is drawn beside it: a line for each backbone
 
 
 # ── Table 1: beside other models ─────────────────────────────────────────────────────────────────
@@ -194,6 +197,24 @@ SENSITIVITY = (
 )
 
 
+# ── Figure 3: how much of the initial data L_r learns from ───────────────────────────────────────
+# Each row is table 4's last one with another share; a label is the line's name and the share.
+
+PROPORTION = ("SEED", TRUTH)
+SHARES = (0.05, 0.10, 0.20, 0.30, 0.50, 1.00)
+PROPORTIONS = tuple(
+    replace(
+        C3L,
+        label=f"{line}, {share:.0%}",
+        backbone=backbone,
+        share=share,
+        base=None if share == 0.10 else f"{line}, 10%",  # the paper's choice
+    )
+    for line, backbone in (("LLaVA", "LLaVA-7B"), ("MiniGPT-4", "MiniGPT-4"))
+    for share in SHARES
+)
+
+
 TABLES: dict[str, Table] = {
     "table1": Table(None, other_models(C3L), BENCHMARKS),
     "table2": Table("Statistics of the data sets", SETS, LENGTHS),
@@ -206,4 +227,5 @@ TABLES: dict[str, Table] = {
     "table5": Table("Other ways to select the data", SELECTORS, ("SEED", "image-dependent, %")),
     "table6": Table("Scores against the truth of the pairs they rank", RANKINGS, RANKING),
     "table7": Table("The full method with one reading changed at a time", SENSITIVITY, ABLATION),
+    "figure3": Table("Alternative data selection proportions", PROPORTIONS, PROPORTION, "lines"),
 }

@@ -57,7 +57,7 @@ class Run:
         say(f"Done in {duration(seconds)}; the tables are in {folder}.")
 
     def _write(self, name: str, cells: Cells, folder: Path, seconds: float | None) -> str:
-        """Write NAME.json, .csv and .md, each whole or not at all; the markdown.
+        """Write NAME.json, .csv, .md and drawings, each whole or not at all; the markdown.
 
         The wall-clock is that of the last run that had something to do: a run that finds all of it
         stored writes the same bytes again.
@@ -68,19 +68,34 @@ class Run:
 
         table = finished(name, cells, self.profile, self.seeds, self.store)
         path = folder / f"{name}.json"
+        said, drawings = self._drawn(name, table, cells)
+        table |= said
         table["wall_clock_seconds"] = _wall_clock(path) if seconds is None else round(seconds, 1)
-        texts = {
-            path: json.dumps(table, indent=1, ensure_ascii=False) + "\n",
-            path.with_suffix(".csv"): render.comma_separated(table),
-            path.with_suffix(".md"): render.markdown(table),
+        files = drawings | {
+            path.name: json.dumps(table, indent=1, ensure_ascii=False) + "\n",
+            f"{name}.csv": render.comma_separated(table),
+            f"{name}.md": render.markdown(table),
         }
         with FileLock(self.store.root / "locks" / f"tables-{self.profile.name}.lock"):
-            for file, text in texts.items():
+            for file, content in files.items():
                 try:
-                    write_atomically(file, text)
+                    (folder / file).parent.mkdir(exist_ok=True)
+                    write_atomically(folder / file, content)
                 except OSError as error:
-                    raise UserError(f"{file} cannot be written ({error.strerror}).") from error
-        return texts[path.with_suffix(".md")]
+                    raise UserError(
+                        f"{folder / file} cannot be written ({error.strerror})."
+                    ) from error
+        return files[f"{name}.md"]
+
+    def _drawn(self, name: str, table: dict, cells: Cells) -> tuple[dict, dict[str, bytes]]:
+        """What the table says of its drawing, and the drawing's files by name."""
+        match TABLES[name].drawing:
+            case "lines":
+                from tables import figures
+
+                drawings = figures.draw(table)
+                return {"files": [*drawings]}, drawings
+        return {}, {}
 
 
 def _require_a_backbone(names: list[str], profile: Profile) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 from tabulate import tabulate
 
@@ -66,7 +67,7 @@ def difference(found: dict) -> str:
 
 
 def markdown(table: dict) -> str:
-    """A markdown table and what is behind it.
+    """A markdown table and what is behind it; of a figure also what it shows.
 
     Beside a measured column stand the paper's, and the differences of rows from their bases, where
     there are any.
@@ -88,17 +89,28 @@ def markdown(table: dict) -> str:
     align = ["left"] + ["right"] * (len(header) - 1)
     rows = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in rows]
     grid = tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True)
-    number = table["table"].removeprefix("table")
-    return f"**Table {number}.** {table['title']}.\n\n{grid}\n\n{footer(table)}\n"
+    parts = [f"**{heading(table)}** {table['title']}.", *_drawn(table), grid, footer(table)]
+    return "\n\n".join(parts) + "\n"
 
 
-def footer(table: dict) -> str:
-    """Profile, seeds, n, interval, metric, judge and commit, one line each."""
+def heading(table: dict) -> str:
+    """ "Table 4." or "Figure 3." """
+    return re.sub(r"(\d+)$", r" \1.", table["table"]).capitalize()
+
+
+def _drawn(table: dict) -> list[str]:
+    """What a figure shows besides its numbers."""
+    return [f"![{table['title']}]({file})" for file in table.get("files", [])[:1]]
+
+
+def provenance(table: dict, intervals: str = "Brackets") -> list[str]:
+    """Profile, seeds, n, interval, metric, judge and commit, in sentences; and what shows the
+    intervals."""
     lines = [
         f"Profile {table['profile']}; data seeds {_list(table['seeds'])}; "
         + (f"{table['tuning_seeds']} tuning seeds for each; " if table["tuning_seeds"] else "")
         + f"commit {table['commit']}.",
-        f"Brackets: {table['interval']}.",
+        f"{intervals}: {table['interval']}.",
     ]
     for name in columns(table):
         cells = [row["cells"][name] for row in table["rows"]]
@@ -107,6 +119,12 @@ def footer(table: dict) -> str:
         n = _list(sorted({cell["n"] for cell in scored})) or "0"
         judge = _list(dict.fromkeys(cell["judge"] for cell in scored if cell["judge"])) or "none"
         lines.append(f"{name}: {metric}; n = {n} {table['units'][name]}; judge: {judge}.")
+    return lines
+
+
+def footer(table: dict) -> str:
+    """The provenance, what differences are, and the table's notes, one line each."""
+    lines = provenance(table)
     if bases := _bases(table):
         lines.append(f"Δ: difference from {bases}, {PAIRED}{_tests(table)}.")
     lines += table.get("notes", [])

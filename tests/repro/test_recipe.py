@@ -1,4 +1,4 @@
-"""From rows to stages: rows whose backbone is not there."""
+"""From rows to stages: what rows share, and rows whose backbone is not there."""
 
 import pytest
 
@@ -6,8 +6,9 @@ from c3l.errors import UserError
 from c3l.store import Store
 from repro import profile as profiles
 from repro import recipe
-from repro.rows import BASELINE, RANKINGS, TABLES, TRUTH, Row, Table
+from repro.rows import BASELINE, C3L, PROPORTIONS, RANKINGS, TABLES, TRUTH, Row, Table
 from repro.run import Run
+from repro.runner import everything
 from tests.repro import toy
 
 LACKING = Row("another", backbone="LLaVA-99B", base=BASELINE.label)
@@ -21,6 +22,27 @@ def profile(tiny_llava, tmp_path_factory):
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "store")
+
+
+def names(row, profile, data) -> dict[str, list[str]]:
+    """The keys of the stages behind a row's SEED, by stage name."""
+    cells = recipe.row_stages(row, ("SEED",), profile, data, [0])
+    found: dict[str, list[str]] = {}
+    for key, stage in everything(recipe.stages({"": cells})).items():
+        found.setdefault(stage.name, []).append(key)
+    return found
+
+
+def test_a_share_changes_the_selection_and_what_is_made_from_it(profile, store):
+    data = recipe.prepare(profile, store)
+    same = names(C3L, profile, data)
+    row = next(row for row in PROPORTIONS if row.label == "LLaVA, 50%")
+    other = names(row, profile, data)
+    changed = {"selection", "generator", "final", "vlit", "evaluation"}
+    assert {name for name in same if same[name] != other[name]} == changed
+    ours = next(row for row in PROPORTIONS if row.label == "LLaVA, 10%")
+    with_ten = profile.model_copy(update={"share": 0.1})
+    assert names(ours, profile, data) == names(C3L, with_ten, data) != same
 
 
 def test_a_row_without_its_backbone_says_so_and_the_others_run(profile, store, monkeypatch):

@@ -13,7 +13,7 @@ from c3l.selection import LABELS, RIVALS
 from repro import profile
 from repro.columns import COLUMNS
 from repro.ranking_stages import RANKERS
-from repro.rows import C3L, CLM, RANKINGS, SELECTORS, SENSITIVITY, TABLES
+from repro.rows import C3L, CLM, PROPORTIONS, RANKINGS, SELECTORS, SENSITIVITY, TABLES
 from tests.repro.toy import ROOT
 
 CHANGED = [row for row in SENSITIVITY if row.base]
@@ -91,6 +91,14 @@ def test_both_sizes_have_the_same_rows():
 
 def test_every_way_to_rank_has_its_row_in_table_6():
     assert {row.by for row in RANKINGS} == set(RANKERS)
+
+
+def test_a_proportion_is_the_full_method_with_another_share():
+    for row in PROPORTIONS:
+        line, share = row.label.split(", ")
+        assert row.share == float(share.removesuffix("%")) / 100
+        assert row.base == (None if share == "10%" else f"{line}, 10%")
+        assert replace(row, label=C3L.label, backbone=C3L.backbone, share=None, base=None) == C3L
 
 
 def test_no_reading_is_changed_to_the_same_value_twice():
