@@ -78,6 +78,11 @@ def i2c(
     raise ValueError(f"Unknown score form {form!r}.")
 
 
+def contributions(score: Score) -> Tensor:
+    """What each token of an answer adds to eq. 1 as printed, p^v log(p^v/p^d), [tokens]."""
+    return _divergence(*map(torch.from_numpy, (score.logp_visual, score.logp_direct)))
+
+
 def full_vocabulary_kl(logp: Tensor, logq: Tensor) -> Tensor:
     """KL(p ‖ q) of each position [n], in nats, from log-probabilities [n, vocabulary]."""
     # Rounding may take the divergence of two equal distributions a little below zero.

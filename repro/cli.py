@@ -55,6 +55,7 @@ ABOUT = {
     "table6": "Table 6: each score form against the ground truth of the pocket world.",
     "table7": "Table 7: the full method with one reading changed at a time.",
     "figure3": "Figure 3: how much of the initial data is selected, drawn.",
+    "figure4": "Figure 4: images with pairs made without and with C³L.",
 }
 
 

@@ -1,7 +1,7 @@
 """What a table measures: how a column's number comes from the artefacts' samples."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,15 @@ def correct_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     return _summed(np.stack([right, np.ones_like(right)], axis=-1), samples, images)
 
 
+def relevance_counts(
+    samples: "pd.DataFrame", images: list[str], *, by_token: bool = False
+) -> np.ndarray:
+    """[images, 2]: the sum of I²C, and of how many pairs; by token × 100 and of how many tokens."""
+    i2c, tokens = (samples[name].to_numpy(float) for name in ("i2c", "tokens"))
+    pair = [100 * i2c, tokens] if by_token else [i2c, np.ones_like(i2c)]
+    return _summed(np.stack(pair, axis=-1), samples, images)
+
+
 def pope_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     """[images, 3 categories, 3]: true positives, false positives, false negatives of "yes".
 
@@ -144,6 +153,15 @@ COLUMNS: dict[str, Column] = {
         (", no image", "no_image", "true ones that need no image"),
     )
 }
+for name, by_token, metric in (
+    ("I²C", False, "mean of eq. 1 summed over an answer's tokens"),
+    ("I²C a token", True, "mean over all answers' tokens × 100"),
+):
+    counts = partial(relevance_counts, by_token=by_token)
+    COLUMNS[name] = replace(
+        counted("samples a data set", counts, mean, benchmark=False),
+        metric=f"I²C of the final samples under the untouched backbone, {metric}",
+    )
 COLUMNS["AUROC, false, same class"] = Column(
     "pairs a data seed",
     partial(ranking.area, against="false", within="class"),

@@ -14,7 +14,7 @@ from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.progress import say
 from repro.published import Published
-from repro.rows import PUBLISHED, TRUTH, Ranking, Row
+from repro.rows import PUBLISHED, RELEVANCE, TRUTH, Ranking, Row
 
 Runs = list[list[Stage]]
 """The stages behind a cell: [data seed][tuning seed]."""
@@ -119,6 +119,8 @@ def row_stages(
                 runs = [driver.evaluation(model, task, source, profile.scoring) for model in models]
             elif made and COLUMNS[name].lengths:
                 runs = [published.lengths(made.samples, backbone)]
+            elif made and name in RELEVANCE:
+                runs = [_relevance(row, made, backbone, profile)]
             elif made and data.final_graphs:  # else the column is left out, of all rows alike
                 runs = [driver.truth(made.samples, made.graphs)]
             else:
@@ -172,6 +174,13 @@ def _tuned(
         pipeline.vlit(start, made.samples, made.images, settings, readings, 100 * seed + tuning)
         for tuning in seeds
     ]
+
+
+def _relevance(row: Row, made: DataSet, backbone: Source, profile: Profile) -> Stage:
+    """How much the backbone, as it is, sees the image in each sample of the data set."""
+    readings, batch_size = _readings(row, profile), profile.scoring.i2c_batch_size
+    scores = pipeline.scores(backbone, made.samples, made.images, readings, batch_size)
+    return driver.relevance(backbone, made.samples, scores, readings)
 
 
 def _ranking(row: Ranking, backbone: Source, profile: Profile, data: Data, seed: int) -> Stage:

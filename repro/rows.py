@@ -45,7 +45,8 @@ class Table:
     title: str | None  # None: the paper's, from tables/paper.yaml
     rows: tuple[Row | Ranking, ...]
     columns: tuple[str, ...]
-    drawing: Literal["lines"] | None = None  # what is drawn beside it: a line for each backbone
+    # What is drawn beside it: a line for each backbone, or pairs of the first and the last row.
+    drawing: Literal["lines", "gallery"] | None = None
 
 
 # ── Table 1: beside other models ─────────────────────────────────────────────────────────────────
@@ -215,6 +216,14 @@ PROPORTIONS = tuple(
 )
 
 
+# ── Figure 4: pairs made without and with C³L ────────────────────────────────────────────────────
+# The final data of table 4's first and last row, with I²C under the untouched backbone.
+
+WITHOUT = replace(BASELINE, label="without C³L")
+WITH = replace(C3L, label="with C³L", base=WITHOUT.label)
+RELEVANCE = ("I²C", "I²C a token")
+
+
 TABLES: dict[str, Table] = {
     "table1": Table(None, other_models(C3L), BENCHMARKS),
     "table2": Table("Statistics of the data sets", SETS, LENGTHS),
@@ -228,4 +237,10 @@ TABLES: dict[str, Table] = {
     "table6": Table("Scores against the truth of the pairs they rank", RANKINGS, RANKING),
     "table7": Table("The full method with one reading changed at a time", SENSITIVITY, ABLATION),
     "figure3": Table("Alternative data selection proportions", PROPORTIONS, PROPORTION, "lines"),
+    "figure4": Table(
+        "Pairs made without and with C³L for the same images",
+        (WITHOUT, WITH),
+        (*RELEVANCE, TRUTH),
+        "gallery",
+    ),
 }

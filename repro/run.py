@@ -95,6 +95,11 @@ class Run:
 
                 drawings = figures.draw(table)
                 return {"files": [*drawings]}, drawings
+            case "gallery":
+                from repro import gallery
+
+                record, pictures = gallery.make(name, cells, self.seeds[0], self.store)
+                return {"gallery": record}, pictures
         return {}, {}
 
 

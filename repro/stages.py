@@ -1,10 +1,11 @@
-"""The driver's own stages: the pocket world, the benchmarks, and the truth of the final data."""
+"""The driver's own stages: the pocket world, benchmarks, the final data's truth and relevance."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 
 from c3l.files import digest_files
+from c3l.readings import Readings
 from c3l.store import Job, Source, Stage
 from repro.profile import Scoring
 
@@ -116,6 +117,47 @@ def run_truth(job: Job) -> dict:
         "n": len(samples),
         "extra": {"verdicts": share},
     }
+
+
+def relevance(backbone: Source, samples: Stage, scores: Stage, readings: Readings) -> Stage:
+    """The final samples with their I²C, eq. 1 as printed, token by token."""
+    config = {"score_eos": readings.score_eos}
+    inputs = {"backbone": backbone, "samples": samples, "scores": scores}
+    return Stage("relevance", 1, run_relevance, config, inputs)
+
+
+def run_relevance(job: Job) -> dict:
+    import pandas as pd
+
+    from c3l.relevance import contributions
+    from c3l.scores import read_scores
+    from c3l.stages import SCORES, load, read
+
+    backbone, samples = load(job, "backbone"), read(job)
+    scores = read_scores(job.inputs["scores"] / SCORES)
+    rows = []
+    for sample, score in zip(samples, scores, strict=True):
+        if score.unscored:
+            continue
+        pieces = backbone.answer_pieces(sample.question, sample.answer, job.config["score_eos"])
+        adds = contributions(score).tolist()
+        if len(pieces) != len(adds):
+            raise RuntimeError(f"The answer of {sample.id} has other tokens than were scored.")
+        rows.append(
+            {
+                "question_id": sample.id,
+                "image_id": sample.image,
+                "category": sample.instruction,
+                "question": sample.question,
+                "answer": sample.answer,
+                "i2c": score.i2c,
+                "tokens": len(pieces),
+                "pieces": pieces,
+                "contributions": adds,
+            }
+        )
+    pd.DataFrame(rows).to_parquet(job.out / "samples.parquet", index=False)
+    return {"n": len(rows), "extra": {"without_score": len(samples) - len(rows)}}
 
 
 def unscored(reason: str) -> Stage:

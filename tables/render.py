@@ -6,6 +6,8 @@ import re
 
 from tabulate import tabulate
 
+from tables import gallery
+
 CANNOT_COMPARE = (
     "Numbers of the {profile} profile and of the paper measure different things: between the two "
     "columns only the order of rows and the sign of their differences can be compared."
@@ -100,6 +102,8 @@ def heading(table: dict) -> str:
 
 def _drawn(table: dict) -> list[str]:
     """What a figure shows besides its numbers."""
+    if "gallery" in table:
+        return [gallery.markdown(table["gallery"])]
     return [f"![{table['title']}]({file})" for file in table.get("files", [])[:1]]
 
 

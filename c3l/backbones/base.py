@@ -143,6 +143,20 @@ class Backbone:
         del batch["offset_mapping"]
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
+    def answer_pieces(self, question: str, answer: str, end: bool = False) -> list[str]:
+        """What each token of an answer behind its question stands for; together the answer.
+
+        One piece for each token under `answer_mask` of `encode`, or under its labels if `end`: the
+        text from where the token before ends. Of the bytes of one letter the first has the letter.
+        """
+        text = self.prompt(question, False, answer)
+        offsets = self._tokens([text], None, "right")["offset_mapping"]
+        length, end_length = len(self._format.plain(answer)), len(self.tokenizer.eos_token)
+        alone, taught = answer_masks(offsets, [length], end_length)
+        last = offsets[0, (taught if end else alone)[0], 1].tolist()
+        start = int(offsets.max()) - end_length - length
+        return [text[a:b] for a, b in zip([start, *last], last, strict=False)]
+
     def states(
         self, batch: Mapping[str, Tensor], where: Tensor, sizes: Sequence[int] | None = None
     ) -> Tensor:

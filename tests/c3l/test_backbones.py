@@ -76,6 +76,18 @@ def test_the_tokens_read_back_as_the_prompt(backbone, question):
     assert not special.any()
 
 
+@ONCE
+@given(question=HOSTILE, answer=HOSTILE)
+def test_an_answers_pieces_are_the_answer_one_for_each_token(backbone, question, answer):
+    batch = backbone.encode([question], None, [answer])
+    text = backbone.prompt("", image=False, answer=answer)
+    written = text.removeprefix(backbone.prompt("", image=False, answer="")[: -len("</s>")])
+    for end, mask in ((False, batch["answer_mask"]), (True, batch["labels"] != -100)):
+        pieces = backbone.answer_pieces(question, answer, end)
+        assert len(pieces) == mask.sum()
+        assert "".join(pieces) == (written if end else written.removesuffix("</s>"))
+
+
 def test_answers_are_found_from_the_end_and_by_overlap():
     # "Q: Red.</s>" as "Q", ":", " Red", ".", "</s>", padded; then "Q: é</s>" with é as two bytes.
     offsets = torch.tensor(

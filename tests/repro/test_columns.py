@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro.columns import COLUMNS, correct_counts, pope_counts, score_counts
+from repro.columns import COLUMNS, correct_counts, pope_counts, relevance_counts, score_counts
 from repro.statistics import accuracy, bootstrap
 
 
@@ -22,6 +22,16 @@ def test_right_answers_are_counted_by_image_in_the_order_asked_for():
         [1, 2],
         [1, 1],
     ]
+
+
+def test_relevance_is_summed_over_pairs_or_tokens():
+    rows = [("a", 1.5, 3), ("b", -1.0, 2), ("a", 0.5, 1)]
+    samples = pd.DataFrame(rows, columns=["image_id", "i2c", "tokens"])
+    assert relevance_counts(samples, ["b", "a"]).tolist() == [[-1, 1], [2, 2]]
+    assert relevance_counts(samples, ["a", "b"], by_token=True).tolist() == [[200, 4], [-100, 2]]
+    for name, value in (("I²C", 1 / 3), ("I²C a token", 100 / 6)):
+        found = COLUMNS[name].estimate([[samples]], 100)
+        assert found.value == pytest.approx(value)
 
 
 def test_yes_is_counted_by_image_and_category_and_an_unreadable_answer_is_no_yes():
