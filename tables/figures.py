@@ -99,7 +99,7 @@ def _panel(axes: "Axes", found: dict[str, dict[float, dict]], name: str) -> None
 def _caption(table: dict) -> list[str]:
     """How it was measured, what the bars are, and what is not drawn, in lines."""
     width = 90 * len(render.columns(table))  # letters
-    said = [*render.provenance(table, "Bars"), *_not_drawn(table)]
+    said = [*render.provenance(table, "Bars"), *table.get("notes", []), *_not_drawn(table)]
     return [line for text in said for line in textwrap.wrap(text, width)]
 
 

@@ -43,6 +43,7 @@ def table() -> dict:
         "interval": "95% intervals",
         "units": {"LLaVA^W": "questions a model", "S": "samples a data set"},
         "rows": rows,
+        "notes": ["One seed is no seed."],
     }
 
 
@@ -82,7 +83,7 @@ def test_the_caption_says_how_it_was_measured_and_what_is_missing(table):
     assert "LLaVA^W: a score; n = 60 questions a model; judge: the rules." in words
     every = "5, 10, 20, 30, 50, 100%"
     assert f"Not measured: LLaVA^W of MiniGPT-4 at {every}: it is not here." in words
-    assert "Bars: 95% intervals." in words
+    assert "Bars: 95% intervals." in words and "One seed is no seed." in words
     assert "Not measured: S of LLaVA at 30%: no & judge." in words
     assert figures.X_LABEL in words and "LLaVA^W (pocket)" in words
 
