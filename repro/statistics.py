@@ -64,11 +64,6 @@ def mean(counts: np.ndarray) -> np.ndarray:
     return counts[..., 0] / counts[..., 1]
 
 
-def mean(counts: np.ndarray) -> np.ndarray:
-    """A mean, from counts [..., 2]: the sum, and of how many."""
-    return counts[..., 0] / counts[..., 1]
-
-
 def mean_f1(counts: np.ndarray) -> np.ndarray:
     """Mean over categories of F1 x 100, from counts [..., categories, 3].
 
