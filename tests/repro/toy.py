@@ -37,11 +37,13 @@ def images(folder: Path, count: int, seed: int) -> None:
 
 
 def world(folder: Path) -> Path:
-    """Six initial and four final images, twelve SEED and 24 POPE questions; no scene graphs."""
+    """Six initial and four final images, the four benchmarks; no scene graphs."""
     images(folder / "initial" / "images", 6, seed=1)
     images(folder / "final" / "images", 4, seed=2)
     data.seedbench(folder / "benchmarks" / "seedbench", video=0)
     data.pope(folder / "benchmarks" / "pope")
+    data.mmbench(folder / "benchmarks" / "mmbench")
+    data.llava_w(folder / "benchmarks" / "llava_w")
     comparison(folder / "comparison")
     return folder
 
