@@ -125,6 +125,12 @@ def instances(frames: Frames, resamples: int) -> Estimate:
     return Estimate(float(np.mean(counts)), None, None)
 
 
+def more_instances(frames: Frames, base: Frames, resamples: int) -> Difference:
+    """How many records more than another data set: known, not estimated."""
+    more = instances(frames, resamples).value - instances(base, resamples).value
+    return Difference(more, more, more, 0.0)
+
+
 def _summed(values: np.ndarray, samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     """[images, ...] from values of each sample [samples, ...]."""
     counts = np.zeros((len(images), *values.shape[1:]))
@@ -180,6 +186,7 @@ COLUMNS["length ρ"] = Column(
 COLUMNS["instances"] = Column(
     "turns a data set",
     instances,
+    more_instances,
     metric="published records; a conversation of several turns is one",
     lengths=True,
 )

@@ -201,7 +201,7 @@ SENSITIVITY = (
 # ── Figure 3: how much of the initial data L_r learns from ───────────────────────────────────────
 # Each row is table 4's last one with another share; a label is the line's name and the share.
 
-PROPORTION = ("SEED", TRUTH)
+PROPORTION = ("LLaVA^W", TRUTH)
 SHARES = (0.05, 0.10, 0.20, 0.30, 0.50, 1.00)
 PROPORTIONS = tuple(
     replace(
@@ -226,17 +226,17 @@ RELEVANCE = ("I²C", "I²C a token")
 
 TABLES: dict[str, Table] = {
     "table1": Table(None, other_models(C3L), BENCHMARKS),
-    "table2": Table("Statistics of the data sets", SETS, LENGTHS),
+    "table2": Table(None, SETS, LENGTHS),
     "table3": Table(
-        "Tuning on our data and on data that others made",
+        None,
         tuple(row if row is OURS else replace(row, base=OURS.label) for row in SETS + CUT),
-        ("SEED", "image-dependent, %"),
+        ("SEED", TRUTH),
     ),
     "table4": Table(None, (BASELINE, CLM, CRM, C3L), ABLATION),
-    "table5": Table("Other ways to select the data", SELECTORS, ("SEED", "image-dependent, %")),
+    "table5": Table(None, SELECTORS, ("SEED", TRUTH)),
     "table6": Table("Scores against the truth of the pairs they rank", RANKINGS, RANKING),
     "table7": Table("The full method with one reading changed at a time", SENSITIVITY, ABLATION),
-    "figure3": Table("Alternative data selection proportions", PROPORTIONS, PROPORTION, "lines"),
+    "figure3": Table(None, PROPORTIONS, PROPORTION, "lines"),
     "figure4": Table(
         "Pairs made without and with C³L for the same images",
         (WITHOUT, WITH),

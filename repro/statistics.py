@@ -60,8 +60,9 @@ def accuracy(counts: np.ndarray) -> np.ndarray:
 
 
 def mean(counts: np.ndarray) -> np.ndarray:
-    """A mean, from counts [..., 2]: the sum, and of how many."""
-    return counts[..., 0] / counts[..., 1]
+    """A mean, from counts [..., 2]: the sum, and of how many. NaN of nothing."""
+    with np.errstate(invalid="ignore"):
+        return counts[..., 0] / counts[..., 1]
 
 
 def mean_f1(counts: np.ndarray) -> np.ndarray:
