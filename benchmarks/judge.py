@@ -48,7 +48,7 @@ class Judge:
     @property
     def key(self) -> str:
         """The key. Never empty: servers without keys take any, lmms-eval does not take none."""
-        return os.environ.get(self.key_variable or "") or "none"
+        return os.environ.get(self.key_variable or "") or "no-key"
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:

@@ -1,10 +1,17 @@
 """One cell of each benchmark is what lmms-eval, called plainly, says of the saved checkpoint."""
 
 import importlib
+import importlib.util
+from functools import cache
+from pathlib import Path
 from statistics import fmean
 
+import lmms_eval.tasks
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lmms_eval.tasks.pope.utils import pope_aggregate_f1_score
 
 from benchmarks.evaluate import evaluate
@@ -12,6 +19,7 @@ from benchmarks.judge import POCKET_MODEL, Judge
 from benchmarks.pope import CATEGORIES
 from c3l import load_backbone
 from repro.profile import load
+from repro.statistics import relative_score
 from tests.benchmarks.plain import outcome
 
 CHECKPOINT = load("pocket").backbones["LLaVA-7B"]
@@ -84,3 +92,23 @@ def mean_f1(samples: list[dict]) -> float:
         pope_aggregate_f1_score([s["pope_f1_score"] for s in samples if s["doc"]["category"] == c])
         for c in CATEGORIES
     )
+
+
+HALVES = st.integers(2, 20).map(lambda n: n / 2)
+
+
+@given(st.lists(st.tuples(HALVES, HALVES), min_size=1, max_size=80))
+def test_the_relative_score_is_lmms_evals_to_the_last_digit(scores):
+    results = [{"scores": list(pair)} for pair in scores]
+    counts = np.array([*np.sum(scores, axis=0)[::-1], len(scores)])
+    assert relative_score(counts) == llava_aggregation()(results, "all")
+
+
+@cache
+def llava_aggregation():
+    """lmms-eval's own; the name of its folder is none that can be imported."""
+    folder = Path(lmms_eval.tasks.__file__).parent / "llava-in-the-wild"
+    spec = importlib.util.spec_from_file_location("llava_in_the_wild", folder / "utils.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.llava_aggregation

@@ -1,10 +1,5 @@
 """Intervals: known answers, coverage by simulation, and what clustering must do to them."""
 
-import importlib.util
-from functools import cache
-from pathlib import Path
-
-import lmms_eval.tasks
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +14,6 @@ from repro.statistics import (
     holm,
     mcnemar,
     mean_f1,
-    relative_score,
 )
 
 
@@ -57,26 +51,6 @@ def test_mean_f1_is_that_of_the_definition():
     precision, recall = np.array([0.8, 0.5]), np.array([8 / 12, 1.0])
     f1 = 2 * precision * recall / (precision + recall)
     assert mean_f1(counts) == pytest.approx(100 * (f1.sum() + 0) / 3)
-
-
-HALVES = st.integers(2, 20).map(lambda n: n / 2)
-
-
-@given(st.lists(st.tuples(HALVES, HALVES), min_size=1, max_size=80))
-def test_the_relative_score_is_lmms_evals_to_the_last_digit(scores):
-    results = [{"scores": list(pair)} for pair in scores]
-    counts = np.array([*np.sum(scores, axis=0)[::-1], len(scores)])
-    assert relative_score(counts) == llava_aggregation()(results, "all")
-
-
-@cache
-def llava_aggregation():
-    """lmms-eval's own; the name of its folder is none that can be imported."""
-    folder = Path(lmms_eval.tasks.__file__).parent / "llava-in-the-wild"
-    spec = importlib.util.spec_from_file_location("llava_in_the_wild", folder / "utils.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.llava_aggregation
 
 
 def test_a_category_without_any_yes_counts_as_zero():
