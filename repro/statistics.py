@@ -85,7 +85,7 @@ def relative_score(counts: np.ndarray) -> np.ndarray:
     """
     rounded = np.frompyfunc(round, 2, 1)  # numpy's own rounds a few numbers otherwise
     means = rounded(counts[..., :2] / counts[..., 2:], 3).astype(float)
-    return rounded(means[..., 0] / means[..., 1] * 100, 1).astype(float)
+    return np.asarray(rounded(means[..., 0] / means[..., 1] * 100, 1), float)
 
 
 def bootstrap(

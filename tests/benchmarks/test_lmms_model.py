@@ -87,13 +87,23 @@ def test_options_share_their_prompt_and_lose_nothing(backbone, monkeypatch):
     images = [[data.image(0)], [], [data.image(2)], [data.image(3)]]
     alone = model_of(backbone, images, batch_size=1).loglikelihood(requests)
 
-    seen = []
-    inner = backbone.model.base_model
-    forward = inner.forward
-    monkeypatch.setattr(inner, "forward", lambda **batch: seen.append(batch) or forward(**batch))
+    looked, read = [], []
+    look, decoder = backbone.image_features, backbone.model_part(backbone.decoder)
+    forward = decoder.forward
+
+    def looking(batch):
+        looked.append(len(batch["pixel_values"]))
+        return look(batch)
+
+    def reading(inputs_embeds, **settings):
+        read.append(len(inputs_embeds))
+        return forward(inputs_embeds=inputs_embeds, **settings)
+
+    monkeypatch.setattr(backbone, "image_features", looking)
+    monkeypatch.setattr(decoder, "forward", reading)
     together = model_of(backbone, images, batch_size=14).loglikelihood(requests)
-    assert [batch.get("pixel_values", torch.empty(0)).shape[0] for batch in seen] == [3, 0]
-    assert [batch["input_ids"].shape[0] for batch in seen] == [3, 1]
+    assert looked == [3]
+    assert read == [3, 1]
     for one, many in zip(alone, together, strict=True):
         assert many.text == (pytest.approx(one.text[0], abs=1e-5), one.text[1])
 

@@ -68,6 +68,8 @@ def test_a_ranking_without_its_backbone_says_so(profile, store):
 
 def test_where_no_row_can_run_nothing_does(profile, store, monkeypatch):
     monkeypatch.setitem(TABLES, "table9", Table("Ours", (LACKING,), ("SEED",)))
-    with pytest.raises(UserError, match="toy has no backbone LLaVA-99B; it has LLaVA-13B, LLaVA-7B"):
+    with pytest.raises(
+        UserError, match="toy has no backbone LLaVA-99B; it has LLaVA-13B, LLaVA-7B"
+    ):
         Run.prepare(["table9"], profile, [0], store)
     Run.prepare(["table9", "table4"], profile, [0], store)

@@ -17,6 +17,7 @@ def language_model(llava: LlavaForConditionalGeneration) -> LlamaForCausalLM:
     """A copy of LLaVA's language model, with its head."""
     llama = LlamaForCausalLM(llava.config.text_config)
     llama.model.load_state_dict(llava.model.language_model.state_dict())
+    llama.lm_head.load_state_dict(llava.lm_head.state_dict())
     llama.tie_weights()
     return llama
 
@@ -32,6 +33,7 @@ def grown(llama: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
     config = LlamaConfig(**llama.config.to_dict() | {"num_hidden_layers": layers})
     larger = LlamaForCausalLM(config)
     larger.model.load_state_dict(llama.model.state_dict(), strict=False)
+    larger.lm_head.load_state_dict(llama.lm_head.state_dict())
     larger.tie_weights()
     every = old // (layers - old)
     place = 0
@@ -80,6 +82,7 @@ def as_glm(llama: LlamaForCausalLM) -> GlmForCausalLM:
         both = [weights.pop(f"{mlp}{name}_proj.weight") for name in ("gate", "up")]
         weights[f"{mlp}gate_up_proj.weight"] = torch.cat(both)
     glm.model.load_state_dict(weights)
+    glm.lm_head.load_state_dict(llama.lm_head.state_dict())
     glm.tie_weights()
     return glm
 
