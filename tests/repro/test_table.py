@@ -21,7 +21,8 @@ def answer(job: Job) -> dict:
     frame = pd.DataFrame(columns | {"image_id": [str(k % 10) for k in range(40)], "correct": right})
     frame.to_parquet(job.out / "samples.parquet")
     value = {} if job.config["silent"] else {"value": job.config.get("said", 2.5 * sum(right))}
-    return {"metric": "the share of right answers", "n": 40, "extra": {}} | value
+    judged = {name: job.config[name] for name in ("judge",) if name in job.config}
+    return {"metric": "the share of right answers", "n": 40, "extra": {}} | value | judged
 
 
 def fail(job: Job) -> dict:
@@ -75,6 +76,11 @@ def test_what_is_no_benchmark_has_no_p(finish):
     rows = {"base": {"right": 20}, "better": {"right": 24}}
     found = finish(rows, {"better": "base"}, "image-dependent, %")["better"]["difference"]
     assert found.keys() == {"base", "value", "interval", "detectable"}
+
+
+def test_a_cell_names_its_judge(finish):
+    cells = finish({"base": {"right": 20}, "better": {"right": 24, "judge": "somebody"}}, BASES)
+    assert [cell["judge"] for cell in cells.values()] == [None, "somebody"]
 
 
 @pytest.mark.parametrize("unscored", ["base", "better"])
