@@ -1,6 +1,7 @@
 """Many texts behind one prompt: rows that begin alike become one row, a tree of tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -103,6 +104,25 @@ def attention(
 
 AttentionInterface.register(ATTENTION, attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+
+
+@contextmanager
+def only_at(module: nn.Module, places: Tensor) -> Iterator[None]:
+    """Within, the module [b, t, d] → [b, t, d], which treats each place alone, is computed at the
+    true `places` [b, t] and gives zero elsewhere."""
+
+    def chosen(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (args[0][places][None],)
+
+    def spread(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        return out.new_zeros(*places.shape, out.shape[-1]).index_put((places,), out[0])
+
+    hooks = module.register_forward_pre_hook(chosen), module.register_forward_hook(spread)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _alike(a: Tensor, b: Tensor) -> int:
