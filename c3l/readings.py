@@ -21,7 +21,7 @@ ScoreForm = Literal[
 ]
 ContrastiveForm = Literal["literal", "infonce"]
 Embedding = Literal["last_hidden", "input"]
-Tuning = Literal["language+projector", "projector", "lora", "full"]
+Tuning = Literal["language+projector", "projector", "lora", "qlora", "full"]
 
 
 class Readings(BaseModel):

@@ -175,7 +175,7 @@ ALTERNATIVES: dict[str, tuple[object, ...]] = {
     "pair_temperature": (1.0,),
     "pair_top_p": (1.0,),
     "blacklist": (True,),
-    "tuning": ("projector", "lora", "full"),
+    "tuning": ("projector", "lora", "qlora", "full"),
     "epochs": (1,),
     "warmup_ratio": (0.0,),
     "schedule": ("linear",),

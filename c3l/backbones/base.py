@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from c3l.backbones.prompts import ChatFormat, answer_masks
+from c3l.backbones.quantisation import quantise, restore
 from c3l.backbones.tokens import tokenise
 from c3l.errors import UserError
 from c3l.packing import ATTENTION, only_at, pack, padded
@@ -355,13 +356,14 @@ class Backbone:
 
         "language+projector" and "full" (with the vision encoder) train weights whole;
         "projector" trains it alone; "lora" puts adapters of rank 64, α 16 on the language model's
-        linears and trains the projector whole (reading 21). Raises UserError for other names.
+        linears and trains the projector whole; "qlora" does so with these linears in four bits,
+        and leaves them rounded to those (reading 21). Raises UserError for other names.
         """
         if tuning not in get_args(Tuning):
             raise UserError(f"tuning {tuning} is unknown; use {', '.join(get_args(Tuning))}")
         self._merge()
         self.model.requires_grad_(tuning == "full")
-        if tuning == "lora":
+        if tuning in ("lora", "qlora"):
             from peft import LoraConfig, get_peft_model
 
             linears = [
@@ -369,6 +371,8 @@ class Backbone:
                 for name, module in self.model.named_modules()
                 if isinstance(module, nn.Linear) and name.startswith(f"{self.language[0]}.")
             ]
+            if tuning == "qlora":
+                quantise(self.model, linears)
             self.model = get_peft_model(
                 self.model,
                 # Dropout as in LLaVA's own script.
@@ -394,4 +398,5 @@ class Backbone:
 
     def _merge(self) -> None:
         if not isinstance(self.model, self.model_class):
+            restore(self.model)  # peft would round again what it merges into four bits
             self.model = self.model.merge_and_unload()

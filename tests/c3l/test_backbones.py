@@ -264,7 +264,7 @@ def test_pictures_of_nothing(backbone, kind):
     assert (pixels.std() > 50) == (kind == "noise")
 
 
-@pytest.mark.parametrize("tuning", ["language+projector", "projector", "lora", "full"])
+@pytest.mark.parametrize("tuning", ["language+projector", "projector", "lora", "qlora", "full"])
 def test_tuning_trains_its_parts_and_saves_them(tiny_llava, tmp_path, tuning):
     backbone = c3l.load_backbone(tiny_llava, device="cpu")
     backbone.trainable(tuning)

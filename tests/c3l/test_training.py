@@ -372,7 +372,7 @@ def killed_after(steps, monkeypatch):
         yield
 
 
-@pytest.mark.parametrize("tuning", ["language+projector", "lora"])
+@pytest.mark.parametrize("tuning", ["language+projector", "lora", "qlora"])
 def test_a_killed_run_ends_as_one_left_alone(
     tiny_llava, samples, image_groups, images, tmp_path, monkeypatch, tuning
 ):

@@ -1,0 +1,60 @@
+"""Linears in four bits while adapters train beside them (QLoRA, Dettmers et al. 2023).
+
+Their weights are kept as NF4 with double quantisation and are brought back to the model's own
+precision wherever they are multiplied. Back among the others, they are what was trained with: the
+rounded weights, not those of before.
+"""
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from c3l.errors import UserError
+
+
+def quantise(model: nn.Module, names: Iterable[str]) -> None:
+    """Replace the named linears by frozen ones of four bits; their biases stay as they are.
+
+    Raises UserError where bitsandbytes cannot be used.
+    """
+    try:
+        import bitsandbytes as bnb
+    except ImportError as error:
+        raise UserError(
+            f"tuning qlora needs the package bitsandbytes, which cannot be used here ({error}); "
+            "install it, or use lora"
+        ) from error
+    for name in names:
+        linear = model.get_submodule(name)
+        weight = linear.weight.data
+        low = bnb.nn.Linear4bit(
+            linear.in_features,
+            linear.out_features,
+            bias=linear.bias is not None,
+            compute_dtype=weight.dtype,
+            quant_type="nf4",
+            device="meta",
+        )
+        low.weight = bnb.nn.Params4bit(
+            weight, requires_grad=False, quant_type="nf4", compress_statistics=True, module=low
+        )
+        low.bias = linear.bias
+        model.set_submodule(name, low.to(weight.device))  # moving it is what quantises
+
+
+def restore(model: nn.Module) -> None:
+    """Replace all linears of four bits by ordinary ones with the same, rounded, weights."""
+    quantised = [name for name, module in model.named_modules() if _is_quantised(module)]
+    for name in quantised:
+        from bitsandbytes.functional import dequantize_4bit
+
+        low = model.get_submodule(name)
+        weight = dequantize_4bit(low.weight.data, low.weight.quant_state)
+        linear = nn.Linear(low.in_features, low.out_features, bias=False, device="meta")
+        linear.weight, linear.bias = nn.Parameter(weight, requires_grad=False), low.bias
+        model.set_submodule(name, linear)
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    # Known by its weight: nothing else here would need the package.
+    return isinstance(module, nn.Linear) and hasattr(module.weight, "quant_state")
