@@ -10,21 +10,13 @@ from c3l.errors import UserError
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample
 from c3l.training import TrainingSettings, tune
+from tests.c3l.training import weights
 
 LANGUAGE = "model.language_model.layers."
 BLOCK = 64  # weights that share a scale
 # Half of NF4's widest gap (-1 to -0.6962) in units of a block's largest weight, and a little for
 # the scales, which are rounded too.
 ROUNDING = 0.1519 + 0.02
-
-
-@pytest.fixture
-def backbone(tiny_llava):
-    return load_backbone(tiny_llava, device="cpu")
-
-
-def weights(backbone):
-    return {name: value.clone() for name, value in backbone.model.state_dict().items()}
 
 
 def test_linears_of_the_language_model_lie_in_four_bits(backbone):
