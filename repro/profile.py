@@ -95,6 +95,13 @@ class Profile(_Part):
     """Of the bootstrap."""
     expected: Expected
 
+    def with_tuning_seeds(self, *, at_most: int) -> "Profile":
+        """The same with fewer tuning seeds, if it has more."""
+        fewer = min(at_most, self.sizes.tuning_seeds)
+        return self.model_copy(
+            update={"sizes": self.sizes.model_copy(update={"tuning_seeds": fewer})}
+        )
+
 
 def load(name: str, changes: list[str] | None = None) -> Profile:
     """A profile by name or file, with `--set` changes such as "sizes.final_images=50".

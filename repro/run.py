@@ -113,6 +113,8 @@ def _require_a_backbone(names: list[str], profile: Profile) -> None:
 
 def _cells(table: Table, profile: Profile, data: Data, seeds: list[int]) -> Cells:
     """The stages behind a table, of which its rows may share any."""
+    if table.tuning_seeds is not None:
+        profile = profile.with_tuning_seeds(at_most=table.tuning_seeds)
     return {
         row.label: recipe.row_stages(row, table.columns, profile, data, seeds) for row in table.rows
     }

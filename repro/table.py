@@ -48,14 +48,15 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
         if row.base is not None:
             _compare(row, cells, measured, profile, store)
     _adjust(measured)
-    tuned = any(COLUMNS[column].benchmark for column in table.columns)
+    tuned = _tuning_seeds(cells)
+    notes = _notes(table, measured, seeds, tuned, profile)
     return {
         "table": name,
         "title": table.title or paper.title,
         "profile": profile.name,
         "readings": profile.readings.model_dump(),
         "seeds": seeds,
-        "tuning_seeds": profile.sizes.tuning_seeds if tuned else None,
+        "tuning_seeds": tuned,
         "commit": ", ".join(sorted({manifest["commit"] for manifest in manifests})),
         "interval": INTERVAL.format(
             over="questions, data seeds and tuning seeds" if tuned else "pairs and data seeds",
@@ -66,7 +67,7 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
         "core_seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
         "versions": manifests[-1]["versions"],
         "rows": [{"label": label, "cells": row} for label, row in measured.items()],
-        "notes": _notes(table, measured, seeds, profile) + (paper.footnotes if paper else []),
+        "notes": notes + (paper.footnotes if paper else []),
     }
 
 
@@ -82,12 +83,25 @@ STAND_INS = (
 )
 
 
-def _notes(table: Table, measured: dict, seeds: list[int], profile: Profile) -> list[str]:
+def _tuning_seeds(cells: Cells) -> int | None:
+    """How many models are tuned for each data seed; None where none is."""
+    counts = [
+        len(some)
+        for row in cells.values()
+        for column, runs in row.items()
+        if COLUMNS[column].benchmark
+        for some in runs
+    ]
+    return max(counts, default=None)
+
+
+def _notes(
+    table: Table, measured: dict, seeds: list[int], tuned: int | None, profile: Profile
+) -> list[str]:
     notes = [_control(row, measured[row.label]) for row in table.rows if _is_control(row)]
     if profile.data == "pocket" and any(isinstance(row, Row) and row.data for row in table.rows):
         notes.append(STAND_INS)
-    tuned = any(COLUMNS[column].benchmark for column in table.columns)
-    if tuned and len(seeds) == profile.sizes.tuning_seeds == 1:
+    if tuned == len(seeds) == 1:
         notes.append(ONE_SEED)
     return notes
 

@@ -45,6 +45,15 @@ def test_a_share_changes_the_selection_and_what_is_made_from_it(profile, store):
     assert names(ours, profile, data) == names(C3L, with_ten, data) != same
 
 
+def test_a_table_may_take_fewer_tuning_seeds_and_shares_their_models(profile, store):
+    run = Run.prepare(["table4", "table7"], profile, [0, 1], store)
+    ablation, sensitivity = (run.tables[name][C3L.label]["SEED"] for name in ("table4", "table7"))
+    assert [len(some) for some in ablation] == [2, 2]
+    for some, fewer in zip(ablation, sensitivity, strict=True):
+        assert [stage.key for stage in fewer] == [some[0].key]
+    assert profile.with_tuning_seeds(at_most=5).sizes == profile.sizes
+
+
 def test_a_row_without_its_backbone_says_so_and_the_others_run(profile, store, monkeypatch):
     table = Table("Ours", (BASELINE, LACKING), ("SEED", TRUTH))
     monkeypatch.setitem(TABLES, "table9", table)
