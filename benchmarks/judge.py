@@ -29,6 +29,28 @@ PROMPT = re.compile(
     re.DOTALL,
 )
 
+PROBE = """\
+[Context]
+There is one thing in a field. A small red ball stands north.
+
+[Question]
+What colour is the ball?
+
+[Assistant 1]
+It is red.
+
+[End of Assistant 1]
+
+[Assistant 2]
+It is blue.
+
+[End of Assistant 2]
+
+[System]
+Rate both answers on a scale of 1 to 10. Write one line with the two scores alone, separated by a \
+space.
+"""
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -73,6 +95,30 @@ def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def probe(judge: Judge, timeout: float = 30.0) -> str | None:
+    """Have one answer judged, as LLaVA-Bench's are; a reason if that gave no two scores, or None.
+
+    Nothing is asked twice, and no reason holds the key.
+    """
+    from openai import OpenAI, OpenAIError
+
+    with judge.running() as url:
+        client = OpenAI(base_url=url, api_key=judge.key, timeout=timeout, max_retries=0)
+        try:
+            reply = client.chat.completions.create(
+                model=judge.model, messages=[{"role": "user", "content": PROBE}], max_tokens=64
+            )
+            said = reply.choices[0].message.content
+        except OpenAIError as error:
+            return str(error).replace(judge.key, "***")
+        # Servers send anything with status 200.
+        except (AttributeError, IndexError, TypeError, ValueError):
+            return "its reply is no chat completion with a text"
+    if re.match(r"\s*\d+(\.\d+)?[\s,]+\d+(\.\d+)?\b", said or ""):
+        return None
+    return f"its reply does not begin with two scores: {(said or '')[:100]!r}"
 
 
 def review(prompt: str) -> str:

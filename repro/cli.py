@@ -1,4 +1,4 @@
-"""The command line: `python -m repro TABLE | all | plan TABLE | compare TABLE | criteria | bench`.
+"""The command line: `python -m repro TABLE | all | plan TABLE | compare TABLE | doctor | ...`.
 
 TABLE is one of `repro.rows.TABLES`.
 
@@ -131,6 +131,24 @@ def compare(
             raise not_run(name)
     for text in reports(_prepare(names, profile, seeds, set_, runs)):
         print(text)
+
+
+@app.command()
+def doctor(
+    profile: ProfileOption = "pocket",
+    set_: SetOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Packages, machine, weights, data and judge: what is missing, and what to do about it.
+
+    Exits with 2 where something is missing that nothing runs without."""
+    from repro import profile as profiles
+    from repro.doctor import examine, report
+
+    findings = list(examine(profiles.load(profile, set_), runs))
+    print(report(findings))
+    if missing := sum(bool(finding.remedy) and finding.needed for finding in findings):
+        raise UserError(f"{missing} of {len(findings)} things are missing: see above.")
 
 
 @app.command()

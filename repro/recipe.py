@@ -88,10 +88,16 @@ def _graphs(folder: Path) -> Source | None:
 
 def benchmark_source(folder: Path, task: str) -> Source:
     """A benchmark's data in a folder laid out like the pocket world. Raises UserError without."""
+    path = benchmark_folder(folder, task)
+    return Source(path, digest_files(path))
+
+
+def benchmark_folder(folder: Path, task: str) -> Path:
+    """Where a benchmark's data lie. Raises UserError where there are none."""
     path = folder / "benchmarks" / task.removesuffix("_ppl")
     if not any(path.glob("**/*.parquet")):
         raise UserError(f"There is no data for {task}: no parquet file in {path}.")
-    return Source(path, digest_files(path))
+    return path
 
 
 def row_stages(

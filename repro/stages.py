@@ -4,12 +4,13 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.judge import Judge
 from c3l.files import digest_files
 from c3l.readings import Readings
 from c3l.store import Job, Source, Stage
 from repro.profile import Scoring
 
-# Only stages' functions import the benchmarks: lmms-eval alone takes ten seconds to import.
+# lmms-eval takes ten seconds to import: only stages' functions import what imports it.
 
 
 def pocket_world() -> Stage:
@@ -51,24 +52,22 @@ def evaluation(weights: Stage | Source, task: str, data: Source, scoring: Scorin
     """A benchmark's cell for one model, and every answer it gave, through lmms-eval."""
     config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
     if task == "llava_w":
-        config["judge"] = _judge(scoring)
+        judge = judge_of(scoring)
+        config["judge"] = asdict(judge) if judge else None
     return Stage("evaluation", 1, run_evaluation, config, {"weights": weights, "data": data})
 
 
-def _judge(scoring: Scoring) -> dict | None:
-    """The fields of benchmarks.judge.Judge; None where nobody judges."""
-    from benchmarks.judge import Judge
-
+def judge_of(scoring: Scoring) -> Judge | None:
+    """Who judges LLaVA^W; None where nobody does."""
     if scoring.judge is None:
         return None
     if scoring.judge == "pocket":
-        return asdict(Judge())
-    return asdict(Judge(scoring.judge_model, scoring.judge, scoring.judge_key))
+        return Judge()
+    return Judge(scoring.judge_model, scoring.judge, scoring.judge_key)
 
 
 def run_evaluation(job: Job) -> dict:
     from benchmarks.evaluate import evaluate
-    from benchmarks.judge import Judge
     from c3l.stages import load
 
     backbone = load(job, "weights")

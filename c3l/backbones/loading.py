@@ -1,12 +1,14 @@
 """Loading a backbone: its folder, its family, and what may be wrong with either."""
 
 import json
+import math
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoProcessor, PreTrainedModel
 
 from c3l.backbones.base import Backbone
@@ -56,17 +58,39 @@ def load_backbone(
     from safetensors only. Raises UserError for a missing, damaged or unknown backbone.
     """
     folder = _folder(path_or_id)
-    model_type = _model_type(folder)
-    if model_type not in FAMILIES:
-        raise UserError(
-            f"{folder} holds a backbone of the unknown family {model_type!r}; "
-            f"use one of: {', '.join(FAMILIES)}"
-        )
-    family = FAMILIES[model_type]
+    family = FAMILIES[_model_type(folder)]
     processor = _processor(folder, trust_remote_code)
     model = _model(family.model_class, folder, _dtype(dtype)).to(_device(device))
     files = sorted({file for pattern in FILES for file in folder.glob(pattern)})
     return family(model, processor, name=str(path_or_id), files=files)
+
+
+def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
+    """A backbone's family, parameters and bytes of weights, without loading them.
+
+    Raises UserError as `load_backbone` would, for files that are missing or cut short too.
+    """
+    folder = _folder(path_or_id)
+    model_type = _model_type(folder)
+    _processor(folder, trust_remote_code=False)
+    files = set(folder.glob("*.safetensors"))
+    with suppress(FileNotFoundError):
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        files |= {folder / name for name in index["weight_map"].values()}
+    if not files:
+        raise UserError(f"there are no safetensors files in {folder}; get the backbone again")
+    parameters = 0
+    for file in sorted(files):
+        try:
+            with safe_open(file, "pt") as tensors:
+                names = tensors.keys()
+                shapes = [tensors.get_slice(name).get_shape() for name in names]
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{file} is missing or cut short ({error}); get the backbone again"
+            ) from error
+        parameters += sum(map(math.prod, shapes))
+    return model_type, parameters, sum(file.stat().st_size for file in files)
 
 
 def _folder(path_or_id: str | os.PathLike) -> Path:
@@ -87,7 +111,8 @@ def _folder(path_or_id: str | os.PathLike) -> Path:
         ) from error
 
 
-def _model_type(folder: Path) -> str | None:
+def _model_type(folder: Path) -> str:
+    """The family, one of FAMILIES."""
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -95,7 +120,13 @@ def _model_type(folder: Path) -> str | None:
         raise UserError(f"{folder} has no config.json; give the folder of a backbone") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error}); get the backbone again") from error
-    return config.get("model_type") if isinstance(config, dict) else None
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type not in FAMILIES:
+        raise UserError(
+            f"{folder} holds a backbone of the unknown family {model_type!r}; "
+            f"use one of: {', '.join(FAMILIES)}"
+        )
+    return model_type
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ from datasets import Image
 
 from benchmarks import judging
 from benchmarks.evaluate import evaluate
-from benchmarks.judge import POCKET_MODEL, Judge, review, serve
+from benchmarks.judge import POCKET_MODEL, Judge, probe, review, serve
 from benchmarks.pocket.grading import grade, read_caption
 from benchmarks.pocket.questions import wild_rows
 from benchmarks.pocket.scenes import draw_scenes
@@ -332,3 +333,33 @@ def test_only_llava_w_knows_of_a_judge(tmp_path):
     )
     without = evaluate(TableBackbone({}, "A"), "seedbench", folder, tmp_path / "b")
     assert with_judge == without
+
+
+def test_the_pocket_judge_can_be_tried():
+    assert probe(Judge()) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "said"),
+    [
+        (200, "Both are fine.", "does not begin with two scores: 'Both are fine.'"),
+        (200, None, "does not begin with two scores"),
+        (401, "secret-key is wrong", "\\*\\*\\* is wrong"),
+    ],
+)
+def test_what_a_tried_judge_says_wrong(monkeypatch, status, content, said):
+    class Wrong(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = {"choices": [{"message": {"role": "assistant", "content": content}}]}
+            body = body if status == 200 else {"error": {"message": content}}
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *args):
+            pass
+
+    monkeypatch.setenv("A_KEY", "secret-key")
+    with serve(Wrong) as url:
+        reason = probe(Judge("a-model", url, "A_KEY"))
+    assert re.search(said, reason) and "secret-key" not in reason

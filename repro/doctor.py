@@ -1,0 +1,191 @@
+"""What a profile needs and whether it is there: looked at before hours are spent on a run."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from tabulate import tabulate
+
+from benchmarks.judge import Judge, probe
+from c3l.errors import UserError
+from repro import recipe
+from repro.profile import Profile
+from repro.rows import PUBLISHED
+from repro.stages import judge_of
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    part: str
+    found: str
+    remedy: str = ""
+    """What to do; "" where nothing is missing."""
+    needed: bool = True
+    """Whether nothing runs without it. Else only some cells stay unscored."""
+
+
+def report(findings: list[Finding]) -> str:
+    """Markdown: what was looked at, what was found and what to do."""
+    marks = {(True, True): "MISSING", (True, False): "absent"}
+    rows = [
+        [marks.get((bool(f.remedy), f.needed), "ok"), f.part, f.found, f.remedy] for f in findings
+    ]
+    return tabulate(rows, ["", "what", "found", "what to do"], tablefmt="pipe")
+
+
+def examine(profile: Profile, runs: Path) -> Iterator[Finding]:
+    """All findings about a profile whose runs are kept in `runs`. The judge is really asked."""
+    yield from _packages()
+    yield from _machine(runs)
+    for label, path in profile.backbones.items():
+        yield _tried(f"backbone {label}", lambda path=path: _backbone(path))
+    yield from _data(profile)
+    if "LLaVA^W" in profile.scoring.tasks:
+        yield _judge(profile)
+
+
+def _tried(part: str, look: Callable[[], str], *, needed: bool = True) -> Finding:
+    """What `look` says is there; what it raises as UserError says what to do."""
+    try:
+        return Finding(part, look())
+    except UserError as error:
+        return Finding(part, "not usable", str(error), needed)
+
+
+def _packages() -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    wrong, versions = [], {}
+    for text in metadata.requires("c3l") or []:
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            versions[requirement.name] = version = metadata.version(requirement.name)
+            fits = requirement.specifier.contains(version, prereleases=True)
+        except metadata.PackageNotFoundError:
+            version, fits = "is not installed", False
+        if not fits:
+            wrong.append(f"{requirement.name} {version} (needed: {requirement})")
+    remedy = "pip install -c constraints.txt -e . in the repository" if wrong else ""
+    told = ", ".join(f"{name} {versions.get(name)}" for name in ("torch", "transformers"))
+    yield Finding("packages", "; ".join(wrong) or f"all {len(versions)}, {told}", remedy)
+    yield _tried("torch with torchvision", _torchvision)
+
+
+def _torchvision() -> str:
+    import torch
+
+    try:
+        import torchvision
+
+        torchvision.ops.nms(torch.zeros(1, 4), torch.ones(1), 0.5)
+    except (ImportError, RuntimeError, AttributeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"torchvision is of another build than torch ({reason}); install both from one place: "
+            "pip install -c constraints.txt torch torchvision"
+        ) from error
+    return f"{torch.__version__} with {torchvision.__version__}"
+
+
+def _machine(runs: Path) -> Iterator[Finding]:
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    yield Finding("processors", f"{os.cpu_count()}, {memory:.0f} GiB of memory")
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    told = [f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB" for gpu in gpus]
+    yield Finding("GPUs", "; ".join(told) or "none: the pocket profile needs none")
+    yield _tried("disk", lambda: _disk(runs))
+
+
+def _disk(runs: Path) -> str:
+    folder = runs.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise UserError(f"{folder} cannot be written; give another folder with --runs")
+    return f"{shutil.disk_usage(folder).free / GIB:.1f} GiB free at {folder}"
+
+
+def _backbone(path: Path) -> str:
+    from c3l.backbones.loading import inspect
+
+    family, parameters, size = inspect(path)
+    amount = f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.1f} MiB"
+    return f"{family}, {parameters:,} parameters, {amount}"
+
+
+def _data(profile: Profile) -> Iterator[Finding]:
+    if profile.data == "pocket":
+        yield Finding("images and benchmarks", "the pocket world, made on first use")
+        return
+    folder, sizes = Path(profile.data), profile.sizes
+    for part, count in (("initial", sizes.initial_images), ("final", sizes.final_images)):
+        images = folder / part / "images"
+        yield _tried(f"{part} images", lambda images=images, count=count: _images(images, count))
+    for column, task in profile.scoring.tasks.items():
+        yield _tried(f"benchmark {column}", lambda task=task: _benchmark(folder, task))
+    for label, name in PUBLISHED.items():
+        place = folder / "comparison" / name
+        yield _tried(f"data set {label}", lambda place=place: _comparison(place), needed=False)
+
+
+def _images(folder: Path, count: int) -> str:
+    from c3l.samples import ImageFolder
+    from c3l.stages import image_names
+
+    names = image_names(folder, count)
+    ImageFolder(folder)[names[0]]  # whether an image can be read at all
+    return f"{count} images are used of {len(ImageFolder(folder).names())} in {folder}"
+
+
+def _benchmark(folder: Path, task: str) -> str:
+    import pyarrow
+    import pyarrow.parquet
+
+    path = recipe.benchmark_folder(folder, task)
+    rows = 0
+    for file in sorted(path.rglob("*.parquet")):
+        try:
+            rows += pyarrow.parquet.read_metadata(file).num_rows
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise UserError(f"{file} cannot be read as parquet ({error}); get it again") from error
+    return f"{rows:,} rows in {path}"
+
+
+def _comparison(folder: Path) -> str:
+    from c3l.samples import read_records
+
+    files = sorted((folder / "data").glob("*"))
+    if not files:
+        raise UserError(
+            f"put the published files into {folder / 'data'} and their images into "
+            f"{folder / 'images'}, or leave its rows unscored"
+        )
+    records = sum(1 for file in files for _ in read_records(file))
+    return f"{records:,} records in {folder / 'data'}"
+
+
+def _judge(profile: Profile) -> Finding:
+    judge = judge_of(profile.scoring)
+    if judge is None:
+        remedy = "give --set scoring.judge=https://…/v1, or leave LLaVA^W unscored"
+        return Finding("judge", "none", remedy, needed=False)
+    return _tried("judge", lambda: _asked(judge), needed=False)
+
+
+def _asked(judge: Judge) -> str:
+    if reason := probe(judge):
+        unset = judge.url and not os.environ.get(judge.key_variable or "")
+        hint = f" ({judge.key_variable} is not set)" if unset else ""
+        raise UserError(f"{judge.name} does not judge{hint}: {reason}")
+    return f"{judge.name} answers"
