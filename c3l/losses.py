@@ -84,9 +84,10 @@ class Losses(nn.Module):
         return (losses / number[group_of]).sum()
 
     def _latent(self, batch: Mapping[str, Tensor], sizes: Sequence[int] | None = None) -> Tensor:
-        """h of eq. 2 for each text of a batch [b, d]."""
+        """h of eq. 2 for each text of a batch [b, d], float32 also where autocast is on."""
         states, mask = self.backbone.text_states(batch, self.readings.embedding, sizes)
-        return self.projection(states.float(), mask)
+        with torch.autocast(states.device.type, enabled=False):
+            return self.projection(states.float(), mask)
 
     def _prompts(self, drawn: Sequence[Drawn]) -> dict[str, Tensor]:
         """Each group's instruction behind its image, as the model is asked to write."""

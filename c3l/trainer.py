@@ -122,16 +122,21 @@ class LossTrainer(Trainer):
         pictures = [self.images[group.image] for group in groups]
         if not items or self.model.readings.anchor == "prompt":
             return [(None, *both) for both in zip(groups, pictures, strict=True)]
+        backbone = self.model.backbone
+        seed = np.random.SeedSequence([self.args.seed, items[0].place]).generate_state(1)[0]
         self.model.eval()
-        anchors = self.model.backbone.generate(
-            [pair_prompt(group.instruction, 1) for group in groups],
-            pictures,
-            max_new_tokens=self.settings.anchor_tokens,
-            temperature=ANCHOR_TEMPERATURE,
-            top_p=ANCHOR_TOP_P,
-            seed=int(np.random.SeedSequence([self.args.seed, items[0].place]).generate_state(1)[0]),
-            batch_size=len(groups),
-        )
+        # The losses' own forward is under accelerate's autocast; this is not.
+        half = self.args.bf16 or self.args.fp16
+        with torch.autocast(backbone.device.type, backbone.dtype, enabled=half):
+            anchors = backbone.generate(
+                [pair_prompt(group.instruction, 1) for group in groups],
+                pictures,
+                max_new_tokens=self.settings.anchor_tokens,
+                temperature=ANCHOR_TEMPERATURE,
+                top_p=ANCHOR_TOP_P,
+                seed=int(seed),
+                batch_size=len(groups),
+            )
         self.model.train()
         drawn = [d for d in zip(anchors, groups, pictures, strict=True) if d[0].strip()]
         self.parts["empty_anchors"] += len(groups) - len(drawn)
@@ -184,16 +189,16 @@ def run(
 ) -> dict[str, Any]:
     """Train over the items in their order, on from the last whole checkpoint in `output_dir`.
 
+    A backbone in half precision trains in it, the trained weights themselves in float32 meanwhile.
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
     that are on) and empty_anchors.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
+        raise UserError("float16 cannot train on a processor; load the backbone in bfloat16")
     set_seed(seed)  # adapters begin at random
     backbone.trainable(readings.tuning)
     losses = Losses(backbone, projection, readings)
-    for name, parameter in trained(losses).items():
-        if parameter.dtype in (torch.float16, torch.bfloat16):
-            raise UserError(f"{name} cannot train in half precision; load the backbone in float32")
     arguments = TrainingArguments(
         output_dir=str(output_dir),
         learning_rate=settings.learning_rate,
@@ -205,6 +210,8 @@ def run(
         warmup_steps=readings.warmup_ratio,
         lr_scheduler_type=readings.schedule,
         optim="adamw_torch",
+        bf16=backbone.dtype == torch.bfloat16,
+        fp16=backbone.dtype == torch.float16,
         save_strategy="steps",
         save_steps=settings.save_steps,
         save_total_limit=1,
@@ -225,6 +232,7 @@ def run(
         trainer.add_callback(_Bar)
     trainer.train(resume_from_checkpoint=last_checkpoint(output_dir))
     losses.eval()
+    backbone.settle()
     history = [record for record in trainer.state.log_history if "loss" in record]
     means = {
         name: fmean(values)

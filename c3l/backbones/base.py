@@ -58,6 +58,8 @@ class Backbone:
     def __init__(self, model: PreTrainedModel, processor, *, name: str, files: Sequence[Path]):
         """`files` are those the model and its processor were read from."""
         self.model = model.eval()
+        self.dtype: torch.dtype = model.dtype
+        """The precision it was loaded in, whatever training makes of some weights meanwhile."""
         self.model.set_attn_implementation({"text_config": ATTENTION})
         self.processor = processor
         self.tokenizer = processor.tokenizer
@@ -78,10 +80,6 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
 
     @cached_property
     def digest(self) -> str:
@@ -358,6 +356,8 @@ class Backbone:
         "projector" trains it alone; "lora" puts adapters of rank 64, α 16 on the language model's
         linears and trains the projector whole; "qlora" does so with these linears in four bits,
         and leaves them rounded to those (reading 21). Raises UserError for other names.
+
+        What trains is float32 from here to `settle`: small steps are lost in half precision.
         """
         if tuning not in get_args(Tuning):
             raise UserError(f"tuning {tuning} is unknown; use {', '.join(get_args(Tuning))}")
@@ -389,10 +389,21 @@ class Backbone:
             parts += self.language if tuning == "language+projector" else ()
             for part in parts:
                 self.model.get_submodule(part).requires_grad_(True)
+        self._cast(torch.float32)
+
+    def settle(self) -> None:
+        """Bring what was trained back to the backbone's own precision."""
+        self._cast(self.dtype)
+
+    def _cast(self, dtype: torch.dtype) -> None:
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write safetensors weights and the processor; adapters are merged into the weights."""
         self._merge()
+        self.settle()
         self.model.save_pretrained(path)
         self.processor.save_pretrained(path)
 

@@ -54,8 +54,9 @@ def load_backbone(
     """The backbone saved in a folder, or on the Hub under an id such as llava-hf/llava-1.5-7b-hf.
 
     `device` defaults to cuda where there is one, else cpu. `dtype` defaults to float32 on every
-    device, so that they give the same numbers; large models want "bfloat16". Weights are read
-    from safetensors only. Raises UserError for a missing, damaged or unknown backbone.
+    device, so that they give the same numbers; large models want "bfloat16", or "auto": the one
+    that they were saved in. Weights are read from safetensors only. Raises UserError for a missing,
+    damaged or unknown backbone.
     """
     folder = _folder(path_or_id)
     family = FAMILIES[_model_type(folder)]
@@ -139,16 +140,18 @@ def _device(device: str | torch.device | None) -> torch.device:
         raise UserError(f"device {device} cannot be used here; try cpu") from error
 
 
-def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    if isinstance(dtype, str):
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
+    if isinstance(dtype, str) and dtype != "auto":
         named = getattr(torch, dtype, None)
         if not isinstance(named, torch.dtype) or not named.is_floating_point:
-            raise UserError(f"dtype {dtype} is unknown; use float32, bfloat16 or float16")
+            raise UserError(f"dtype {dtype} is unknown; use float32, bfloat16, float16 or auto")
         return named
     return dtype or torch.float32
 
 
-def _model(model_class: type[PreTrainedModel], folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def _model(
+    model_class: type[PreTrainedModel], folder: Path, dtype: torch.dtype | str
+) -> PreTrainedModel:
     try:
         model, found = model_class.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True
