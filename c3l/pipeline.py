@@ -19,6 +19,7 @@ from typing import Any
 from c3l import rival_stages, stages
 from c3l.errors import UserError
 from c3l.files import digest_files
+from c3l.hub import weight_files, weights_folder
 from c3l.readings import Readings
 from c3l.selection import LABELS, Method
 from c3l.settings import GenerationSettings, TrainingSettings
@@ -45,18 +46,17 @@ _CLM = {
     "joining",
 }
 
-WEIGHT_FILES = {".safetensors", ".json", ".jinja", ".model", ".txt"}
 
-
-def backbone_source(path: Path) -> Source:
-    """A folder of weights as an input: the files a model is loaded from, not its card."""
-    names = [p.name for p in sorted(path.glob("*")) if p.suffix in WEIGHT_FILES]
+def backbone_source(path_or_id: str | Path) -> Source:
+    """A folder of weights, or a Hub id, as an input: what a model is loaded from, not its card."""
+    folder = weights_folder(path_or_id)
+    names = [file.relative_to(folder).as_posix() for file in weight_files(folder)]
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise UserError(
-            f"There is no backbone in {path}: a folder with config.json and safetensors files is "
+            f"There is no backbone in {folder}: a folder with config.json and safetensors files is "
             "needed."
         )
-    return Source(path, digest_files(path, names))
+    return Source(folder, digest_files(folder, names))
 
 
 def image_source(folder: Path, count: int) -> Source:

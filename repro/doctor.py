@@ -116,7 +116,7 @@ def _disk(runs: Path) -> str:
     return f"{shutil.disk_usage(folder).free / GIB:.1f} GiB free at {folder}"
 
 
-def _backbone(path: Path) -> str:
+def _backbone(path: str) -> str:
     from c3l.backbones.loading import inspect
 
     family, parameters, size = inspect(path)

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from c3l.errors import UserError
+from c3l.hub import is_id
 from c3l.readings import Readings
 from c3l.settings import GenerationSettings, TrainingSettings
 
@@ -83,7 +84,8 @@ class Profile(_Part):
     """Of the folder with the tables; the file's name unless given."""
     data: str
     """"pocket" for the made world, or a folder laid out like it."""
-    backbones: dict[str, Path]
+    backbones: dict[str, str]
+    """By the label that rows name: a folder, or the id of a model on the Hub."""
     sizes: Sizes
     share: float = Field(gt=0, le=1)
     """Of the initial samples, the best ones by I²C that become L_r's targets."""
@@ -133,9 +135,12 @@ def load(name: str, changes: list[str] | None = None) -> Profile:
 def _with_paths(profile: Profile, folder: Path) -> dict[str, Any]:
     """The profile's values, with relative paths read from `folder`."""
     values = profile.model_dump(mode="json")
-    values["backbones"] = {
-        label: str((folder / path).resolve()) for label, path in profile.backbones.items()
-    }
+
+    def place(name: str) -> str:
+        on_the_hub = is_id(name) and not (folder / name).is_dir()
+        return name if on_the_hub else str((folder / name).resolve())
+
+    values["backbones"] = {label: place(name) for label, name in profile.backbones.items()}
     if profile.data != "pocket":
         values["data"] = str((folder / profile.data).resolve())
     return values

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,22 +16,7 @@ from c3l.backbones.idefics import Idefics
 from c3l.backbones.llava import Llava
 from c3l.backbones.minigpt4 import MiniGPT4
 from c3l.errors import UserError
-
-# What a backbone is made of; a folder may hold cards, logs and optimizer states besides.
-FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "*processor_config.json",
-    "chat_template.*",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "qformer_tokenizer/*",
-)
+from c3l.hub import weight_files, weights_folder
 
 # By config.json's model_type.
 FAMILIES: dict[str, type[Backbone]] = {
@@ -58,12 +42,11 @@ def load_backbone(
     that they were saved in. Weights are read from safetensors only. Raises UserError for a missing,
     damaged or unknown backbone.
     """
-    folder = _folder(path_or_id)
+    folder = weights_folder(path_or_id)
     family = FAMILIES[_model_type(folder)]
     processor = _processor(folder, trust_remote_code)
     model = _model(family.model_class, folder, _dtype(dtype)).to(_device(device))
-    files = sorted({file for pattern in FILES for file in folder.glob(pattern)})
-    return family(model, processor, name=str(path_or_id), files=files)
+    return family(model, processor, name=str(path_or_id), files=weight_files(folder))
 
 
 def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
@@ -71,7 +54,7 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
 
     Raises UserError as `load_backbone` would, for files that are missing or cut short too.
     """
-    folder = _folder(path_or_id)
+    folder = weights_folder(path_or_id)
     model_type = _model_type(folder)
     _processor(folder, trust_remote_code=False)
     files = set(folder.glob("*.safetensors"))
@@ -92,24 +75,6 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
             ) from error
         parameters += sum(map(math.prod, shapes))
     return model_type, parameters, sum(file.stat().st_size for file in files)
-
-
-def _folder(path_or_id: str | os.PathLike) -> Path:
-    folder = Path(path_or_id)
-    if folder.is_dir():
-        return folder
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(path_or_id)):
-        raise UserError(f"there is no backbone at {path_or_id}; give a folder or a Hub id")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(path_or_id), allow_patterns=list(FILES)))
-    # Whatever the network, the Hub or its cache raise: the remedy is the same.
-    except Exception as error:
-        raise UserError(
-            f"{path_or_id} is neither a folder nor a backbone that could be fetched from the Hub "
-            f"({type(error).__name__}); check the name, or give the folder of a downloaded copy"
-        ) from error
 
 
 def _model_type(folder: Path) -> str:

@@ -12,7 +12,7 @@ def test_the_default_profile_loads_with_its_backbone_beside_it():
     pocket = profile.load("pocket")
     assert pocket.name == "pocket"
     root = Path(profile.__file__).parent.parent
-    assert pocket.backbones["LLaVA-7B"] == root / "benchmarks/pocket/backbones/llava-7b"
+    assert pocket.backbones["LLaVA-7B"] == str(root / "benchmarks/pocket/backbones/llava-7b")
 
 
 def test_changes_are_yaml_values_applied_in_order():
@@ -27,8 +27,17 @@ def test_changes_are_yaml_values_applied_in_order():
 def test_paths_in_changes_are_relative_to_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changed = profile.load("pocket", ["backbones.LLaVA-7B=mine", "data=world"])
-    assert changed.backbones["LLaVA-7B"] == tmp_path / "mine"
+    assert changed.backbones["LLaVA-7B"] == str(tmp_path / "mine")
     assert changed.data == str(tmp_path / "world")
+
+
+def test_a_backbone_may_be_a_model_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "llava-hf/llava-1.5-7b-hf@main"
+    assert profile.load("pocket", [f"backbones.LLaVA-7B={name}"]).backbones["LLaVA-7B"] == name
+    (tmp_path / name).mkdir(parents=True)
+    changed = profile.load("pocket", [f"backbones.LLaVA-7B={name}"])
+    assert changed.backbones["LLaVA-7B"] == str(tmp_path / name)
 
 
 def test_paths_in_a_file_are_relative_to_the_file(tmp_path):

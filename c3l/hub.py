@@ -1,0 +1,56 @@
+"""Where weights lie: a folder, or a model of the Hugging Face Hub, fetched once."""
+
+import os
+import re
+from pathlib import Path
+
+from c3l.errors import UserError
+
+# What a backbone is made of; a folder may hold cards, logs and optimizer states besides.
+FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "*processor_config.json",
+    "chat_template.*",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "qformer_tokenizer/*",
+)
+
+
+def is_id(name: str | os.PathLike) -> bool:
+    """Whether a name could be a model's on the Hub: owner/name, or owner/name@revision."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w.-]+)?", str(name)) is not None
+
+
+def weights_folder(path_or_id: str | os.PathLike) -> Path:
+    """The folder of a backbone: the one given, or that of a Hub id in the Hub's cache.
+
+    What the cache has is not fetched again. Raises UserError for what is neither.
+    """
+    folder = Path(path_or_id)
+    if folder.is_dir():
+        return folder
+    if not is_id(path_or_id):
+        raise UserError(f"there is no backbone at {path_or_id}; give a folder or a Hub id")
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = str(path_or_id).partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
+    # Whatever the network, the Hub or its cache raise: the remedy is the same.
+    except Exception as error:
+        raise UserError(
+            f"{path_or_id} is neither a folder nor a backbone that could be fetched from the Hub "
+            f"({type(error).__name__}); check the name, or give the folder of a downloaded copy"
+        ) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a backbone's folder that it is made of, in sorted order."""
+    return sorted({file for pattern in FILES for file in folder.glob(pattern) if file.is_file()})
