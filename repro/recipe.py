@@ -103,8 +103,9 @@ def benchmark_folder(folder: Path, task: str) -> Path:
 def row_stages(
     row: Row | Ranking, columns: tuple[str, ...], profile: Profile, data: Data, seeds: list[int]
 ) -> dict[str, Runs]:
-    """The stages behind each cell of a row. Columns that cannot be measured here are left out;
-    where the profile lacks a backbone of the row's, all others are unscored."""
+    """The stages behind each cell of a row. A benchmark that the profile has no task for is
+    unscored, and so are all columns of a row whose backbone it lacks. Columns about the truth are
+    left out where it is not known."""
     wanted = [row.backbone] + ([row.writer] if isinstance(row, Row) and row.writer else [])
     if lacking := [label for label in wanted if label not in profile.backbones]:
         why = driver.unscored(f"the profile {profile.name} has no backbone {lacking[0]}")
@@ -119,10 +120,7 @@ def row_stages(
         models = _tuned(row, made, backbone, profile, seed)
         for name in columns:
             if COLUMNS[name].benchmark:
-                if name not in data.benchmarks:
-                    raise UserError(f"The profile {profile.name} has no task for {name}.")
-                task, source = profile.scoring.tasks[name], data.benchmarks[name]
-                runs = [driver.evaluation(model, task, source, profile.scoring) for model in models]
+                runs = [_evaluation(model, name, profile, data) for model in models]
             elif made and COLUMNS[name].lengths:
                 runs = [published.lengths(made.samples, backbone)]
             elif made and name in RELEVANCE:
@@ -133,6 +131,13 @@ def row_stages(
                 continue
             cells.setdefault(name, []).append(runs)
     return cells
+
+
+def _evaluation(model: Stage | Source, column: str, profile: Profile, data: Data) -> Stage:
+    if column not in data.benchmarks:
+        return driver.unscored(f"the profile {profile.name} has no task for {column}")
+    task, source = profile.scoring.tasks[column], data.benchmarks[column]
+    return driver.evaluation(model, task, source, profile.scoring)
 
 
 def _backbone(label: str, profile: Profile) -> Source:

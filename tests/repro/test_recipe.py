@@ -68,6 +68,17 @@ def test_a_row_without_its_backbone_says_so_and_the_others_run(profile, store, m
     )
 
 
+def test_a_benchmark_without_a_task_says_so(profile, store):
+    tasks = {name: profile.scoring.tasks[name] for name in ("SEED", "POPE")}
+    scoring = profile.scoring.model_copy(update={"tasks": tasks})
+    less = profile.model_copy(update={"scoring": scoring})
+    data = recipe.prepare(less, store)
+    cells = recipe.row_stages(C3L, ("SEED", "MMB"), less, data, [0])
+    assert {stage.name for stage in cells["SEED"][0]} == {"evaluation"}
+    for stage in cells["MMB"][0]:
+        assert stage.run(stage) == {"unscored": "the profile toy has no task for MMB"}
+
+
 def test_a_ranking_without_its_backbone_says_so(profile, store):
     lacking = profile.model_copy(update={"backbones": {}})
     data = recipe.prepare(profile, store)
