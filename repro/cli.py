@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 ProfileOption = Annotated[
-    str, typer.Option("--profile", help="pocket, or a YAML file", metavar="NAME|FILE")
+    str, typer.Option("--profile", help="pocket, practical, or a YAML file", metavar="NAME|FILE")
 ]
 SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="how many data seeds")]
 SetOption = Annotated[
@@ -149,6 +149,23 @@ def doctor(
     print(report(findings))
     if missing := sum(bool(finding.remedy) and finding.needed for finding in findings):
         raise UserError(f"{missing} of {len(findings)} things are missing: see above.")
+
+
+@app.command()
+def data(
+    coco: Annotated[Path, typer.Option("--coco", help="all of train2014", metavar="DIR")],
+    out: Annotated[Path, typer.Option("--out", help="made here, of links", metavar="DIR")],
+    initial: Annotated[int, typer.Option("--initial", min=1, help="images of D0")] = 1334,
+    final: Annotated[int, typer.Option("--final", min=1, help="other images, of D*")] = 334,
+    seed: Annotated[int, typer.Option("--seed", help="of the draw")] = 0,
+) -> None:
+    """COCO images and the four benchmarks, laid out for a profile's `data`.
+
+    Example: python -m repro data --coco ~/coco/train2014 --out data/coco"""
+    from benchmarks.real import lay_out
+
+    said = lay_out(coco, out, initial=initial, final=final, seed=seed)
+    print(*said["benchmarks"].values(), sep="\n")
 
 
 @app.command()

@@ -1,0 +1,94 @@
+"""Real images and benchmarks laid out for a profile: a COCO folder and a Hub cache made here."""
+
+import json
+
+import huggingface_hub.constants
+import pytest
+from PIL import Image
+
+from benchmarks import real
+from c3l.errors import UserError
+from c3l.samples import ImageFolder
+from c3l.store import Store
+from repro import doctor, recipe
+from repro import profile as profiles
+from tests.repro import toy
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+IMAGES = 12
+
+
+@pytest.fixture
+def coco(tmp_path, monkeypatch):
+    monkeypatch.setattr(real, "COCO_IMAGES", IMAGES)
+    (tmp_path / "train2014").mkdir()
+    for k in range(IMAGES):
+        name = f"COCO_train2014_{k * 7:012d}.jpg"
+        Image.new("RGB", (32, 24), (20 * k, 0, 0)).save(tmp_path / "train2014" / name)
+    return tmp_path / "train2014"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A Hub's cache that holds the four data sets, as small as the toy world's."""
+    toy.world(tmp_path / "toy")
+    for name, dataset in real.DATASETS.items():
+        folder = tmp_path / "cache" / f"datasets--{dataset.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text(REVISION)
+        (folder / "snapshots").mkdir()
+        (tmp_path / "toy" / "benchmarks" / name).rename(folder / "snapshots" / REVISION)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def lay_out(coco, out, **changes):
+    return real.lay_out(coco, out, **({"initial": 6, "final": 4, "seed": 0} | changes))
+
+
+def test_a_profile_runs_on_what_was_laid_out(coco, cache, tmp_path, tiny_llava):
+    out = tmp_path / "data" / "coco"
+    said = lay_out(coco, out)
+    assert json.loads((out / "data.json").read_text()) == said
+    assert said["benchmarks"]["pope"] == f"lmms-lab/POPE@{REVISION}"
+    assert not list(out.parent.glob(".*"))
+    parts = [ImageFolder(out / part / "images") for part in ("initial", "final")]
+    first, second = (set(part.names()) for part in parts)
+    assert (len(first), len(second)) == (6, 4) and not first & second
+    assert all(part[name].size == (32, 24) for part in parts for name in part.names())
+    path = toy.profile(tmp_path / "profile", tiny_llava)
+    profile = profiles.load(str(path), [f"data={out}"])
+    found = [finding for finding in doctor.examine(profile, tmp_path) if finding.needed]
+    assert not [finding.remedy for finding in found if finding.remedy]
+    made = recipe.prepare(profile, Store(tmp_path / "store"))
+    assert made.benchmarks.keys() == {"SEED", "POPE", "MMB", "LLaVA^W"}
+
+
+def test_the_seed_decides_what_is_drawn(coco):
+    assert real.draw(coco, 6, 4, 0) == real.draw(coco, 6, 4, 0) != real.draw(coco, 6, 4, 1)
+
+
+def test_another_year_and_half_a_download_are_refused(coco, cache, tmp_path):
+    (coco / "COCO_train2014_000000000007.jpg").unlink()
+    with pytest.raises(UserError, match="holds 11 of 12 images of COCO train2014"):
+        lay_out(coco, tmp_path / "out")
+    other = tmp_path / "train2017"
+    other.mkdir()
+    (other / "000000000009.jpg").touch()
+    with pytest.raises(UserError, match=r"holds no images of COCO train2014 .*give the unpacked"):
+        lay_out(other, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_is_not_touched_and_nothing_is_half_made(coco, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="lmms-lab/SEED-Bench is not in the Hub's cache"):
+        lay_out(coco, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="is there already"):
+        lay_out(coco, tmp_path / "out")
+
+
+def test_more_than_there_are(coco, tmp_path):
+    with pytest.raises(UserError, match="10 and 4 images are more than the 12 there"):
+        lay_out(coco, tmp_path / "out", initial=10)
