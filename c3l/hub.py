@@ -28,10 +28,10 @@ def is_id(name: str | os.PathLike) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w.-]+)?", str(name)) is not None
 
 
-def weights_folder(path_or_id: str | os.PathLike) -> Path:
+def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path:
     """The folder of a backbone: the one given, or that of a Hub id in the Hub's cache.
 
-    What the cache has is not fetched again. Raises UserError for what is neither.
+    With `fetch`, what the cache lacks is fetched. Raises UserError for what cannot be had.
     """
     folder = Path(path_or_id)
     if folder.is_dir():
@@ -45,6 +45,10 @@ def weights_folder(path_or_id: str | os.PathLike) -> Path:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
     # Whatever the network, the Hub or its cache raise: the remedy is the same.
     except Exception as error:
+        if not fetch:
+            raise UserError(
+                f"{path_or_id} is not in the Hub's cache; get it by `hf download {name}`"
+            ) from error
         raise UserError(
             f"{path_or_id} is neither a folder nor a backbone that could be fetched from the Hub "
             f"({type(error).__name__}); check the name, or give the folder of a downloaded copy"

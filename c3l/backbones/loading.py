@@ -50,11 +50,11 @@ def load_backbone(
 
 
 def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
-    """A backbone's family, parameters and bytes of weights, without loading them.
+    """A backbone's family, parameters and bytes of weights, without loading or fetching them.
 
     Raises UserError as `load_backbone` would, for files that are missing or cut short too.
     """
-    folder = weights_folder(path_or_id)
+    folder = weights_folder(path_or_id, fetch=False)
     model_type = _model_type(folder)
     _processor(folder, trust_remote_code=False)
     files = set(folder.glob("*.safetensors"))

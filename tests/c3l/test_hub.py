@@ -6,6 +6,7 @@ import huggingface_hub.constants
 import pytest
 
 from c3l import load_backbone, pipeline
+from c3l.backbones.loading import inspect
 from c3l.errors import UserError
 from c3l.hub import is_id, weight_files
 
@@ -35,6 +36,12 @@ def test_a_name_is_the_folder_in_the_cache(cache, tiny_llava, name):
 def test_what_the_cache_does_not_hold_is_one_sentence(cache, name):
     with pytest.raises(UserError, match=f"{name} is neither a folder nor"):
         pipeline.backbone_source(name)
+
+
+def test_a_look_fetches_nothing(cache, tiny_llava):
+    assert inspect("somebody/tiny") == inspect(tiny_llava)
+    with pytest.raises(UserError, match="get it by `hf download somebody/else`"):
+        inspect("somebody/else")
 
 
 def test_what_can_be_a_name_of_the_hub():
