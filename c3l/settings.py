@@ -39,6 +39,9 @@ class TrainingSettings(BaseModel):
     """The most tokens of a sampled anchor."""
     max_negatives: int | None = Field(default=None, ge=1)
     """The most negatives of a group, drawn by seed, to save memory; None: all of them."""
+    gradient_checkpointing: bool = Field(default=False, exclude_if=lambda on: not on)
+    """Compute the layers once more for the gradient instead of keeping them, to save memory. Left
+    out of records where it is off: those of before have no such field."""
 
     @model_validator(mode="after")
     def _parts_are_equal(self) -> "TrainingSettings":

@@ -198,6 +198,8 @@ def run(
         raise UserError("float16 cannot train on a processor; load the backbone in bfloat16")
     set_seed(seed)  # adapters begin at random
     backbone.trainable(readings.tuning)
+    if settings.gradient_checkpointing:
+        backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
     losses = Losses(backbone, projection, readings)
     arguments = TrainingArguments(
         output_dir=str(output_dir),
@@ -232,6 +234,8 @@ def run(
         trainer.add_callback(_Bar)
     trainer.train(resume_from_checkpoint=last_checkpoint(output_dir))
     losses.eval()
+    if settings.gradient_checkpointing:
+        backbone.model.gradient_checkpointing_disable()
     backbone.settle()
     history = [record for record in trainer.state.log_history if "loss" in record]
     means = {

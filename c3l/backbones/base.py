@@ -9,6 +9,7 @@ is written once, here, on the language model's input embeddings.
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -176,8 +177,11 @@ class Backbone:
             read = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
             read.view(-1)[cells[where]] = True
         # Of the last layer only what is read is needed, and its MLP is most of it: in a model of
-        # four layers that is a tenth of all.
-        with only_at(decoder.layers[-1].mlp, read):
+        # four layers that is a tenth of all. A layer that is computed once more for the gradient
+        # is so after this.
+        last = decoder.layers[-1]
+        again = getattr(last, "gradient_checkpointing", False) and last.training
+        with nullcontext() if again else only_at(last.mlp, read):
             states = decoder(
                 inputs_embeds=self._embedded(inputs),
                 attention_mask=inputs["attention_mask"],
