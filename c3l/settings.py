@@ -37,6 +37,10 @@ class TrainingSettings(BaseModel):
     save_steps: int = Field(default=100, ge=1)
     anchor_tokens: int = Field(default=128, ge=1)
     """The most tokens of a sampled anchor."""
+    anchor_steps: int = Field(default=1, ge=1, exclude_if=lambda steps: steps == 1)
+    """For how many steps anchors are sampled at a time, by the model as it is before the first of
+    them: a larger batch takes hardly longer. Divides `save_steps`. Left out of records where it is
+    1: those of before have no such field."""
     max_negatives: int | None = Field(default=None, ge=1)
     """The most negatives of a group, drawn by seed, to save memory; None: all of them."""
     gradient_checkpointing: bool = Field(default=False, exclude_if=lambda on: not on)
@@ -47,4 +51,6 @@ class TrainingSettings(BaseModel):
     def _parts_are_equal(self) -> "TrainingSettings":
         if self.batch_size % self.accumulation:
             raise ValueError("accumulation must divide batch_size")
+        if self.save_steps % self.anchor_steps:
+            raise ValueError("anchor_steps must divide save_steps")
         return self

@@ -68,6 +68,7 @@ class LossTrainer(Trainer):
         self.images, self.settings = images, settings
         self.totals: Counter[str] = Counter()  # answer tokens and groups of the current step
         self.parts: Counter[str] = Counter()  # what the current step adds to the log
+        self.anchors: dict[int, str] = {}  # by place, of the steps they were last sampled for
         super().__init__(losses, data_collator=self._collate, **kwargs)
 
     def _collate(self, items: list[Item]) -> dict[str, Any]:
@@ -113,34 +114,47 @@ class LossTrainer(Trainer):
         return loss
 
     def _draw_anchors(self, items: Sequence[Item]) -> list[Drawn]:
-        """What the model, as it now is, writes about each group's image, without a gradient.
+        """Each group's anchor, group and image.
 
         An empty text cannot be an anchor: it is counted, and its group left out of this step.
         """
         items = [item for item in items if item.group]
-        groups = [item.group for item in items]
-        pictures = [self.images[group.image] for group in groups]
+        shown = [(item.group, self.images[item.group.image]) for item in items]
         if not items or self.model.readings.anchor == "prompt":
-            return [(None, *both) for both in zip(groups, pictures, strict=True)]
+            return [(None, *both) for both in shown]
+        if items[0].place not in self.anchors:
+            self.anchors = self._sample_anchors(items[0].place)
+        texts = [self.anchors[item.place] for item in items]
+        drawn = [(text, *both) for text, both in zip(texts, shown, strict=True) if text.strip()]
+        self.parts["empty_anchors"] += len(items) - len(drawn)
+        return drawn
+
+    def _sample_anchors(self, place: int) -> dict[int, str]:
+        """What the model, as it now is, writes about each group's image, without a gradient, by
+        place: for all groups of the `anchor_steps` steps that `place` is one of.
+
+        A checkpoint never lies among these steps, so a run that goes on samples the same.
+        """
+        size = self.settings.batch_size * self.settings.anchor_steps
+        start = place - place % size
+        items = [item for item in self.train_dataset[start : start + size] if item.group]
         backbone = self.model.backbone
-        seed = np.random.SeedSequence([self.args.seed, items[0].place]).generate_state(1)[0]
+        seed = np.random.SeedSequence([self.args.seed, start]).generate_state(1)[0]
         self.model.eval()
         # The losses' own forward is under accelerate's autocast; this is not.
         half = self.args.bf16 or self.args.fp16
         with torch.autocast(backbone.device.type, backbone.dtype, enabled=half):
-            anchors = backbone.generate(
-                [pair_prompt(group.instruction, 1) for group in groups],
-                pictures,
+            texts = backbone.generate(
+                [pair_prompt(item.group.instruction, 1) for item in items],
+                [self.images[item.group.image] for item in items],
                 max_new_tokens=self.settings.anchor_tokens,
                 temperature=ANCHOR_TEMPERATURE,
                 top_p=ANCHOR_TOP_P,
                 seed=int(seed),
-                batch_size=len(groups),
+                batch_size=len(items),
             )
         self.model.train()
-        drawn = [d for d in zip(anchors, groups, pictures, strict=True) if d[0].strip()]
-        self.parts["empty_anchors"] += len(groups) - len(drawn)
-        return drawn
+        return {item.place: text for item, text in zip(items, texts, strict=True)}
 
     def log(self, logs, start_time=None):
         """One record a step, with the parts of the loss beside it."""

@@ -8,7 +8,8 @@ from c3l.errors import UserError
 from c3l.instructions import format_pair
 from c3l.losses import Losses
 from c3l.selection import Group, groups
-from c3l.training import train_generator
+from c3l.trainer import LossTrainer
+from c3l.training import TrainingSettings, train_generator
 from tests.c3l.training import PROJECTOR, READINGS, SETTINGS, VISION, moved, weights
 
 
@@ -148,3 +149,34 @@ def test_the_anchor_is_sampled_by_the_model_as_it_now_is(
     (seed, first), (other_seed, second) = calls
     assert seed != other_seed
     assert moved(first, second)
+
+
+def test_anchors_of_several_steps_are_sampled_at_once(
+    backbone, samples, image_groups, images, tmp_path, monkeypatch
+):
+    """12 targets in steps of 2, anchors for 4 steps at a time: two batches, of 8 and of 4."""
+    steps, calls = [], []
+    generate = backbone.generate
+
+    def spy(questions, images, **settings):
+        calls.append((len(steps), len(questions), weights(backbone)))
+        return generate(questions, images, **settings)
+
+    def counted(self, *args, **kwargs):
+        steps.append(weights(backbone))
+        return step(self, *args, **kwargs)
+
+    step = LossTrainer.training_step
+    monkeypatch.setattr(LossTrainer, "training_step", counted)
+    monkeypatch.setattr(backbone, "generate", spy)
+    settings = SETTINGS.model_copy(update={"batch_size": 2, "anchor_steps": 4, "save_steps": 4})
+    train_generator(backbone, samples, image_groups, images, settings, READINGS, 0, tmp_path)
+    assert [(place, count) for place, count, _ in calls] == [(1, 8), (5, 4)]
+    for place, _, then in calls:
+        assert not moved(then, steps[place - 1])
+
+
+def test_checkpoints_lie_between_samplings():
+    with pytest.raises(ValueError, match="anchor_steps must divide save_steps"):
+        TrainingSettings(anchor_steps=3, save_steps=100)
+    assert "anchor_steps" not in SETTINGS.model_dump()

@@ -31,12 +31,14 @@ def killed_after(steps, monkeypatch):
         yield
 
 
-@pytest.mark.parametrize("tuning", ["language+projector", "lora", "qlora"])
+@pytest.mark.parametrize(
+    ("tuning", "steps"), [("language+projector", 1), ("lora", 2), ("qlora", 1)]
+)
 def test_a_killed_run_ends_as_one_left_alone(
-    tiny_llava, samples, image_groups, images, tmp_path, monkeypatch, tuning
+    tiny_llava, samples, image_groups, images, tmp_path, monkeypatch, tuning, steps
 ):
     """With sampled anchors, between checkpoints, and with a half-written checkpoint in the way."""
-    settings = SETTINGS.model_copy(update={"epochs": 2})
+    settings = SETTINGS.model_copy(update={"epochs": 2, "anchor_steps": steps})
     readings = READINGS.model_copy(update={"tuning": tuning})
 
     def train(folder):
