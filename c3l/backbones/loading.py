@@ -109,12 +109,15 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    if isinstance(dtype, str):
-        named = getattr(torch, dtype, None)
-        if not isinstance(named, torch.dtype) or not named.is_floating_point:
-            raise UserError(f"dtype {dtype} is unknown; use float32, bfloat16 or float16")
-        return named
-    return dtype or torch.float32
+    return named_dtype(dtype) if isinstance(dtype, str) else dtype or torch.float32
+
+
+def named_dtype(name: str) -> torch.dtype:
+    """torch's floating-point dtype of that name. Raises UserError if there is none."""
+    named = getattr(torch, name, None)
+    if not isinstance(named, torch.dtype) or not named.is_floating_point:
+        raise UserError(f"dtype {name} is unknown; use float32, bfloat16 or float16")
+    return named
 
 
 def _model(model_class: type[PreTrainedModel], folder: Path, dtype: torch.dtype) -> PreTrainedModel:
