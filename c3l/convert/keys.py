@@ -57,7 +57,7 @@ def assemble(
                 file, earlier = made.origin[target]
                 made.unused[file].append(earlier)
             made.tensors[target], made.origin[target] = tensor, (source.name, name)
-    _join_biases(made)
+    _join_biases(made, shapes)
     for target in [target for target in made.tensors if target not in shapes]:
         file, name = made.origin.pop(target)
         made.unused[file].append(name)
@@ -79,25 +79,26 @@ def renamed(name: str, rules: Rules) -> str | None:
     return None
 
 
-def _join_biases(made: Assembled) -> None:
+def _join_biases(made: Assembled, shapes: Mapping[str, torch.Size]) -> None:
     """EVA's attention has biases for queries and values, transformers one for all three."""
-    for target in list(made.tensors):
-        if not target.endswith((".q_bias", ".v_bias")):
-            continue
-        stem = target[: -len("q_bias")]
-        file, name = made.origin[target]
-        if f"{stem}qkv.bias" in made.tensors:
-            continue
-        pair = [made.tensors.get(f"{stem}{part}_bias") for part in "qv"]
-        if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape:
+    joint = [target for target in shapes if target.endswith(".qkv.bias")]
+    for target in joint:
+        stem = target.removesuffix("qkv.bias")
+        pair = {f"{stem}{part}_bias": made.tensors.get(f"{stem}{part}_bias") for part in "qv"}
+        found = [name for name, tensor in pair.items() if tensor is not None]
+        if not found:
+            continue  # that it is missing is said with all else that is
+        file, name = made.origin[found[0]]
+        q, v = pair.values()
+        if q is None or v is None or q.shape != v.shape:
             other = name[: -len("q_bias")] + ("v_bias" if name.endswith("q_bias") else "q_bias")
             raise UserError(
                 f"{file} holds {name} but no {other} of the same shape; get the published file"
             )
-        made.tensors[f"{stem}qkv.bias"] = torch.cat([pair[0], torch.zeros_like(pair[0]), pair[1]])
-        made.origin[f"{stem}qkv.bias"] = (file, name[: -len("q_bias")] + "{q,v}_bias")
-    for target in [t for t in made.tensors if t.endswith((".q_bias", ".v_bias"))]:
-        del made.tensors[target], made.origin[target]
+        made.tensors[target] = torch.cat([q, torch.zeros_like(q), v])
+        made.origin[target] = (file, name[: -len("q_bias")] + "{q,v}_bias")
+        for part in pair:
+            del made.tensors[part], made.origin[part]
 
 
 def _check(made: Assembled, shapes: Mapping[str, torch.Size], files: str) -> None:

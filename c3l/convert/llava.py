@@ -60,12 +60,12 @@ def _fitted(
                 f"the checkpoint's config.json says {name}: {settings[name]!r}, which the family "
                 f"llava here does not have; give one of LLaVA 1.5, where it is {needed!r}"
             )
-    tower = _tower(vision)
+    tower, text = _tower(vision), llama_config(language)
     tokenizer = llama_tokenizer(language, processors.LLAVA_V1)
     patches = (tower.image_size // tower.patch_size) ** 2
     config = LlavaConfig(
         vision_config=tower,
-        text_config=llama_config(language),
+        text_config=text,
         vision_feature_layer=settings.get("mm_vision_select_layer", -2),
         image_seq_length=patches,
     )

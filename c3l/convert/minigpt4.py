@@ -42,11 +42,12 @@ def llama2(vision: Path, projection: Path, language: Path, eva: dict | None = No
     damaged or not those of this model.
     """
     eva = eva or EVA_VIT_G
+    text = llama_config(language)
     tokenizer = llama_tokenizer(language, processors.MINIGPT4_LLAMA2)
     patches = (eva["image_size"] // eva["patch_size"]) ** 2
     config = MiniGPT4Config(
         vision_config=eva,
-        text_config=llama_config(language),
+        text_config=text,
         vision_norm_eps=NORM_EPS,
         image_seq_length=patches // JOINED,
     )
@@ -80,11 +81,12 @@ def vicuna(
     are missing, damaged or not those of this model.
     """
     eva, q_former = eva or EVA_VIT_G, q_former or Q_FORMER
+    text = llama_config(language)
     tokenizer = llama_tokenizer(language, processors.MINIGPT4_VICUNA)
     config = Blip2Config(
         vision_config={**eva, "post_layernorm_eps": NORM_EPS},
         qformer_config=q_former,
-        text_config=llama_config(language),
+        text_config=text,
         num_query_tokens=count,
     )
     encoder = [*rules.eva_vit("vision_model"), *rules.q_former()]
@@ -92,7 +94,10 @@ def vicuna(
         (read_file(vision), encoder),
         (read_file(queries), encoder),
         (read_file(projection), [*rules.minigpt4_projection("language_projection"), *encoder]),
-        (read_folder(language, *READ), rules.llama("language_model.model", "language_model.lm_head")),
+        (
+            read_folder(language, *READ),
+            rules.llama("language_model.model", "language_model.lm_head"),
+        ),
     ]
     processor = processors.blip2_processor(tokenizer, eva["image_size"], count)
     return fitted(Blip2ForConditionalGeneration, config, processor, parts)

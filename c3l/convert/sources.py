@@ -54,8 +54,8 @@ def read_file(path: Path) -> Source:
 def read_folder(folder: Path, *also: str) -> Source:
     """The weights of a folder in transformers' layout: safetensors if there are any, else .bin.
 
-    `also` are names of files that are read besides, where there are any. Raises UserError if there are none, if one that the index names is missing, or if two files
-    hold the same tensor.
+    `also` are names of files that are read besides, where there are any. Raises UserError if there
+    are no weights, if one of the index's files is missing, or if two hold the same tensor.
     """
     files = _shards(folder, "model", "safetensors") or _shards(folder, "pytorch_model", "bin")
     if not files:

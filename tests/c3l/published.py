@@ -68,10 +68,12 @@ def eva_vit(eva: dict = EVA) -> dict[str, Tensor]:
     return found
 
 
-def q_former(q: dict = Q_FORMER, seen: int = EVA["hidden_size"]) -> dict[str, Tensor]:
+def q_former(
+    q: dict = Q_FORMER, seen: int = EVA["hidden_size"], queries: int = QUERIES
+) -> dict[str, Tensor]:
     """What blip2_pretrained_flant5xxl.pth has under "model"."""
     d, inner = q["hidden_size"], q["intermediate_size"]
-    found = {"query_tokens": random(1, QUERIES, d)} | norm("ln_vision", seen)
+    found = {"query_tokens": random(1, queries, d)} | norm("ln_vision", seen)
     found |= norm("Qformer.bert.embeddings.LayerNorm", d) | linear("t5_proj", 24, d)
     found |= {"Qformer.bert.embeddings.position_ids": torch.arange(512)[None]}
     for i in range(q["num_hidden_layers"]):
@@ -171,3 +173,9 @@ def _pieces() -> bytes:
         minloglevel=2,
     )
     return model.getvalue()
+
+
+def mm_projector() -> dict[str, Tensor]:
+    """LLaVA's mm_projector.bin."""
+    first, second = "model.mm_projector.0", "model.mm_projector.2"
+    return linear(first, WIDTH, 16) | linear(second, WIDTH, WIDTH)
