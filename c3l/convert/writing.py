@@ -65,7 +65,6 @@ def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dty
         file = "model.safetensors"
         if len(shards) > 1:
             file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        # Contiguous, and its own: safetensors refuses two views of the same memory.
         part = {name: tensors[name].to(dtype or tensors[name].dtype).contiguous() for name in names}
         save_file(part, folder / file, metadata={"format": "pt"})
         place |= dict.fromkeys(names, file)

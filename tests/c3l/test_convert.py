@@ -12,9 +12,10 @@ from torchvision import transforms
 from transformers import CLIPVisionModel
 
 import c3l
-from c3l.convert import llava, minigpt4
+from c3l.convert import llava, minigpt4, processors
 from c3l.convert.writing import write
 from tests.c3l import original, published
+from tests.tiny import byte_tokenizer
 
 QUESTION = "Describe this image in detail."
 V1 = (
@@ -192,7 +193,18 @@ def test_pictures_are_prepared_as_documented(kind, backbone, pictures):
     for picture in pictures:
         pixels = backbone.encode([QUESTION], [picture])["pixel_values"][0]
         most, mean = levels(pixels, documented(kind, picture))
-        print(kind, picture.size, most, mean)
-        assert most < 2.1 and mean < 0.3
+        assert most < 1.1 and mean < 0.2  # of 255
         square = "minigpt4-llama2" if kind == "llava" else "llava"
         assert levels(pixels, documented(square, picture))[1] > 5
+
+
+def test_llava_pads_to_a_square_where_its_settings_say_so(pictures):
+    images = processors.llava_processor(byte_tokenizer(), 28, 7, pad=True).image_processor
+    mean = tuple(int(255 * part) for part in images.image_mean)
+    for picture in pictures:
+        square = Image.new("RGB", (60, 60), mean)
+        square.paste(picture, ((60 - picture.width) // 2, (60 - picture.height) // 2))
+        pixels = images(picture, return_tensors="pt")["pixel_values"][0]
+        most, average = levels(pixels, documented("llava", square))
+        assert most < 2.1 and average < 0.3
+        assert levels(pixels, documented("llava", picture))[1] > 5

@@ -1,10 +1,11 @@
 """What is wrong with published files is said by name, and nothing is left half-written."""
 
 import re
+import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import Blip2Config, Blip2ForConditionalGeneration, LlamaConfig
 
 from c3l.cli import main
@@ -154,6 +155,12 @@ def test_two_tensors_swapped_are_another_function(model, files, shapes):
         assert distance({**files, file: swapped}) > 1e-4, one
 
 
+def _as_safetensors(folder, to):
+    """A folder of the same model whose weights are safetensors, as Llama-2's are."""
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("pytorch_model*"))
+    save_file(read_folder(folder).tensors, to / "model.safetensors")
+
+
 @pytest.fixture(scope="module")
 def at(tmp_path_factory):
     torch.manual_seed(0)
@@ -161,6 +168,7 @@ def at(tmp_path_factory):
     torch.save(published.mm_projector(), at / "mm_projector.bin")
     published.save_llama(at / "language")
     published.save_clip(at / "clip")
+    _as_safetensors(at / "language", at / "llama-2")
     torch.save(published.eva_vit(), at / "eva_vit_g.pth")
     torch.save(published.minigpt4(64), at / "llama2.pth")
     return at
@@ -255,7 +263,7 @@ def convert(at, monkeypatch, capsys):
 
 
 def minigpt4_options(at, **changed):
-    options = {"vision": "eva_vit_g.pth", "projection": "llama2.pth", "language": "language"}
+    options = {"vision": "eva_vit_g.pth", "projection": "llama2.pth", "language": "llama-2"}
     given = {name: at / file for name, file in options.items()} | changed
     return [part for name, value in given.items() for part in (f"--{name}", value)]
 
@@ -273,7 +281,7 @@ def test_the_command_writes_a_folder_and_its_card(at, convert, tmp_path, monkeyp
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
     assert not list(out.glob("*.bin")) and list(tmp_path.iterdir()) == [out]
     card = (out / "README.md").read_text()
-    for file in ("eva_vit_g.pth", "llama2.pth", "language/tokenizer.model"):
+    for file in ("eva_vit_g.pth", "llama2.pth", "llama-2/model.safetensors"):
         assert f"| {file} | {digest_file(at / file)} |" in card
     assert "llama2.pth: `optimizer`" in card
     assert "`model.vision_tower.post_layernorm.weight`" in card
