@@ -1,4 +1,4 @@
-"""The method's own command line: `python -m c3l score`.
+"""The method's own command line: `python -m c3l score`, `python -m c3l convert`.
 
 What is asked for goes to files, all words to standard error. Exit codes: 0 done, 2 bad usage or
 input (one sentence), 130 interrupted.
@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
+from c3l.convert import cli as convert
 from c3l.errors import UserError
 from c3l.files import written_whole
 from c3l.readings import Readings
@@ -22,6 +23,7 @@ from c3l.readings import Readings
 app = typer.Typer(
     add_completion=False, no_args_is_help=False, help="Content-correlated VLIT data (C³L)."
 )
+app.add_typer(convert.app, name="convert")
 
 
 @app.callback()

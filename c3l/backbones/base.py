@@ -303,7 +303,8 @@ class Backbone:
 
         Greedy at temperature 0, else nucleus sampling, the same for the same seed, questions and
         batch size; the caller's random state is left as it was. A text ends before the first
-        string of `stop`, and is stripped of outer white space. With `begun`, one text a question,
+        string of `stop`, or before what the prompt format ends an answer with (###), and is
+        stripped of outer white space. With `begun`, one text a question,
         the answers go on from there, and only what is new is given back.
         """
         self.model.eval()
@@ -349,7 +350,7 @@ class Backbone:
             skip_special_tokens=True,
             clean_up_tokenization_spaces=False,
         ).lstrip()
-        cuts = [text.index(mark) for mark in stop if mark in text]
+        cuts = [text.index(mark) for mark in (*stop, *self._format.stop) if mark in text]
         text = text[: min(cuts)] if cuts else text
         return Generated(text.rstrip(), finished=bool(ends or cuts))
 

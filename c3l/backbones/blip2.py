@@ -9,7 +9,11 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import Blip2ForConditionalGeneration, InstructBlipForConditionalGeneration
+from transformers import (
+    Blip2ForConditionalGeneration,
+    InstructBlipForConditionalGeneration,
+    PreTrainedModel,
+)
 
 from c3l.backbones.base import Backbone
 
@@ -20,6 +24,14 @@ class Blip2(Backbone):
     language = ("language_model",)
     decoder = "language_model.model"
     speaker = "language_model"
+
+    def __init__(self, model: PreTrainedModel, processor, **named):
+        super().__init__(model, processor, **named)
+        # In LAVIS the norm behind the encoder has another epsilon than those in it; transformers
+        # has one for both, so what the converters write is set here.
+        vision = model.config.vision_config
+        eps = getattr(vision, "post_layernorm_eps", vision.layer_norm_eps)
+        model.vision_model.post_layernorm.eps = eps
 
     def _pictures(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
         # The processor itself would put the queries' tokens before the whole prompt.

@@ -107,11 +107,16 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
     if isinstance(dtype, str) and dtype != "auto":
-        named = getattr(torch, dtype, None)
-        if not isinstance(named, torch.dtype) or not named.is_floating_point:
-            raise UserError(f"dtype {dtype} is unknown; use float32, bfloat16, float16 or auto")
-        return named
+        return named_dtype(dtype)
     return dtype or torch.float32
+
+
+def named_dtype(name: str) -> torch.dtype:
+    """torch's floating-point dtype of that name. Raises UserError if there is none."""
+    named = getattr(torch, name, None)
+    if not isinstance(named, torch.dtype) or not named.is_floating_point:
+        raise UserError(f"dtype {name} is unknown; use float32, bfloat16 or float16")
+    return named
 
 
 def _model(

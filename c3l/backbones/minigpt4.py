@@ -25,7 +25,7 @@ JOINED = 4
 
 
 class MiniGPT4Config(LlavaConfig):
-    """As LLaVA's, with an EVA ViT whose last layer is read without the layer norm behind it."""
+    """As LLaVA's, with an EVA ViT."""
 
     model_type = "minigpt4"
     sub_configs_defaults: ClassVar = {
@@ -34,6 +34,9 @@ class MiniGPT4Config(LlavaConfig):
     }
     image_seq_length: int = 64
     vision_feature_layer: int = -1
+    vision_norm_eps: float | None = None
+    """Of the layer norm behind the encoder: 1e-5 in the published models, where it has neither
+    weights nor biases of its own but is there. None: left out, as in the pocket's models."""
 
 
 class PatchJoiner(nn.Module):
@@ -57,6 +60,10 @@ class MiniGPT4Model(LlavaModel):
         # Not LlavaModel's own: it would make LLaVA's parts first.
         LlavaPreTrainedModel.__init__(self, config)
         self.vision_tower = Blip2VisionModel._from_config(config.vision_config)
+        if config.vision_norm_eps is not None:
+            self.vision_tower.post_layernorm.eps = config.vision_norm_eps
+            # Then what is read as the last layer's states is what has passed the norm.
+            self.vision_tower.config.tie_last_hidden_states = True
         self.multi_modal_projector = PatchJoiner(config)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()

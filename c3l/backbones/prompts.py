@@ -25,11 +25,14 @@ class ChatFormat:
         self.image_token_id: int = tokenizer.convert_tokens_to_ids(self.image_token)
         self._special = sorted({*tokenizer.all_special_tokens, self.image_token})
         before = self._parts(False, False)[0]
+        after = self._parts(False, True)[2].replace(str(self._end), "").strip()
+        self.stop = [after] if after else []
+        """What a model writes behind its answer in place of the end-of-sequence token."""
         self.opens = bool(tokenizer.bos_token) and before.startswith(tokenizer.bos_token)
 
     def render(self, question: str, image: bool, answer: str | None = None) -> str:
         """The chat up to where the model answers, or up to the end of sequence after `answer`."""
-        before, between = self._parts(image, answer is not None)
+        before, between, _ = self._parts(image, answer is not None)
         text = before + self.plain(question) + between
         return text if answer is None else text + self.plain(answer) + self._end
 
@@ -39,8 +42,8 @@ class ChatFormat:
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text.strip()
 
-    def _render_parts(self, image: bool, answered: bool) -> tuple[str, str]:
-        """The text before the question, and between it and the answer."""
+    def _render_parts(self, image: bool, answered: bool) -> tuple[str, str, str]:
+        """The text before the question, between it and the answer, and behind the answer."""
         question = {"role": "user", "content": [{"type": "text", "text": _QUESTION}]}
         if image:
             question["content"].insert(0, {"type": "image"})
@@ -53,7 +56,8 @@ class ChatFormat:
         before, between = text.split(_QUESTION)
         # What a template writes after an answer, if anything, is its end of turn: render() puts
         # the token there that ends a generation.
-        return before, between.split(_ANSWER)[0]
+        between, _, after = between.partition(_ANSWER)
+        return before, between, after
 
 
 def answer_masks(offsets: Tensor, lengths: list[int], end_length: int) -> tuple[Tensor, Tensor]:

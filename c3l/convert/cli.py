@@ -1,0 +1,124 @@
+"""`python -m c3l convert`: published checkpoints to folders that the other commands read."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# The converters are imported by the commands: `--help` answers at once.
+
+app = typer.Typer(
+    no_args_is_help=False,
+    help="Convert published checkpoints to folders that --backbone reads.",
+)
+
+Out = Annotated[Path, typer.Option("--out", help="a new folder, or an empty one", metavar="DIR")]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16 or float16; otherwise as in the files"),
+]
+Eva = Annotated[Path, typer.Option("--vision", help="eva_vit_g.pth", metavar="FILE")]
+Llama = Annotated[
+    Path,
+    typer.Option("--language", help="its language model, as transformers has it", metavar="DIR"),
+]
+Linear = Annotated[
+    Path, typer.Option("--projection", help="MiniGPT-4's own checkpoint", metavar="FILE")
+]
+Clip = Annotated[Path, typer.Option("--vision", help="CLIP, as transformers has it", metavar="DIR")]
+
+
+@app.command("minigpt4-llama2")
+def minigpt4_llama2(
+    vision: Eva, projection: Linear, language: Llama, out: Out, dtype: Dtype = None
+) -> None:
+    """MiniGPT-4 with Llama-2-7b-chat, the kind without a Q-Former.
+
+    Example: python -m c3l convert minigpt4-llama2 --vision eva_vit_g.pth
+    --projection pretrained_minigpt4_llama2_7b.pth --language Llama-2-7b-chat-hf --out minigpt4
+    """
+    kept = _before(out, dtype)
+    from c3l.convert import minigpt4
+
+    _write(minigpt4.llama2(vision, projection, language), out, kept)
+
+
+@app.command("minigpt4-vicuna")
+def minigpt4_vicuna(
+    vision: Eva,
+    qformer: Annotated[
+        Path,
+        typer.Option("--qformer", help="blip2_pretrained_flant5xxl.pth", metavar="FILE"),
+    ],
+    projection: Linear,
+    language: Llama,
+    out: Out,
+    dtype: Dtype = None,
+) -> None:
+    """MiniGPT-4 with Vicuna and BLIP-2's Q-Former.
+
+    Example: python -m c3l convert minigpt4-vicuna --vision eva_vit_g.pth
+    --qformer blip2_pretrained_flant5xxl.pth --projection prerained_minigpt4_7b.pth
+    --language vicuna-7b --out minigpt4-vicuna
+    """
+    kept = _before(out, dtype)
+    from c3l.convert import minigpt4
+
+    _write(minigpt4.vicuna(vision, qformer, projection, language), out, kept)
+
+
+@app.command("llava")
+def llava(
+    vision: Clip,
+    out: Out,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="a whole LLaVA as its authors publish it", metavar="DIR"),
+    ] = None,
+    projection: Annotated[
+        Path | None,
+        typer.Option("--projection", help="or a projector alone: mm_projector.bin", metavar="FILE"),
+    ] = None,
+    language: Annotated[
+        Path | None, typer.Option("--language", help="with the projector: its Vicuna")
+    ] = None,
+    dtype: Dtype = None,
+) -> None:
+    """LLaVA 1.5: a whole checkpoint, or a stage-1 projector on its Vicuna.
+
+    Example: python -m c3l convert llava --projection mm_projector.bin --language vicuna-7b-v1.5
+    --vision clip-vit-large-patch14-336 --out llava-stage-1
+    """
+    from c3l.errors import UserError
+
+    alone = projection is not None and language is not None
+    if (checkpoint is None) != alone or (checkpoint and (projection or language)):
+        raise UserError("give either --checkpoint, or --projection with --language")
+    kept = _before(out, dtype)
+    from c3l.convert import llava as converter
+
+    if checkpoint is not None:
+        made = converter.whole(checkpoint, vision)
+    else:
+        made = converter.projector(projection, language, vision)
+    _write(made, out, kept)
+
+
+def _before(out: Path, dtype: str | None):
+    """The dtype to write, if one is named. What is wrong with either is said before any reading."""
+    from c3l.backbones.loading import named_dtype
+    from c3l.convert.writing import check_free
+
+    check_free(out)
+    return None if dtype is None else named_dtype(dtype)
+
+
+def _write(converted, out: Path, dtype) -> None:
+    from c3l.convert.writing import write
+
+    write(converted, out, dtype)
+    count = len(converted.made.tensors)
+    print(f"{count} tensors are in {out}; its README.md says where from.", file=sys.stderr)
+    if unused := sum(map(len, converted.made.unused.values())):
+        print(f"{unused} of the files' keys were not used; they are named there.", file=sys.stderr)

@@ -1,0 +1,117 @@
+"""From published names to a model's: renames, and the check that nothing is lost or made up."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from c3l.convert.sources import Source
+from c3l.errors import UserError
+
+Rules = Sequence[tuple[str, str]]
+"""Patterns of whole names and what they become, as in `re.sub`; the first that fits counts."""
+
+
+@dataclass
+class Assembled:
+    """A model's tensors by its own names, and what became of the published ones."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    origin: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """For each tensor the file's name and the name in it."""
+    unused: dict[str, list[str]] = field(default_factory=dict)
+    """By file: the names that no rule fits, or that the model has no place for."""
+    constant: list[str] = field(default_factory=list)
+    """Tensors that no file holds, because the original leaves them as they begin."""
+
+
+def assemble(
+    parts: Sequence[tuple[Source, Rules]],
+    shapes: Mapping[str, torch.Size],
+    constants: Mapping[str, Tensor] | None = None,
+) -> Assembled:
+    """The tensors for `shapes`, the model's own, from files with the rules for each.
+
+    Of two files that hold the same tensor the later counts, as when they are loaded one after the
+    other; `constants` fill what is in none. Raises UserError, naming the tensor, for one that is
+    missing, that has another shape, or that two names of one file become.
+    """
+    made = Assembled()
+    for source, rules in parts:
+        unused = made.unused.setdefault(source.name, list(source.beside))
+        here: dict[str, str] = {}
+        for name, tensor in source.tensors.items():
+            target = renamed(name, rules)
+            if target is None:
+                unused.append(name)
+                continue
+            if target in here:
+                raise UserError(
+                    f"{source.name} holds {here[target]} and {name}, which are the same tensor; "
+                    "get the published file"
+                )
+            here[target] = name
+            if target in made.tensors:
+                file, earlier = made.origin[target]
+                made.unused[file].append(earlier)
+            made.tensors[target], made.origin[target] = tensor, (source.name, name)
+    _join_biases(made, shapes)
+    for target in [target for target in made.tensors if target not in shapes]:
+        file, name = made.origin.pop(target)
+        made.unused[file].append(name)
+        del made.tensors[target]
+    for target, tensor in (constants or {}).items():
+        if target not in made.tensors:
+            made.tensors[target] = tensor
+            made.constant.append(target)
+    _check(made, shapes, ", ".join(source.name for source, _ in parts))
+    made.tensors = {target: made.tensors[target] for target in shapes}
+    return made
+
+
+def renamed(name: str, rules: Rules) -> str | None:
+    """What a name becomes by the first rule that fits the whole of it, or None."""
+    for pattern, replacement in rules:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(replacement)
+    return None
+
+
+def _join_biases(made: Assembled, shapes: Mapping[str, torch.Size]) -> None:
+    """EVA's attention has biases for queries and values, transformers one for all three."""
+    joint = [target for target in shapes if target.endswith(".qkv.bias")]
+    for target in joint:
+        stem = target.removesuffix("qkv.bias")
+        pair = {f"{stem}{part}_bias": made.tensors.get(f"{stem}{part}_bias") for part in "qv"}
+        found = [name for name, tensor in pair.items() if tensor is not None]
+        if not found:
+            continue  # that it is missing is said with all else that is
+        file, name = made.origin[found[0]]
+        q, v = pair.values()
+        if q is None or v is None or q.shape != v.shape:
+            other = name[: -len("q_bias")] + ("v_bias" if name.endswith("q_bias") else "q_bias")
+            raise UserError(
+                f"{file} holds {name} but no {other} of the same shape; get the published file"
+            )
+        made.tensors[target] = torch.cat([q, torch.zeros_like(q), v])
+        made.origin[target] = (file, name[: -len("q_bias")] + "{q,v}_bias")
+        for part in pair:
+            del made.tensors[part], made.origin[part]
+
+
+def _check(made: Assembled, shapes: Mapping[str, torch.Size], files: str) -> None:
+    if missing := [target for target in shapes if target not in made.tensors]:
+        more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise UserError(
+            f"nothing in {files} becomes the model's {missing[0]}{more}; get the published files"
+        )
+    for target, shape in shapes.items():
+        found = made.tensors[target].shape
+        if found != shape:
+            file, name = made.origin.get(target, (files, target))
+            raise UserError(
+                f"{name} in {file} has the shape {list(found)} where the model's {target} has "
+                f"{list(shape)}; get the published file for this model"
+            )

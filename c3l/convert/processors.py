@@ -1,0 +1,110 @@
+"""The published prompts as chat templates, and the published image preprocessing.
+
+Each template is one round of question and answer as the family's authors write it; the image token
+stands where theirs does.
+"""
+
+from transformers import (
+    Blip2Processor,
+    CLIPImageProcessor,
+    LlavaImageProcessor,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from c3l.backbones.minigpt4 import JOINED
+
+_TEMPLATE = (
+    "{{% for message in messages %}}"
+    "{{% if message['role'] == 'user' %}}"
+    "{{{{ {user} }}}}"
+    "{{% for part in message['content'] %}}"
+    "{{% if part['type'] == 'image' %}}{{{{ {image} }}}}"
+    "{{% else %}}{{{{ part['text'] }}}}{{% endif %}}{{% endfor %}}"
+    "{{{{ {asked} }}}}"
+    "{{% else %}}"
+    "{{{{ {answer} }}}}"
+    "{{% for part in message['content'] %}}{{{{ part['text'] }}}}{{% endfor %}}{{{{ {end} }}}}"
+    "{{% endif %}}{{% endfor %}}"
+    "{{% if add_generation_prompt %}}{{{{ {begin} }}}}{{% endif %}}"
+)
+
+_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user\\'s questions. "
+)
+
+LLAVA_V1 = _TEMPLATE.format(
+    user=f"('{_SYSTEM}' if loop.first else '') + 'USER: '",
+    image=r"'<image>\n'",
+    asked="' '",
+    answer="'ASSISTANT: '",
+    begin="'ASSISTANT:'",
+    end="'</s>'",
+)
+"""The conversation "v1" that LLaVA 1.5 is trained and evaluated with."""
+
+MINIGPT4_VICUNA = _TEMPLATE.format(
+    user="'###Human: '",
+    image="'<Img><image></Img> '",
+    asked="' '",
+    answer="'###Assistant: '",
+    begin="'###Assistant: '",
+    end="'###'",
+)
+"""MiniGPT-4's prompt template for Vicuna; an answer ends with the next ###."""
+
+MINIGPT4_LLAMA2 = _TEMPLATE.format(
+    user="'[INST] '",
+    image="'<Img><image></Img> '",
+    asked="' [/INST] '",
+    answer="''",
+    begin="''",
+    end="'</s>'",
+)
+"""MiniGPT-4's prompt template for Llama-2."""
+
+
+def minigpt4_images(side: int) -> CLIPImageProcessor:
+    """Bicubic straight to a square, CLIP's mean and deviation."""
+    return CLIPImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
+
+
+def minigpt4_processor(tokenizer: PreTrainedTokenizerFast, side: int, patch: int) -> LlavaProcessor:
+    """The Llama-2 kind's: four patches become one image token."""
+    return LlavaProcessor(
+        minigpt4_images(side),
+        tokenizer,
+        # The processor counts tokens by it: as many as squares of four patches, though those that
+        # are joined are neighbours in a row.
+        patch_size=int(patch * JOINED**0.5),
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def blip2_processor(tokenizer: PreTrainedTokenizerFast, side: int, queries: int) -> Blip2Processor:
+    """The Vicuna kind's: a query, an image token."""
+    processor = Blip2Processor(minigpt4_images(side), tokenizer, num_query_tokens=queries)
+    processor.chat_template = tokenizer.chat_template
+    return processor
+
+
+def llava_processor(
+    tokenizer: PreTrainedTokenizerFast, side: int, patch: int, pad: bool
+) -> LlavaProcessor:
+    """CLIP's own: the shorter edge to `side`, the centre; with `pad` a square around it first."""
+    kind = LlavaImageProcessor if pad else CLIPImageProcessor
+    settings = {"do_pad": True} if pad else {}
+    images = kind(
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **settings
+    )
+    return LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=patch,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )

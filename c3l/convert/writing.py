@@ -1,0 +1,93 @@
+"""A converted model's folder: safetensors, settings, processor and card, whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import GenerationConfig
+
+from c3l.convert.card import card
+from c3l.convert.converted import Converted
+from c3l.errors import UserError
+from c3l.files import fsync
+
+SHARD = 5 * 10**9
+"""Bytes a weight file; about what is held in memory at a time."""
+
+
+def check_free(out: Path) -> None:
+    """Raise UserError unless a new folder can be written at `out`."""
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent} is no folder; make it, or give another --out")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} exists and is not an empty folder; give another --out")
+
+
+def write(converted: Converted, out: Path, dtype: torch.dtype | None) -> None:
+    """Write the folder; weights in `dtype`, or each tensor in its file's own.
+
+    Raises UserError if `out` is taken or cannot be written; then nothing is left there.
+    """
+    try:
+        with _whole_folder(out) as work:
+            made, config = converted.made.tensors, converted.config
+            config.dtype = dtype or max(made.values(), key=Tensor.numel).dtype
+            config.save_pretrained(work)
+            text = config.get_text_config()
+            GenerationConfig(
+                bos_token_id=text.bos_token_id, eos_token_id=text.eos_token_id
+            ).save_pretrained(work)
+            converted.processor.save_pretrained(work)
+            _write_weights(made, work, dtype)
+            (work / "README.md").write_text(card(converted, dtype), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
+
+
+def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None) -> None:
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, tensor in tensors.items():
+        wanted = tensor.numel() * (dtype or tensor.dtype).itemsize
+        if size + wanted > SHARD and shards[-1]:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += wanted
+    place, total = {}, 0
+    for number, names in enumerate(shards, 1):
+        file = "model.safetensors"
+        if len(shards) > 1:
+            file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        part = {name: tensors[name].to(dtype or tensors[name].dtype).contiguous() for name in names}
+        save_file(part, folder / file, metadata={"format": "pt"})
+        place |= dict.fromkeys(names, file)
+        total += sum(tensor.nbytes for tensor in part.values())
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": place}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill in place of `out`; a fixed name, so that a crash's remains are replaced."""
+    check_free(out)
+    work = out.with_name(f".tmp-{out.name}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        yield work
+        for file in work.rglob("*"):
+            fsync(file)
+        fsync(work)
+        os.replace(work, out)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    fsync(out.parent)
