@@ -65,7 +65,7 @@ def test_a_missing_backbone_is_one_sentence(tmp_path):
     path = toy.profile(tmp_path, tmp_path / "nowhere")
     done = repro("plan", "table4", "--profile", path, "--runs", tmp_path / "runs")
     assert done.returncode == 2
-    assert f"no backbone in {tmp_path / 'nowhere'}" in done.stderr
+    assert f"no backbone at {tmp_path / 'nowhere'}" in done.stderr
 
 
 def test_a_damaged_backbone_is_one_sentence(tmp_path, tiny_llava):
