@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 from zlib import crc32
 
 import numpy as np
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from c3l.backbones.prompts import ChatFormat, answer_masks
-from c3l.backbones.quantisation import quantise, restore
 from c3l.backbones.tokens import tokenise
+from c3l.backbones.tuning import prepare, settle
 from c3l.errors import UserError
 from c3l.packing import ATTENTION, only_at, pack, padded
 from c3l.readings import Embedding, Tuning
@@ -355,64 +355,19 @@ class Backbone:
         return Generated(text.rstrip(), finished=bool(ends or cuts))
 
     def trainable(self, tuning: Tuning) -> None:
-        """Choose what is trained; all else, the vision encoder above all, stays frozen.
+        """Choose what is trained, as `c3l.backbones.tuning.prepare` says; all else stays frozen.
 
-        "language+projector" and "full" (with the vision encoder) train weights whole;
-        "projector" trains it alone; "lora" puts adapters of rank 64, α 16 on the language model's
-        linears and trains the projector whole; "qlora" does so with these linears in four bits,
-        and leaves them rounded to those (reading 21). Raises UserError for other names.
-
-        What trains is float32 from here to `settle`: small steps are lost in half precision.
+        What trains is float32 until `settle`. Raises UserError for a tuning that there is not.
         """
-        if tuning not in get_args(Tuning):
-            raise UserError(f"tuning {tuning} is unknown; use {', '.join(get_args(Tuning))}")
-        self._merge()
-        self.model.requires_grad_(tuning == "full")
-        if tuning in ("lora", "qlora"):
-            from peft import LoraConfig, get_peft_model
-
-            linears = [
-                name
-                for name, module in self.model.named_modules()
-                if isinstance(module, nn.Linear) and name.startswith(f"{self.language[0]}.")
-            ]
-            if tuning == "qlora":
-                quantise(self.model, linears)
-            self.model = get_peft_model(
-                self.model,
-                # Dropout as in LLaVA's own script.
-                LoraConfig(
-                    r=64,
-                    lora_alpha=16,
-                    lora_dropout=0.05,
-                    target_modules=linears,
-                    modules_to_save=[self.projector],
-                ),
-            )
-        elif tuning != "full":
-            parts = [self.projector]
-            parts += self.language if tuning == "language+projector" else ()
-            for part in parts:
-                self.model.get_submodule(part).requires_grad_(True)
-        self._cast(torch.float32)
+        self.settle()
+        self.model = prepare(self.model, tuning, language=self.language, projector=self.projector)
 
     def settle(self) -> None:
-        """Bring what was trained back to the backbone's own precision."""
-        self._cast(self.dtype)
-
-    def _cast(self, dtype: torch.dtype) -> None:
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.to(dtype)
+        """Merge what was trained into the model, in the backbone's own precision."""
+        self.model = settle(self.model, self.dtype)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write safetensors weights and the processor; adapters are merged into the weights."""
-        self._merge()
         self.settle()
         self.model.save_pretrained(path)
         self.processor.save_pretrained(path)
-
-    def _merge(self) -> None:
-        if not isinstance(self.model, self.model_class):
-            restore(self.model)  # peft would round again what it merges into four bits
-            self.model = self.model.merge_and_unload()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit
 
 from c3l.backbones import load_backbone
 from c3l.trainer import LossTrainer
@@ -67,3 +68,24 @@ def test_a_stage_loads_what_was_saved_in_half_precision_as_it_is(backbone, tmp_p
     backbone.save(tmp_path)
     assert load_backbone(tmp_path, device="cpu", dtype="auto").dtype == HALF
     assert load_backbone(tmp_path, device="cpu").dtype == torch.float32
+
+
+@pytest.mark.parametrize("tuning", ["lora", "qlora"])
+def test_adapters_are_merged_before_they_are_rounded(backbone, tuning):
+    """One rounding, of the sum; two would lose steps smaller than the adapters' own spacing."""
+    torch.manual_seed(0)
+    backbone.trainable(tuning)
+    name = "model.language_model.layers.0.self_attn.q_proj"
+    layer = backbone.model.get_base_model().get_submodule(name)
+    a, b = (part["default"].weight for part in (layer.lora_A, layer.lora_B))
+    with torch.no_grad():
+        b.normal_(std=0.1)
+    delta = layer.scaling["default"] * (b.detach() @ a.detach())
+    base = layer.base_layer
+    weight = base.weight.detach().clone()
+    if tuning == "qlora":
+        weight = dequantize_4bit(base.weight.data, base.weight.quant_state)
+    backbone.settle()
+    assert dtypes(backbone) == {HALF}
+    merged = backbone.model.get_submodule(name).weight
+    assert torch.equal(merged, (weight.float() + delta).to(HALF))

@@ -1,0 +1,72 @@
+"""What of a model is trained (reading 21), and what is left of it afterwards."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from torch import nn
+
+from c3l.backbones.quantisation import quantise, restore
+from c3l.errors import UserError
+from c3l.readings import Tuning
+
+
+def prepare(
+    model: nn.Module, tuning: Tuning, *, language: Sequence[str], projector: str
+) -> nn.Module:
+    """The model, in adapters where there are any, with a gradient on what is trained.
+
+    "language+projector" and "full" (with the vision encoder) train weights whole; "projector"
+    trains it alone; "lora" puts adapters of rank 64, α 16 on the language model's linears and
+    trains the projector whole; "qlora" does so with these linears in four bits. `language` and
+    `projector` are names of the model's parts. Raises UserError for another tuning.
+
+    What trains is float32: small steps are lost in half precision.
+    """
+    if tuning not in get_args(Tuning):
+        raise UserError(f"tuning {tuning} is unknown; use {', '.join(get_args(Tuning))}")
+    model.requires_grad_(tuning == "full")
+    if tuning in ("lora", "qlora"):
+        from peft import LoraConfig, get_peft_model
+
+        linears = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and name.startswith(f"{language[0]}.")
+        ]
+        if tuning == "qlora":
+            quantise(model, linears)
+        model = get_peft_model(
+            model,
+            # Dropout as in LLaVA's own script.
+            LoraConfig(
+                r=64,
+                lora_alpha=16,
+                lora_dropout=0.05,
+                target_modules=linears,
+                modules_to_save=[projector],
+            ),
+        )
+    elif tuning != "full":
+        for part in (projector, *(language if tuning == "language+projector" else ())):
+            model.get_submodule(part).requires_grad_(True)
+    _cast_trained(model, torch.float32)
+    return model
+
+
+def settle(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model without adapters, what was trained in `dtype`.
+
+    Adapters are merged before anything is rounded; four bits become the weights they stand for.
+    """
+    if hasattr(model, "merge_and_unload"):
+        restore(model)  # peft would round again what it merges into four bits
+        model = model.merge_and_unload()
+    _cast_trained(model, dtype)
+    return model
+
+
+def _cast_trained(model: nn.Module, dtype: torch.dtype) -> None:
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
