@@ -42,14 +42,18 @@ _cached: "tuple[str, Backbone] | None" = None
 
 
 def load(job: Job, name: str, *, to_train: bool = False) -> "Backbone":
-    """The weights of an input, in the precision they were saved in. The last ones stay in memory
-    for the next stage of this process, unless training is about to change them."""
+    """The weights of an input: on a GPU in the precision they were saved in, on a processor, which
+    gains nothing by half precision, in float32. The last ones stay in memory for the next stage of
+    this process, unless training is about to change them."""
     global _cached
+    import torch
+
     from c3l.backbones import load_backbone
 
     if _cached is None or _cached[0] != job.keys[name]:
         _cached = None  # free the old one first
-        _cached = (job.keys[name], load_backbone(job.inputs[name], dtype="auto"))
+        dtype = "auto" if torch.cuda.is_available() else "float32"
+        _cached = (job.keys[name], load_backbone(job.inputs[name], dtype=dtype))
     backbone = _cached[1]
     if to_train:
         _cached = None

@@ -92,6 +92,6 @@ def save_tiny_llava(path: Path, seed: int = 0) -> Path:
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
-    model.save_pretrained(path)
+    model.half().save_pretrained(path)  # as the pocket backbones and most published ones are
     processor.save_pretrained(path)
     return path
