@@ -56,11 +56,11 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     data = recipe.prepare(profile, store)
     if data.final_graphs is None:
         raise UserError("The criteria need scene graphs, which only the pocket world has.")
-    backbone = pipeline.backbone_source(profile.backbones[BACKBONE])
+    backbone = pipeline.backbone_source(profile.backbones[BACKBONE].weights)
     world = data.initial.path.parent
     benchmarks = {task: recipe.benchmark_source(world.parent, task) for task in TASKS}
 
-    def score(weights: Stage | Source, task: str) -> Stage:
+    def score(weights: pipeline.Weights, task: str) -> Stage:
         return driver.evaluation(weights, task, benchmarks[task], profile.scoring)
 
     sizes = profile.sizes

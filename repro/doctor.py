@@ -44,8 +44,8 @@ def examine(profile: Profile, runs: Path) -> Iterator[Finding]:
     """All findings about a profile whose runs are kept in `runs`. The judge is really asked."""
     yield from _packages()
     yield from _machine(runs)
-    for label, path in profile.backbones.items():
-        yield _tried(f"backbone {label}", lambda path=path: _backbone(path))
+    for label, backbone in profile.backbones.items():
+        yield _tried(f"backbone {label}", lambda path=backbone.weights: _backbone(path))
     yield from _data(profile)
     if "LLaVA^W" in profile.scoring.tasks:
         yield _judge(profile)
@@ -134,9 +134,12 @@ def _data(profile: Profile) -> Iterator[Finding]:
         yield _tried(f"{part} images", lambda images=images, count=count: _images(images, count))
     for column, task in profile.scoring.tasks.items():
         yield _tried(f"benchmark {column}", lambda task=task: _benchmark(folder, task))
+    first = {backbone.tuned_on for backbone in profile.backbones.values()}
     for label, name in PUBLISHED.items():
         place = folder / "comparison" / name
-        yield _tried(f"data set {label}", lambda place=place: _comparison(place), needed=False)
+        yield _tried(
+            f"data set {label}", lambda place=place: _comparison(place), needed=name in first
+        )
 
 
 def _images(folder: Path, count: int) -> str:

@@ -5,18 +5,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from c3l.errors import UserError
 from c3l.hub import is_id
 from c3l.readings import Readings
 from c3l.settings import GenerationSettings, TrainingSettings
+from repro.rows import PUBLISHED
 
 PROFILES = Path(__file__).parent / "profiles"
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Backbone(_Part):
+    """What the label of a backbone in the tables' rows stands for. Where there is nothing but the
+    weights to say, a profile has them in place of this record."""
+
+    weights: str
+    """A folder, or the id of a model on the Hub."""
+    tuned_on: Literal[tuple(PUBLISHED.values())] | None = None
+    """The set of others' data that it is tuned on before anything else, as `training.first` says."""
+    readings: dict[str, Any] = {}
+    """Those that differ for it from the profile's."""
 
 
 class Sizes(_Part):
@@ -41,6 +54,8 @@ class Training(_Part):
     joint: TrainingSettings
     """L_r + λ L_c."""
     vlit: TrainingSettings
+    first: TrainingSettings | None = None
+    """Of a backbone that is `tuned_on` others' data first."""
 
     def of(self, *, crm: bool, clm: bool) -> TrainingSettings:
         """The settings of a generator trained with L_r if `crm` and with L_c if `clm`."""
@@ -84,8 +99,8 @@ class Profile(_Part):
     """Of the folder with the tables; the file's name unless given."""
     data: str
     """"pocket" for the made world, or a folder laid out like it."""
-    backbones: dict[str, str]
-    """By the label that rows name: a folder, or the id of a model on the Hub."""
+    backbones: dict[str, Backbone]
+    """By the label that rows name."""
     sizes: Sizes
     share: float = Field(gt=0, le=1)
     """Of the initial samples, the best ones by I²C that become L_r's targets."""
@@ -96,6 +111,32 @@ class Profile(_Part):
     resamples: int = Field(ge=100)
     """Of the bootstrap."""
     expected: Expected
+
+    @field_validator("backbones", mode="before")
+    @classmethod
+    def _weights_alone(cls, backbones: Any) -> Any:
+        if not isinstance(backbones, dict):
+            return backbones
+        return {
+            label: {"weights": value} if isinstance(value, str) else value
+            for label, value in backbones.items()
+        }
+
+    @model_validator(mode="after")
+    def _backbones_are_whole(self) -> "Profile":
+        for label, backbone in self.backbones.items():
+            if backbone.tuned_on and not self.training.first:
+                raise ValueError(f"training.first is needed: {label} is tuned_on other data first")
+            try:
+                self.readings_of(label)
+            except ValidationError as error:
+                key, reason = _first(error)
+                raise ValueError(f"backbones.{label}.readings.{key}: {reason}") from error
+        return self
+
+    def readings_of(self, label: str, **changes: Any) -> Readings:
+        """The profile's readings with those that differ for a backbone, and then these changes."""
+        return Readings(**self.readings.model_dump() | self.backbones[label].readings | changes)
 
     def with_tuning_seeds(self, *, at_most: int) -> "Profile":
         """The same with fewer tuning seeds, if it has more."""
@@ -140,7 +181,8 @@ def _with_paths(profile: Profile, folder: Path) -> dict[str, Any]:
         on_the_hub = is_id(name) and not (folder / name).is_dir()
         return name if on_the_hub else str((folder / name).resolve())
 
-    values["backbones"] = {label: place(name) for label, name in profile.backbones.items()}
+    for backbone in values["backbones"].values():
+        backbone["weights"] = place(backbone["weights"])
     if profile.data != "pocket":
         values["data"] = str((folder / profile.data).resolve())
     return values
@@ -173,9 +215,15 @@ def _checked(values: dict[str, Any], where: str) -> Profile:
     try:
         return Profile.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"][0].lower() + first["msg"][1:]
-        if first["type"] == "extra_forbidden":
-            reason = "there is no such key"
-        raise UserError(f"{where}: {key}: {reason}.") from error
+        key, reason = _first(error)
+        raise UserError(f"{where}: {key}{': ' if key else ''}{reason}.") from error
+
+
+def _first(error: ValidationError) -> tuple[str, str]:
+    """The key and the reason of the first thing that is wrong."""
+    first = error.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[0].lower() + reason[1:] if first["loc"] else reason
+    if first["type"] == "extra_forbidden":
+        reason = "there is no such key"
+    return ".".join(str(part) for part in first["loc"]), reason

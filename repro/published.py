@@ -15,6 +15,7 @@ from pathlib import Path
 from c3l import stages
 from c3l.errors import UserError
 from c3l.files import digest_file, digest_files
+from c3l.pipeline import Weights
 from c3l.samples import ImageFolder, Sample, read_records, write_samples
 from c3l.store import Job, Source, Stage
 
@@ -103,7 +104,7 @@ def run_cut(job: Job) -> dict:
     return {"samples": size, "not_drawn": len(samples) - size}
 
 
-def lengths(samples: Stage, backbone: Source) -> Stage:
+def lengths(samples: Stage, backbone: Weights) -> Stage:
     """How long each sample's question and answer are, in words and in the backbone's tokens."""
     return Stage("lengths", 1, run_lengths, {}, {"samples": samples, "backbone": backbone})
 

@@ -1,11 +1,13 @@
 """From a table's rows to stages: the same stage for every row that shares it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from c3l import pipeline
 from c3l.errors import UserError
 from c3l.files import digest_file, digest_files
+from c3l.pipeline import Weights
 from c3l.readings import Readings
 from c3l.store import Source, Stage, Store
 from repro import published, ranking_stages
@@ -40,17 +42,23 @@ class Data:
     initial_graphs: Source | None
     final_graphs: Source | None
     """Scene graphs of the images, where the world is made and the truth is known."""
+    backbones: dict[str, Weights] = field(default_factory=dict)
+    """By label, where rows name them."""
     published: dict[str, Published] = field(default_factory=dict)
-    """Data sets that others made, where a table asks for them."""
+    """Data sets that others made, where rows or backbones ask for them."""
 
 
-def prepare(profile: Profile, store: Store, *, with_published: bool = False) -> Data:
-    """The profile's data, the pocket world made first if need be (under a minute).
+def prepare(profile: Profile, store: Store, rows: Iterable[Row | Ranking] = ()) -> Data:
+    """What rows need of the profile's data, the pocket world made first if need be (a minute).
 
     Raises UserError for a folder that lacks something.
     """
-    folder = Path(profile.data)
-    sets = _published(profile, store) if with_published else {}
+    folder, rows = Path(profile.data), list(rows)
+    labels = {label for row in rows for label in _labels(row)} & profile.backbones.keys()
+    wanted = {row.data for row in rows if isinstance(row, Row)}
+    wanted |= {profile.backbones[label].tuned_on for label in labels}
+    sets = _published(profile, store) if wanted - {None} else {}
+    backbones = {label: _backbone(label, profile, sets) for label in sorted(labels)}
     if profile.data == "pocket":
         world = driver.pocket_world()
         if not store.find(world):
@@ -65,8 +73,32 @@ def prepare(profile: Profile, store: Store, *, with_published: bool = False) -> 
         pipeline.image_source(folder / "final" / "images", sizes.final_images),
         benchmarks,
         *(_graphs(folder / part) for part in ("initial", "final")),
+        backbones,
         sets,
     )
+
+
+def _labels(row: Row | Ranking) -> list[str]:
+    """Of the backbones that a row names, those it is made with."""
+    writer = row.writer if isinstance(row, Row) else None
+    return [row.backbone, writer] if writer else [row.backbone]
+
+
+def _backbone(label: str, profile: Profile, sets: dict[str, Published]) -> Weights:
+    """A profile's backbone: its weights, or what they are tuned to first."""
+    backbone = profile.backbones[label]
+    weights = pipeline.backbone_source(backbone.weights)
+    if backbone.tuned_on is None:
+        return weights
+    theirs = sets[backbone.tuned_on]
+    if theirs.data is None:
+        raise UserError(
+            f"The profile {profile.name} tunes {label} on {theirs.name} first: put its published "
+            f"files into {Path(profile.data) / 'comparison' / theirs.name / 'data'} and their "
+            "images into the folder images beside it."
+        )
+    samples, readings = published.comparison(theirs), profile.readings_of(label)
+    return pipeline.vlit(weights, samples, theirs.images, profile.training.first, readings, seed=0)
 
 
 def _published(profile: Profile, store: Store) -> dict[str, Published]:
@@ -106,11 +138,10 @@ def row_stages(
     """The stages behind each cell of a row. A benchmark that the profile has no task for is
     unscored, and so are all columns of a row whose backbone it lacks. Columns about the truth are
     left out where it is not known."""
-    wanted = [row.backbone] + ([row.writer] if isinstance(row, Row) and row.writer else [])
-    if lacking := [label for label in wanted if label not in profile.backbones]:
+    if lacking := [label for label in _labels(row) if label not in profile.backbones]:
         why = driver.unscored(f"the profile {profile.name} has no backbone {lacking[0]}")
         return {name: [[why]] for name in columns if name != TRUTH or data.final_graphs}
-    backbone = _backbone(row.backbone, profile)
+    backbone = data.backbones[row.backbone]
     if isinstance(row, Ranking):
         runs = [[_ranking(row, backbone, profile, data, seed)] for seed in seeds]
         return dict.fromkeys(columns, runs)
@@ -133,15 +164,11 @@ def row_stages(
     return cells
 
 
-def _evaluation(model: Stage | Source, column: str, profile: Profile, data: Data) -> Stage:
+def _evaluation(model: Weights, column: str, profile: Profile, data: Data) -> Stage:
     if column not in data.benchmarks:
         return driver.unscored(f"the profile {profile.name} has no task for {column}")
     task, source = profile.scoring.tasks[column], data.benchmarks[column]
     return driver.evaluation(model, task, source, profile.scoring)
-
-
-def _backbone(label: str, profile: Profile) -> Source:
-    return pipeline.backbone_source(profile.backbones[label])
 
 
 @dataclass(frozen=True)
@@ -151,7 +178,7 @@ class DataSet:
     samples: Stage
     images: Source
     graphs: Source | None
-    writer: Stage | Source | None = None
+    writer: Weights | None = None
     """What wrote it, where that is the backbone that is tuned, or was trained from it."""
 
 
@@ -162,22 +189,22 @@ def _data_set(row: Row, profile: Profile, data: Data, seed: int) -> DataSet:
         if row.cut:
             samples = published.cut(samples, profile.sizes.final_samples, seed)
         return DataSet(samples, theirs.images, theirs.graphs)
-    readings = _readings(row, profile)
-    backbone = _backbone(row.writer or row.backbone, profile)
-    generator = _generator(row, backbone, profile, data, seed)
+    label = row.writer or row.backbone
+    readings, backbone = profile.readings_of(label, **row.readings), data.backbones[label]
+    generator = _generator(row, backbone, profile, readings, data, seed)
     samples = _final_data(generator, backbone, profile, readings, data, seed)
     writer = None if row.writer else generator
     return DataSet(samples, data.final, data.final_graphs, writer)
 
 
 def _tuned(
-    row: Row, made: DataSet | None, backbone: Source, profile: Profile, seed: int
-) -> list[Stage | Source]:
+    row: Row, made: DataSet | None, backbone: Weights, profile: Profile, seed: int
+) -> list[Weights]:
     """The models that are scored: tuned on the data set, or without one the backbone as it is."""
     seeds = range(profile.sizes.tuning_seeds)
     if made is None:
         return [backbone for _ in seeds]
-    readings = _readings(row, profile)
+    readings = profile.readings_of(row.backbone, **row.readings)
     start = made.writer if made.writer and readings.vlit_start == "generator" else backbone
     settings = profile.training.vlit
     return [
@@ -187,16 +214,17 @@ def _tuned(
     ]
 
 
-def _relevance(row: Row, made: DataSet, backbone: Source, profile: Profile) -> Stage:
+def _relevance(row: Row, made: DataSet, backbone: Weights, profile: Profile) -> Stage:
     """How much the backbone, as it is, sees the image in each sample of the data set."""
-    readings, batch_size = _readings(row, profile), profile.scoring.i2c_batch_size
+    readings = profile.readings_of(row.backbone, **row.readings)
+    batch_size = profile.scoring.i2c_batch_size
     scores = pipeline.scores(backbone, made.samples, made.images, readings, batch_size)
     return driver.relevance(backbone, made.samples, scores, readings)
 
 
-def _ranking(row: Ranking, backbone: Source, profile: Profile, data: Data, seed: int) -> Stage:
+def _ranking(row: Ranking, backbone: Weights, profile: Profile, data: Data, seed: int) -> Stage:
     """The initial pairs as the row ranks them."""
-    readings = profile.readings
+    readings = profile.readings_of(row.backbone)
     samples, scores = initial_pool(backbone, profile, readings, data, seed)
     if row.control is not None:
         if row.control == "constant":
@@ -216,12 +244,8 @@ def _ranking(row: Ranking, backbone: Source, profile: Profile, data: Data, seed:
     )
 
 
-def _readings(row: Row, profile: Profile) -> Readings:
-    return Readings(**profile.readings.model_dump() | dict(row.readings))
-
-
 def initial_pool(
-    backbone: Source, profile: Profile, readings: Readings, data: Data, seed: int
+    backbone: Weights, profile: Profile, readings: Readings, data: Data, seed: int
 ) -> tuple[Stage, Stage]:
     """The initial data D0, filtered, and their scores."""
     sizes, settings = profile.sizes, profile.generation
@@ -234,12 +258,11 @@ def initial_pool(
 
 
 def _generator(
-    row: Row, backbone: Source, profile: Profile, data: Data, seed: int
-) -> Stage | Source:
+    row: Row, backbone: Weights, profile: Profile, readings: Readings, data: Data, seed: int
+) -> Weights:
     """What writes the row's final data: the backbone, or a generator trained on its samples."""
     if not (row.crm or row.clm):
         return backbone
-    readings = _readings(row, profile)
     samples, selection = _selection(row, backbone, profile, readings, data, seed)
     return pipeline.generator(
         backbone,
@@ -255,7 +278,7 @@ def _generator(
 
 
 def _selection(
-    row: Row, backbone: Source, profile: Profile, readings: Readings, data: Data, seed: int
+    row: Row, backbone: Weights, profile: Profile, readings: Readings, data: Data, seed: int
 ) -> tuple[Stage, Stage]:
     """The samples a generator learns from, and what the row's method chooses of them."""
     share, known = profile.share if row.share is None else row.share, {}
@@ -272,13 +295,13 @@ def _selection(
     return samples, pipeline.rival_selection(row.selection, samples, readings, share, seed, **known)
 
 
-def _alone(backbone: Source, samples: Stage, profile: Profile) -> Stage:
+def _alone(backbone: Weights, samples: Stage, profile: Profile) -> Stage:
     return pipeline.alone(backbone, samples, profile.scoring.i2c_batch_size)
 
 
 def _final_data(
-    generator: Stage | Source,
-    backbone: Source,
+    generator: Weights,
+    backbone: Weights,
     profile: Profile,
     readings: Readings,
     data: Data,

@@ -14,7 +14,7 @@ from repro import recipe, runner
 from repro.profile import Profile
 from repro.progress import Progress, Times, duration, say
 from repro.recipe import Cells, Data, stages
-from repro.rows import TABLES, Row, Table
+from repro.rows import TABLES, Table
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class Run:
         _require_a_backbone(names, profile)
         store.sweep()
         rows = [row for name in names for row in TABLES[name].rows]
-        others = any(isinstance(row, Row) and row.data for row in rows)
-        data = recipe.prepare(profile, store, with_published=others)
+        data = recipe.prepare(profile, store, rows)
         tables = {name: _cells(TABLES[name], profile, data, seeds) for name in names}
         return cls(tables, profile, seeds, store)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.judge import Judge
 from c3l.files import digest_files
+from c3l.pipeline import Weights
 from c3l.readings import Readings
 from c3l.store import Job, Source, Stage
 from repro.profile import Scoring
@@ -48,7 +49,7 @@ def run_pocket_comparison(job: Job) -> dict:
     return {}
 
 
-def evaluation(weights: Stage | Source, task: str, data: Source, scoring: Scoring) -> Stage:
+def evaluation(weights: Weights, task: str, data: Source, scoring: Scoring) -> Stage:
     """A benchmark's cell for one model, and every answer it gave, through lmms-eval."""
     config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
     if task == "llava_w":
@@ -118,7 +119,7 @@ def run_truth(job: Job) -> dict:
     }
 
 
-def relevance(backbone: Source, samples: Stage, scores: Stage, readings: Readings) -> Stage:
+def relevance(backbone: Weights, samples: Stage, scores: Stage, readings: Readings) -> Stage:
     """The final samples with their I²C, eq. 1 as printed, token by token."""
     config = {"score_eos": readings.score_eos}
     inputs = {"backbone": backbone, "samples": samples, "scores": scores}

@@ -22,7 +22,7 @@ from repro.profile import load
 from repro.statistics import relative_score
 from tests.benchmarks.plain import outcome
 
-CHECKPOINT = load("pocket").backbones["LLaVA-7B"]
+CHECKPOINT = load("pocket").backbones["LLaVA-7B"].weights
 TOKENS = 20
 
 

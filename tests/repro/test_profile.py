@@ -6,13 +6,16 @@ import pytest
 
 from c3l.errors import UserError
 from repro import profile
+from repro.rows import TABLES
 
 
 def test_the_default_profile_loads_with_its_backbone_beside_it():
     pocket = profile.load("pocket")
     assert pocket.name == "pocket"
     root = Path(profile.__file__).parent.parent
-    assert pocket.backbones["LLaVA-7B"] == str(root / "benchmarks/pocket/backbones/llava-7b")
+    assert pocket.backbones["LLaVA-7B"].weights == str(
+        root / "benchmarks/pocket/backbones/llava-7b"
+    )
 
 
 def test_changes_are_yaml_values_applied_in_order():
@@ -27,17 +30,19 @@ def test_changes_are_yaml_values_applied_in_order():
 def test_paths_in_changes_are_relative_to_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changed = profile.load("pocket", ["backbones.LLaVA-7B=mine", "data=world"])
-    assert changed.backbones["LLaVA-7B"] == str(tmp_path / "mine")
+    assert changed.backbones["LLaVA-7B"].weights == str(tmp_path / "mine")
     assert changed.data == str(tmp_path / "world")
 
 
 def test_a_backbone_may_be_a_model_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = "llava-hf/llava-1.5-7b-hf@main"
-    assert profile.load("pocket", [f"backbones.LLaVA-7B={name}"]).backbones["LLaVA-7B"] == name
+    assert (
+        profile.load("pocket", [f"backbones.LLaVA-7B={name}"]).backbones["LLaVA-7B"].weights == name
+    )
     (tmp_path / name).mkdir(parents=True)
     changed = profile.load("pocket", [f"backbones.LLaVA-7B={name}"])
-    assert changed.backbones["LLaVA-7B"] == str(tmp_path / name)
+    assert changed.backbones["LLaVA-7B"].weights == str(tmp_path / name)
 
 
 def test_paths_in_a_file_are_relative_to_the_file(tmp_path):
@@ -64,6 +69,11 @@ def test_paths_in_a_file_are_relative_to_the_file(tmp_path):
         ("scoring.judge=https://user:secret@host/v1", "scoring.judge: string should match"),
         ("scoring.judge=https://host/v1?key=secret", "scoring.judge: string should match"),
         ("scoring.judge_key=sk-secret", "scoring.judge_key: string should match"),
+        ("backbones.LLaVA-7B.weight=x", "backbones.LLaVA-7B has no key 'weight'; .*weights"),
+        ("backbones.LLaVA-7B.tuned_on=coco", "tuned_on: input should be 'comvint'"),
+        ("backbones.LLaVA-7B.tuned_on=lrv", "training.first is needed: LLaVA-7B is tuned_on"),
+        ("backbones.LLaVA-7B.readings={tune: lora}", "LLaVA-7B.readings.tune: there is no such"),
+        ("backbones.LLaVA-7B.readings={tuning: low}", "LLaVA-7B.readings.tuning: input should be"),
     ],
 )
 def test_a_wrong_change_is_one_sentence(change, words):
@@ -90,6 +100,12 @@ def test_a_wrong_file_is_one_sentence(tmp_path, text, words):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in profile.PROFILES.glob("*.yaml")))
+def test_every_profile_that_is_shipped_loads_and_knows_the_rows_backbones(name):
+    labels = {row.backbone for table in TABLES.values() for row in table.rows}
+    assert profile.load(name).backbones.keys() <= labels
+
+
 def test_an_unknown_profile_names_the_known_ones():
-    with pytest.raises(UserError, match="no profile 'pockt': give one of pocket"):
+    with pytest.raises(UserError, match="no profile 'pockt': give one of paper, pocket"):
         profile.load("pockt")

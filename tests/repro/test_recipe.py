@@ -1,11 +1,14 @@
 """From rows to stages: what rows share, and rows whose backbone is not there."""
 
+from dataclasses import replace
+
 import pytest
 
 from c3l.errors import UserError
 from c3l.store import Store
 from repro import profile as profiles
 from repro import recipe
+from repro.profile import Profile
 from repro.rows import BASELINE, C3L, PROPORTIONS, RANKINGS, TABLES, TRUTH, Row, Table
 from repro.run import Run
 from repro.runner import everything
@@ -34,7 +37,7 @@ def names(row, profile, data) -> dict[str, list[str]]:
 
 
 def test_a_share_changes_the_selection_and_what_is_made_from_it(profile, store):
-    data = recipe.prepare(profile, store)
+    data = recipe.prepare(profile, store, [C3L])
     same = names(C3L, profile, data)
     row = next(row for row in PROPORTIONS if row.label == "LLaVA, 50%")
     other = names(row, profile, data)
@@ -72,7 +75,7 @@ def test_a_benchmark_without_a_task_says_so(profile, store):
     tasks = {name: profile.scoring.tasks[name] for name in ("SEED", "POPE")}
     scoring = profile.scoring.model_copy(update={"tasks": tasks})
     less = profile.model_copy(update={"scoring": scoring})
-    data = recipe.prepare(less, store)
+    data = recipe.prepare(less, store, [C3L])
     cells = recipe.row_stages(C3L, ("SEED", "MMB"), less, data, [0])
     assert {stage.name for stage in cells["SEED"][0]} == {"evaluation"}
     for stage in cells["MMB"][0]:
@@ -84,6 +87,60 @@ def test_a_ranking_without_its_backbone_says_so(profile, store):
     data = recipe.prepare(profile, store)
     cells = recipe.row_stages(RANKINGS[0], ("AUROC",), lacking, data, [0])
     assert cells["AUROC"][0][0].name == "unscored"
+
+
+def with_backbones(profile, **more):
+    return Profile.model_validate(profile.model_dump(mode="json") | more)
+
+
+def test_a_backbone_may_be_tuned_on_others_data_first(profile, store):
+    weights = profile.backbones["LLaVA-7B"].weights
+    backbones = {
+        "LLaVA-7B": {"weights": weights, "tuned_on": "llava-158k"},
+        "LLaVA-13B": weights,
+    }
+    training = profile.training.model_dump() | {"first": {"learning_rate": 1e-3}}
+    first = with_backbones(profile, backbones=backbones, training=training)
+    data = recipe.prepare(first, store, [C3L])
+    start = data.backbones["LLaVA-7B"]
+    assert (start.name, start.config["settings"]["learning_rate"]) == ("vlit", 1e-3)
+    assert {stage.name for stage in start.stages} == {"comparison"}
+    cells = recipe.row_stages(C3L, ("SEED",), first, data, [0])
+    made = everything(recipe.stages({"": cells})).values()
+    # All that loads a backbone begins from the tuned one.
+    for stage in made:
+        if "backbone" in stage.inputs and stage is not start:
+            assert stage.inputs["backbone"] is start
+    assert "LLaVA-13B" not in data.backbones  # no row asks for it
+
+
+def test_a_backbone_to_be_tuned_on_what_is_not_there_is_an_error_at_once(profile, store):
+    weights = profile.backbones["LLaVA-7B"].weights
+    backbones = {"LLaVA-7B": {"weights": weights, "tuned_on": "lrv"}}
+    training = profile.training.model_dump() | {"first": {}}
+    first = with_backbones(profile, backbones=backbones, training=training)
+    with pytest.raises(UserError, match=r"tunes LLaVA-7B on lrv first: put .*comparison/lrv/data"):
+        recipe.prepare(first, store, [C3L])
+
+
+def test_a_backbone_may_have_readings_of_its_own(profile, store):
+    """The writer's rule what the generator learns, the tuned model's what VLIT does."""
+    weights = profile.backbones["LLaVA-7B"].weights
+    backbones = {
+        "LLaVA-7B": {"weights": weights, "readings": {"tuning": "projector"}},
+        "LLaVA-13B": weights,
+    }
+    mixed = with_backbones(profile, backbones=backbones)
+    row = replace(C3L, backbone="LLaVA-13B", writer="LLaVA-7B")
+    data = recipe.prepare(mixed, store, [row])
+    cells = recipe.row_stages(row, ("SEED",), mixed, data, [0])
+    made = {stage.name: stage for stage in everything(recipe.stages({"": cells})).values()}
+    assert made["generator"].config["readings"]["tuning"] == "projector"
+    assert made["vlit"].config["readings"]["tuning"] == "language+projector"
+    row = replace(row, readings={"tuning": "lora"})
+    cells = recipe.row_stages(row, ("SEED",), mixed, data, [0])
+    made = {stage.name: stage for stage in everything(recipe.stages({"": cells})).values()}
+    assert made["generator"].config["readings"]["tuning"] == "lora"
 
 
 def test_where_no_row_can_run_nothing_does(profile, store, monkeypatch):
