@@ -27,7 +27,7 @@ class Backbone(_Part):
     weights: str
     """A folder, or the id of a model on the Hub."""
     tuned_on: Literal[tuple(PUBLISHED.values())] | None = None
-    """The set of others' data that it is tuned on before anything else, as `training.first` says."""
+    """Others' data that it is tuned on before anything else, as `training.first` says."""
     readings: dict[str, Any] = {}
     """Those that differ for it from the profile's."""
 

@@ -13,9 +13,8 @@ def test_the_default_profile_loads_with_its_backbone_beside_it():
     pocket = profile.load("pocket")
     assert pocket.name == "pocket"
     root = Path(profile.__file__).parent.parent
-    assert pocket.backbones["LLaVA-7B"].weights == str(
-        root / "benchmarks/pocket/backbones/llava-7b"
-    )
+    llava = root / "benchmarks/pocket/backbones/llava-7b"
+    assert pocket.backbones["LLaVA-7B"].weights == str(llava)
 
 
 def test_changes_are_yaml_values_applied_in_order():
@@ -37,9 +36,8 @@ def test_paths_in_changes_are_relative_to_the_current_folder(tmp_path, monkeypat
 def test_a_backbone_may_be_a_model_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = "llava-hf/llava-1.5-7b-hf@main"
-    assert (
-        profile.load("pocket", [f"backbones.LLaVA-7B={name}"]).backbones["LLaVA-7B"].weights == name
-    )
+    changed = profile.load("pocket", [f"backbones.LLaVA-7B={name}"])
+    assert changed.backbones["LLaVA-7B"].weights == name
     (tmp_path / name).mkdir(parents=True)
     changed = profile.load("pocket", [f"backbones.LLaVA-7B={name}"])
     assert changed.backbones["LLaVA-7B"].weights == str(tmp_path / name)
