@@ -31,3 +31,36 @@ def tiny_images(tmp_path_factory):
         pixels = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"image-{k}.png")
     return folder
+
+
+@pytest.fixture
+def coco(tmp_path, monkeypatch):
+    """A folder that stands for all of train2014: twelve images."""
+    from benchmarks import real
+
+    monkeypatch.setattr(real, "COCO_IMAGES", 12)
+    (tmp_path / "train2014").mkdir()
+    for k in range(12):
+        name = f"COCO_train2014_{k * 7:012d}.jpg"
+        Image.new("RGB", (32, 24), (20 * k, 0, 0)).save(tmp_path / "train2014" / name)
+    return tmp_path / "train2014"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A Hub's cache that holds the four data sets, as small as the toy world's; their revision."""
+    import huggingface_hub.constants
+
+    from benchmarks import real
+    from tests.repro import toy
+
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    toy.world(tmp_path / "toy")
+    for name, dataset in real.DATASETS.items():
+        folder = tmp_path / "cache" / f"datasets--{dataset.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text(revision)
+        (folder / "snapshots").mkdir()
+        (tmp_path / "toy" / "benchmarks" / name).rename(folder / "snapshots" / revision)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return revision

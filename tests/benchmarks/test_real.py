@@ -4,7 +4,6 @@ import json
 
 import huggingface_hub.constants
 import pytest
-from PIL import Image
 
 from benchmarks import real
 from c3l.errors import UserError
@@ -13,32 +12,6 @@ from c3l.store import Store
 from repro import doctor, recipe
 from repro import profile as profiles
 from tests.repro import toy
-
-REVISION = "0123456789abcdef0123456789abcdef01234567"
-IMAGES = 12
-
-
-@pytest.fixture
-def coco(tmp_path, monkeypatch):
-    monkeypatch.setattr(real, "COCO_IMAGES", IMAGES)
-    (tmp_path / "train2014").mkdir()
-    for k in range(IMAGES):
-        name = f"COCO_train2014_{k * 7:012d}.jpg"
-        Image.new("RGB", (32, 24), (20 * k, 0, 0)).save(tmp_path / "train2014" / name)
-    return tmp_path / "train2014"
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A Hub's cache that holds the four data sets, as small as the toy world's."""
-    toy.world(tmp_path / "toy")
-    for name, dataset in real.DATASETS.items():
-        folder = tmp_path / "cache" / f"datasets--{dataset.replace('/', '--')}"
-        (folder / "refs").mkdir(parents=True)
-        (folder / "refs" / "main").write_text(REVISION)
-        (folder / "snapshots").mkdir()
-        (tmp_path / "toy" / "benchmarks" / name).rename(folder / "snapshots" / REVISION)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
 
 
 def lay_out(coco, out, **changes):
@@ -49,7 +22,7 @@ def test_a_profile_runs_on_what_was_laid_out(coco, cache, tmp_path, tiny_llava):
     out = tmp_path / "data" / "coco"
     said = lay_out(coco, out)
     assert json.loads((out / "data.json").read_text()) == said
-    assert said["benchmarks"]["pope"] == f"lmms-lab/POPE@{REVISION}"
+    assert said["benchmarks"]["pope"] == f"lmms-lab/POPE@{cache}"
     assert not list(out.parent.glob(".*"))
     parts = [ImageFolder(out / part / "images") for part in ("initial", "final")]
     first, second = (set(part.names()) for part in parts)

@@ -20,7 +20,7 @@ def writer(tiny_llava, tmp_path_factory):
     """The folder of a backbone that captions every image "A cup." and writes PAIRS from it."""
     from c3l.backbones import load_backbone
 
-    backbone = load_backbone(tiny_llava)
+    backbone = load_backbone(tiny_llava, dtype="float16")  # so it is saved, as published ones are
     prompts = [pair_prompt_from_caption(name, 2, CAPTION) for name in CLASSES]
     answers = ["\n".join(format_pair(*pair) for pair in PAIRS[name]) for name in CLASSES]
     pictures = [Image.effect_noise((24, 24), 60).convert("RGB") for _ in range(4)]
