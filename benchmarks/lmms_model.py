@@ -1,8 +1,11 @@
 """A backbone as lmms-eval sees it: one object for every task, batched, no error swallowed."""
 
 import hashlib
+import os
 import re
+import sys
 from functools import lru_cache
+from inspect import signature
 from itertools import groupby
 
 import torch
@@ -11,7 +14,7 @@ from lmms_eval.api.model import lmms
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from c3l.backbones import Backbone
+from c3l.backbones import Backbone, load_backbone
 from c3l.errors import UserError
 from c3l.relevance import answer_states
 
@@ -46,14 +49,59 @@ class C3LModel(lmms):
         self.max_new_tokens = max_new_tokens
         self.images: dict[int, str] = {}
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained: str | os.PathLike,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int | str = 1,
+        max_new_tokens: int | str | None = None,
+    ) -> "C3LModel":
+        """The model of a saved backbone, a folder or a Hub id; numbers may be written as text.
+
+        `device` and `dtype` are `c3l.load_backbone`'s, `max_new_tokens` as above. Raises UserError
+        for a backbone or a value that cannot be used.
+        """
+        size = _whole("batch_size", batch_size)
+        limit = None if max_new_tokens is None else _whole("max_new_tokens", max_new_tokens)
+        return cls(
+            load_backbone(pretrained, device=device, dtype=dtype), size, max_new_tokens=limit
+        )
+
+    @classmethod
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: dict | None = None
+    ) -> "C3LModel":
+        """lmms-eval's way to a model: what stands behind `--model_args`, and its other options.
+
+        Like pretrained=FOLDER,dtype=bfloat16; the names are those of `from_pretrained`. What the
+        text says goes before the options. Of these --batch_size and --device count: a --batch_size
+        of "auto" is refused.
+
+        Ends the process, with one sentence and status 2, for what `from_pretrained` raises a
+        UserError for: lmms-eval prints any exception's traceback and ends with status 0.
+        """
+        options = additional_config or {}
+        given = {name: options.get(name) for name in ("batch_size", "device")}
+        settings = {name: value for name, value in given.items() if value is not None}
+        try:
+            names = [*signature(cls.from_pretrained).parameters]
+            return cls.from_pretrained(**settings | _parsed(arg_string, names))
+        except UserError as error:
+            print(f"c3l: {error}", file=sys.stderr)
+            sys.exit(2)
+
     def clean(self) -> None:
         """Nothing: lmms-eval would drop the model after a run, but the backbone is the caller's."""
 
     def __repr__(self) -> str:
         # lmms-eval's response cache keys on this text: it names all that decides an answer.
         return (
-            f"C3LModel(weights={self.backbone.digest}, batch_size={self.batch_size}, "
-            f"default_new_tokens={self.default_new_tokens}, max_new_tokens={self.max_new_tokens})"
+            f"C3LModel(weights={self.backbone.digest}, dtype={self.backbone.dtype}, "
+            f"batch_size={self.batch_size}, default_new_tokens={self.default_new_tokens}, "
+            f"max_new_tokens={self.max_new_tokens})"
         )
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
@@ -159,6 +207,29 @@ class C3LModel(lmms):
             return image
 
         return look
+
+
+def _parsed(arg_string: str, names: list[str]) -> dict[str, str]:
+    """The values of name=value,name=value as text: lmms-eval's own parser would make a number of a
+    folder called 007."""
+    found = {}
+    for part in filter(None, map(str.strip, arg_string.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or not value:
+            raise UserError(f"--model_args: {part!r} is no name=value; write pretrained=FOLDER")
+        if name not in names:
+            raise UserError(f"--model_args: there is no {name!r}; use {', '.join(names)}")
+        found[name] = value
+    if "pretrained" not in found:
+        raise UserError("--model_args names no backbone; write pretrained=FOLDER, or a Hub id")
+    return found
+
+
+def _whole(name: str, value: int | str) -> int:
+    """A whole number of at least 1."""
+    if not str(value).isdecimal() or int(value) < 1:
+        raise UserError(f"{name}={value}: give a whole number of at least 1")
+    return int(value)
 
 
 def _chunks(items: list, size: int) -> list[list]:

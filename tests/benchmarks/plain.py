@@ -68,23 +68,29 @@ class Plain(lmms):
         )
 
 
+def local_task(task: str, data: Path, folder: Path) -> str:
+    """Write lmms-eval's own task over the data in a folder to `folder`/tasks; its new name."""
+    [own] = Path(lmms_eval.tasks.__file__).parent.glob(f"*/{task}.yaml")
+    name = f"plain_{task}"
+    (folder / "tasks").mkdir(parents=True, exist_ok=True)
+    (folder / "tasks" / f"{task}.yaml").write_text(
+        textwrap.dedent(f"""\
+            include: {own}
+            task: {name}
+            dataset_path: {data}
+            dataset_kwargs: {{cache_dir: {folder / "cache" / task}}}
+        """)
+    )
+    return name
+
+
 def outcome(weights: Path, task: str, data: Path, folder: Path, max_new_tokens: int = 128) -> dict:
     """What lmms-eval says of a checkpoint on its own task over the data in a folder.
 
     Returns {"results": its numbers by metric, "samples": its record of each document}. `folder` is
     for what lmms-eval leaves behind.
     """
-    [own] = Path(lmms_eval.tasks.__file__).parent.glob(f"*/{task}.yaml")
-    name = f"plain_{task}"
-    (folder / "tasks").mkdir(parents=True)
-    (folder / "tasks" / f"{task}.yaml").write_text(
-        textwrap.dedent(f"""\
-            include: {own}
-            task: {name}
-            dataset_path: {data}
-            dataset_kwargs: {{cache_dir: {folder / "cache"}}}
-        """)
-    )
+    name = local_task(task, data, folder)
     found = simple_evaluate(
         model=Plain(weights, max_new_tokens),
         tasks=[name],

@@ -1,6 +1,5 @@
 """One cell of each benchmark is what lmms-eval, called plainly, says of the saved checkpoint."""
 
-import importlib
 import importlib.util
 from functools import cache
 from pathlib import Path
@@ -29,17 +28,6 @@ TOKENS = 20
 @pytest.fixture(scope="module")
 def backbone():
     return load_backbone(CHECKPOINT, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """The pocket benchmarks about six scenes."""
-    folder = tmp_path_factory.mktemp("world")
-    build = importlib.import_module("benchmarks.pocket.build")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "BENCHMARK_SCENES", 6)
-        build.write_benchmarks(folder / "benchmarks", seed=0)
-    return folder
 
 
 @pytest.fixture
