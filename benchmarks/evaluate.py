@@ -20,7 +20,8 @@ from loguru import logger
 from benchmarks import judging, pope, scoring
 from benchmarks.judge import Judge
 from benchmarks.lmms_model import C3LModel
-from benchmarks.tasks import TASKS, load_task
+from benchmarks.sources import TASKS
+from benchmarks.tasks import load_task
 from c3l.backbones import Backbone
 
 NO_JUDGE = "no judge configured: the answers are kept, their score needs one"
@@ -43,7 +44,8 @@ def evaluate(
     nothing anywhere else.
 
     Args:
-        task: "seedbench", "seedbench_ppl" (SEED by likelihood), "pope", "mmbench" or "llava_w".
+        task: a key of `benchmarks.sources.TASKS`: "seedbench", "seedbench_ppl" (SEED by
+            likelihood), "pope", "mmbench", "llava_w", or what was added.
         data_dir: the benchmark's own folder, see `benchmarks.tasks.load_task`.
         max_new_tokens: upper limit on an answer's length; None leaves each task its own.
         judge: who judges the answers to "llava_w"; without one, and where a single judgement
@@ -87,7 +89,7 @@ def evaluate(
         )
     name = source.config.task
     logged = sorted(outcome["samples"][name], key=lambda sample: sample["doc_id"])
-    samples = getattr(scoring, task)(logged, model.images)
+    samples = scoring.table(task, logged, model.images)
     official = outcome["results"][name]
     cell = _cell(task, samples, official, unjudged, answered=len(logged), expected=expected)
     if judge:

@@ -13,6 +13,7 @@ from lmms_eval.tasks.mmbench.mmbench_evals import MMBench_Evaluator
 
 from benchmarks import judging
 from benchmarks import pope as pope_rules
+from benchmarks.sources import TASKS
 from benchmarks.tasks import SEED_DIMENSIONS
 
 # MMBench shows each question with its options rotated: rotation k of question i has the index
@@ -144,6 +145,39 @@ def llava_w(samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
             row |= dict(zip(("reference_score", "candidate_score"), scores, strict=True))
             row |= {"review": judgement["review"], "failure": failure}
         rows.append(row)
+    return pd.DataFrame(rows)
+
+
+# What has a table of its own.
+TABLES = {
+    function.__name__: function for function in (seedbench, seedbench_ppl, pope, mmbench, llava_w)
+}
+
+
+def table(task: str, samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
+    """lmms-eval's log of a task of benchmarks.sources as this project's table."""
+    if task in TABLES:
+        return TABLES[task](samples, images)
+    return each_question(samples, images, TASKS[task].key)
+
+
+def each_question(samples: list[dict], images: Mapping[int, str], key: str) -> pd.DataFrame:
+    """Any benchmark whose metric is the mean of what each question gives, 0 to 1, under `key`.
+
+    A question without an image is a cluster of its own.
+    """
+    rows = [
+        {
+            "question_id": str(sample["doc_id"]),
+            "image_id": images.get(sample["doc_id"], f"none, question {sample['doc_id']}"),
+            "category": "",
+            "answer": str(sample["target"]),
+            "response": str(_text(sample["filtered_resps"][0])),
+            "readable": True,
+            "correct": float(sample[key]),
+        }
+        for sample in samples
+    ]
     return pd.DataFrame(rows)
 
 

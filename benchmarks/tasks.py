@@ -4,7 +4,6 @@ Prompting, parsing and aggregation stay lmms-eval's own: each task is its YAML w
 another place of the data.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import lmms_eval.tasks
@@ -15,6 +14,7 @@ from lmms_eval.utils import load_yaml_config
 from PIL import ImageFile
 from tenacity import RetryError
 
+from benchmarks.sources import TASKS
 from c3l.errors import UserError
 
 # lmms-eval tells PIL, for the whole process, to fill cut images with grey. A damaged image has to
@@ -38,42 +38,6 @@ SEED_DIMENSIONS = {
 def image_rows(rows: Dataset) -> Dataset:
     """SEED without its video questions."""
     return rows.filter(lambda kind: kind == "image", input_columns="data_type")
-
-
-@dataclass(frozen=True)
-class TaskSource:
-    """Where lmms-eval keeps a task, which of its metrics is the paper's, and how we name it."""
-
-    yaml: str
-    key: str
-    metric: str
-    scale: float = 1.0
-    seed_images_only: bool = False
-
-
-TASKS = {
-    "seedbench": TaskSource(
-        "seedbench/seedbench.yaml", "seed_image", "seed_image", 100, seed_images_only=True
-    ),
-    "seedbench_ppl": TaskSource(
-        "seedbench/seedbench_ppl.yaml",
-        "acc",
-        "seed_image by likelihood (seedbench_ppl)",
-        100,
-        seed_images_only=True,
-    ),
-    "pope": TaskSource(
-        "pope/pope.yaml", "pope_f1_score", "mean F1 over random, popular, adversarial", 100
-    ),
-    "mmbench": TaskSource(
-        "mmbench/mmbench_en_dev_static.yaml",
-        "gpt_eval_score",
-        "gpt_eval_score (mmbench_en_dev_static: options matched without a judge)",
-    ),
-    "llava_w": TaskSource(
-        "llava-in-the-wild/llava-in-the-wild.yaml", "gpt_eval_llava_all", "gpt_eval_llava_all"
-    ),
-}
 
 
 def load_task(name: str, data_dir: Path, cache_dir: Path) -> ConfigurableTask:

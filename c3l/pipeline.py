@@ -21,7 +21,7 @@ from c3l.errors import UserError
 from c3l.files import digest_files
 from c3l.hub import weight_files, weights_folder
 from c3l.readings import Readings
-from c3l.selection import LABELS, Method
+from c3l.selection import LABELS, Method, code_of
 from c3l.settings import GenerationSettings, TrainingSettings
 from c3l.store import Source, Stage
 
@@ -147,7 +147,7 @@ def alone(backbone: Weights, samples: Stage, batch_size: int) -> Stage:
 
 
 def rival_selection(
-    by: Method,
+    by: Method | str,
     samples: Stage,
     readings: Readings,
     share: float,
@@ -160,6 +160,7 @@ def rival_selection(
     method needs them.
     """
     config = {"by": by, "share": share, "readings": _of(readings, {"share_within", "group"})}
+    config |= code_of(by)
     seeded = seed if by in ("random", *LABELS) else None
     inputs = {"samples": samples, **known}
     return Stage("selection", 1, rival_stages.rival_selection, config, inputs, seeded)

@@ -3,15 +3,20 @@
 I²C and its rivals (section 4.4) differ in how they value samples: `values` is all of them, and
 `select` makes the pseudo-labels of any. A value is a number of which more is better, not NaN. Two
 methods do not rank but label (LABELS): their values are 1 for a positive, 0 for a negative.
+
+A way of one's own is a function in SELECTORS: docs/extending.md adds one.
 """
 
+import hashlib
+import inspect
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, get_args
 
+from c3l.errors import UserError
 from c3l.readings import ScoreForm
 from c3l.samples import Sample
 
@@ -24,6 +29,24 @@ Method = ScoreForm | Rival | Literal["vigc"]
 """All of them. VIGC values no samples but those that it made itself (`c3l.vigc`)."""
 LABELS = ("self_instruct", "vigc")
 RIVALS: tuple[str, ...] = get_args(Rival)
+
+Selector = Callable[[Sequence[Sample], Sequence["Score"]], list[float]]
+"""From samples and their scores, in the same order, to the value of each."""
+SELECTORS: dict[str, Selector] = {
+    "likelihood": lambda samples, scores: [float(s.logp_visual.mean()) for s in scores],
+    "text_likelihood": lambda samples, scores: [float(s.logp_direct.mean()) for s in scores],
+    "length": lambda samples, scores: [float(len(s.kl)) for s in scores],
+}
+"""The methods that need nothing but samples and scores, by name."""
+
+
+def code_of(method: str) -> dict[str, str]:
+    """What an artefact's key holds of a method besides its name: of one that was added to SELECTORS
+    the digest of its source. What it calls does not count: that wants another name."""
+    if method in RIVALS or method not in SELECTORS:
+        return {}
+    source = inspect.getsource(SELECTORS[method])
+    return {"code": hashlib.sha256(source.encode()).hexdigest()}
 
 
 @dataclass(frozen=True)
@@ -53,7 +76,7 @@ class Selection:
 
 
 def values(
-    by: Method,
+    by: Method | str,
     samples: Sequence[Sample],
     scores: Sequence["Score"] = (),
     *,
@@ -66,7 +89,8 @@ def values(
     the answer's text tells alone), "ifd" (`c3l.difficulty`) and "length" (of the answer, in tokens)
     need the samples' `scores`, in the same order, all of them with tokens; "ifd" also what
     `c3l.difficulty.alone` says of the answers. "random" needs a seed. "self_instruct" is 1 for
-    survivors of that filter, "vigc" 1 for corrected answers.
+    survivors of that filter, "vigc" 1 for corrected answers. What was added to SELECTORS is asked
+    for by its name. Raises UserError for a method that there is not.
     """
     match by:
         case "random":
@@ -81,24 +105,23 @@ def values(
             from c3l.vigc import is_corrected
 
             return [float(is_corrected(sample)) for sample in samples]
-        case "likelihood":
-            return [float(score.logp_visual.mean()) for score in scores]
-        case "text_likelihood":
-            return [float(score.logp_direct.mean()) for score in scores]
-        case "length":
-            return [float(len(score.kl)) for score in scores]
         case "ifd":
             from c3l.difficulty import difficulty
 
             both = zip(samples, scores, strict=True)
             return [difficulty(score, alone[sample.answer]) for sample, score in both]
+    if by in SELECTORS:
+        return SELECTORS[by](samples, scores)
+    if by not in get_args(ScoreForm):
+        known = ", ".join(sorted({*get_args(ScoreForm), *RIVALS, *LABELS, *SELECTORS}))
+        raise UserError(f"There is no way {by!r} to select samples; use one of {known}.")
     from c3l.relevance import in_form
 
     return in_form(scores, by)
 
 
 def select(
-    by: Method,
+    by: Method | str,
     samples: Sequence[Sample],
     values: Sequence[float],
     *,

@@ -82,7 +82,7 @@ def _command(names: list[str]) -> Callable[..., None]:
 
 
 for name in TABLES:
-    app.command(name, help=ABOUT[name])(_command([name]))
+    app.command(name, help=ABOUT.get(name, TABLES[name].title))(_command([name]))
 app.command(
     "all", help="Every table and figure but table 7, and which of the paper's claims hold."
 )(_command(list(ALL)))

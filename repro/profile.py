@@ -7,6 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from benchmarks.sources import TASKS
 from c3l.errors import UserError
 from c3l.hub import is_id
 from c3l.readings import Readings
@@ -71,8 +72,9 @@ class Scoring(_Part):
     batch_size: int = Field(ge=1)
     answer_tokens: int = Field(ge=1)
     """The most tokens of an answer; a benchmark that asks for fewer gets fewer."""
-    tasks: dict[str, Literal["seedbench", "seedbench_ppl", "pope", "mmbench", "llava_w"]]
-    """The benchmark task behind a column: SEED may be seedbench or seedbench_ppl."""
+    tasks: dict[str, str]
+    """The benchmark task behind a column, one of benchmarks.sources: SEED may be seedbench or
+    seedbench_ppl."""
     judge: str | None = Field(None, pattern=r"^(pocket|https?://[^\s@?#]+)$")
     """Who judges LLaVA^W: "pocket", the address of an OpenAI-compatible server up to and without
     "/chat/completions", or nobody. Never a key: it would stand in every manifest."""
@@ -81,6 +83,14 @@ class Scoring(_Part):
     a GPT-4 that is no more."""
     judge_key: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the key of an address, not the key."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_are_known(cls, tasks: dict[str, str]) -> dict[str, str]:
+        for task in tasks.values():
+            if task not in TASKS:
+                raise ValueError(f"there is no benchmark {task!r}; use one of {', '.join(TASKS)}")
+        return tasks
 
 
 class Expected(_Part):

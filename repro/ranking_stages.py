@@ -15,7 +15,7 @@ from c3l import stages
 from c3l.readings import ScoreForm
 from c3l.rival_stages import read_alone, scored
 from c3l.samples import Sample, write_samples
-from c3l.selection import LABELS, RIVALS
+from c3l.selection import LABELS, RIVALS, SELECTORS, code_of
 from c3l.store import Job, Source, Stage
 
 if TYPE_CHECKING:
@@ -72,17 +72,18 @@ def ranking(
     """The pairs with their verdicts, a value each, and which are chosen by it.
 
     `scores` may be those of a control: verdicts are about the images of `samples`. `by` is a form
-    of eq. 1 or one of `c3l.selection.Rival`, of which "random" needs the seed and "ifd" the stage
-    `alone`. Chosen are the best `share` of the pool, for Self-Instruct its survivors.
+    of eq. 1, one of `c3l.selection.Rival`, of which "random" needs the seed and "ifd" the stage
+    `alone`, or one of `c3l.selection.SELECTORS`. Chosen are the best `share` of the pool, for
+    Self-Instruct its survivors.
 
     Without scene graphs the truth is not known, and nothing is scored. Raises ValueError for
     another `by`, or a random order without a seed.
     """
-    if by not in RANKERS:
+    if by not in RANKERS and by not in SELECTORS:
         raise ValueError(f"{by!r} is none of {', '.join(RANKERS)}.")
     if by == "random" and seed is None:
         raise ValueError("A random order needs a seed.")
-    config = {"by": by, "share": share}
+    config = {"by": by, "share": share} | code_of(by)
     if graphs is None:
         return Stage("ranking", 2, run_ranking, config)
     inputs = {"samples": samples, "scores": scores, "graphs": graphs}

@@ -290,8 +290,10 @@ def _selection(
         if row.selection == "i2c":
             made = pipeline.selection(samples, scores, readings, share, seed, crm=row.crm)
             return samples, made
+        if row.selection not in ("self_instruct", "random"):
+            known["scores"] = scores
         if row.selection == "ifd":
-            known = {"scores": scores, "alone": _alone(backbone, samples, profile)}
+            known["alone"] = _alone(backbone, samples, profile)
     return samples, pipeline.rival_selection(row.selection, samples, readings, share, seed, **known)
 
 

@@ -19,7 +19,7 @@ class Row:
     writer: str | None = None  # the backbone that writes the data, where it is another one
     crm: bool = False  # L_r: cross entropy on the best samples by I²C (section 3.2)
     clm: bool = False  # L_c: contrastive loss over an image's samples (section 3.3)
-    selection: str = "i2c"  # what finds positives and targets: a c3l.selection.Method, or I²C
+    selection: str = "i2c"  # what finds positives and targets: I²C, or a method of c3l.selection
     readings: Mapping[str, object] = field(default_factory=dict)  # what differs from the profile's
     share: float | None = None  # of the initial data, L_r's targets; None: the profile's
     base: str | None = None  # the label of the row of its table that it is compared with
