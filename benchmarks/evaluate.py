@@ -20,6 +20,8 @@ from loguru import logger
 from benchmarks import judging, pope, scoring
 from benchmarks.judge import Judge
 from benchmarks.lmms_model import C3LModel
+from benchmarks.served import Served
+from benchmarks.served_model import ServedModel, Unanswered
 from benchmarks.sources import TASKS
 from benchmarks.tasks import load_task
 from c3l.backbones import Backbone
@@ -28,7 +30,7 @@ NO_JUDGE = "no judge configured: the answers are kept, their score needs one"
 
 
 def evaluate(
-    backbone: Backbone,
+    backbone: Backbone | Served,
     task: str,
     data_dir: Path,
     output_dir: Path,
@@ -37,7 +39,7 @@ def evaluate(
     max_new_tokens: int | None = None,
     judge: Judge | None = None,
 ) -> dict:
-    """Score a backbone on a benchmark through lmms-eval.
+    """Score a backbone, or a model at an address, on a benchmark through lmms-eval.
 
     Writes `samples.parquet` (benchmarks.scoring's columns, in the order of the data set),
     `results.json` (the cell and lmms-eval's own numbers) and `lmms_eval.log` to `output_dir`, and
@@ -55,7 +57,7 @@ def evaluate(
         The cell: task, metric, value (0 to 100; None if unscored), unscored (the reason, or None),
         n (questions scored), unreadable (share of answers that the benchmark's parser cannot read,
         0 to 1) and extra. That of "llava_w" also names its judge, and its value may exceed 100.
-        Where the judge failed, `transient` is True: another time it may not.
+        Where the judge or the address failed, `transient` is True: another time it may not.
 
     Raises:
         UserError: no such task, or a data set that cannot be read.
@@ -72,21 +74,27 @@ def evaluate(
         _environment(judging.variables(judge, url) if judge else {}),
         _output_into(output_dir / "lmms_eval.log"),
     ):
-        model = C3LModel(backbone, batch_size, max_new_tokens=max_new_tokens)
+        kind = ServedModel if isinstance(backbone, Served) else C3LModel
+        model = kind(backbone, batch_size, max_new_tokens=max_new_tokens)
         source = load_task(task, data_dir, Path(cache))
         expected = len(source.eval_docs)
         if task == "llava_w":
             unjudged = judging.ping(source) if judge else NO_JUDGE
-        outcome = simple_evaluate(
-            model=model,
-            model_args=f"weights={backbone.digest}",
-            tasks=[source],
-            task_manager=TaskManager(include_defaults=False),
-            cli_args=Namespace(output_path=cache, process_with_media=False, reasoning_tags=None),
-            predict_only=bool(unjudged),  # lmms-eval scores a judge that never answers 100
-            bootstrap_iters=0,
-            batch_size=batch_size,
-        )
+        try:
+            outcome = simple_evaluate(
+                model=model,
+                model_args=repr(model),
+                tasks=[source],
+                task_manager=TaskManager(include_defaults=False),
+                cli_args=Namespace(
+                    output_path=cache, process_with_media=False, reasoning_tags=None
+                ),
+                predict_only=bool(unjudged),  # lmms-eval scores a judge that never answers 100
+                bootstrap_iters=0,
+                batch_size=batch_size,
+            )
+        except Unanswered as error:
+            return _empty(task) | {"unscored": f"{backbone.name}: {error}", "transient": True}
     name = source.config.task
     logged = sorted(outcome["samples"][name], key=lambda sample: sample["doc_id"])
     samples = scoring.table(task, logged, model.images)
@@ -94,11 +102,11 @@ def evaluate(
     cell = _cell(task, samples, official, unjudged, answered=len(logged), expected=expected)
     if judge:
         cell |= {"judge": judge.name, "transient": cell["unscored"] is not None}
-    cell["extra"] |= {
-        "batch_size": batch_size,
-        "weights": backbone.digest,
-        "lmms_eval": version("lmms-eval"),
-    }
+    cell["extra"] |= {"batch_size": batch_size, "lmms_eval": version("lmms-eval")}
+    if isinstance(backbone, Served):
+        cell["served"] = backbone.name
+    else:
+        cell["extra"]["weights"] = backbone.digest
     samples.to_parquet(output_dir / "samples.parquet", index=False)
     numbers = {key: value for key, value in official.items() if isinstance(value, int | float)}
     (output_dir / "results.json").write_text(
@@ -116,14 +124,9 @@ def _cell(
     expected: int,
 ) -> dict:
     source = TASKS[task]
-    cell = {
-        "task": task,
-        "metric": source.metric,
-        "value": None,
-        "unscored": None,
+    cell = _empty(task) | {
         "n": len(samples),
         "unreadable": float((~samples["readable"]).mean()),
-        "extra": {},
     }
     if answered != expected:
         cell["unscored"] = f"lmms-eval returned {answered} of {expected} answers"
@@ -158,6 +161,12 @@ def _cell(
     if cell["unscored"]:
         cell["value"] = None
     return cell
+
+
+def _empty(task: str) -> dict:
+    """A cell without anything measured."""
+    metric = TASKS[task].metric
+    return {"task": task, "metric": metric, "value": None, "unscored": None, "n": 0, "extra": {}}
 
 
 def _llava_categories(samples: pd.DataFrame, official: dict) -> dict:

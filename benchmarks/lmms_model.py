@@ -23,12 +23,53 @@ from c3l.relevance import answer_states
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-class C3LModel(lmms):
-    """Answers lmms-eval's requests with a backbone; pass the object to `simple_evaluate`.
+class Requests:
+    """What any model of ours reads from lmms-eval's requests.
 
     Attributes:
         images: document id -> digest of the pixels the model was shown, for clustering by image.
+        default_new_tokens: length of an answer where the task sets none (SEED).
+        max_new_tokens: upper limit on what a task asks for; None leaves the task's own.
     """
+
+    images: dict[int, str]
+    default_new_tokens: int
+    max_new_tokens: int | None
+
+    def generation(self, settings: dict) -> dict:
+        """A task's generation settings in the backbone's words."""
+        length = settings.get("max_new_tokens") or self.default_new_tokens
+        sample = settings.get("do_sample", False)
+        until = settings.get("until") or ()
+        return {
+            "max_new_tokens": min(length, self.max_new_tokens or length),
+            "temperature": settings.get("temperature", 1.0) if sample else 0.0,
+            "top_p": settings.get("top_p", 1.0) if sample else 1.0,
+            "stop": (until,) if isinstance(until, str) else tuple(until),
+        }
+
+    def looker(self):
+        """A function from a request's tail (to_visual, doc_id, task, split) to its image."""
+
+        @lru_cache(maxsize=self.batch_size)
+        def look(to_visual, doc_id: int, task: str, split: str) -> Image.Image | None:
+            visuals = (to_visual(self.task_dict[task][split][doc_id]) if to_visual else None) or []
+            if len(visuals) > 1:
+                raise UserError(
+                    f"Question {doc_id} of {task} has {len(visuals)} images; one is supported."
+                )
+            if not visuals:
+                return None
+            image = visuals[0]
+            pixels = f"{image.mode}{image.size}".encode() + image.tobytes()
+            self.images[doc_id] = hashlib.sha256(pixels).hexdigest()
+            return image
+
+        return look
+
+
+class C3LModel(Requests, lmms):
+    """Answers lmms-eval's requests with a backbone; pass the object to `simple_evaluate`."""
 
     def __init__(
         self,
@@ -37,17 +78,13 @@ class C3LModel(lmms):
         default_new_tokens: int = 16,
         max_new_tokens: int | None = None,
     ):
-        """
-        Args:
-            default_new_tokens: length of an answer where the task sets none (SEED).
-            max_new_tokens: upper limit on what a task asks for; None leaves the task's own.
-        """
+        """Lengths as of `Requests`."""
         super().__init__()
         self.backbone = backbone
         self.batch_size = batch_size
         self.default_new_tokens = default_new_tokens
         self.max_new_tokens = max_new_tokens
-        self.images: dict[int, str] = {}
+        self.images = {}
 
     @classmethod
     def from_pretrained(
@@ -110,7 +147,7 @@ class C3LModel(lmms):
         Greedy unless the task asks to sample. A batch holds questions of similar length under one
         set of generation settings.
         """
-        look = self._looker()
+        look = self.looker()
         settings = [request.args[1] for request in requests]
         keys = [(repr(sorted(settings[i].items())), len(r.args[0])) for i, r in enumerate(requests)]
         order = sorted(range(len(requests)), key=keys.__getitem__)
@@ -122,7 +159,7 @@ class C3LModel(lmms):
                         [requests[i].args[0] for i in batch],
                         images,
                         batch_size=self.batch_size,
-                        **self._generation(settings[batch[0]]),
+                        **self.generation(settings[batch[0]]),
                     )
                     for i, text in zip(batch, texts, strict=True):
                         answers[i] = UNPRINTABLE.sub("", text)
@@ -140,7 +177,7 @@ class C3LModel(lmms):
         Continuations of the same context and document share one pass over them (c3l.packing); a
         forward holds at most `batch_size` continuations. Raises UserError for an empty one.
         """
-        look = self._looker()
+        look = self.looker()
         asked = [(request.args[0], *request.args[3:]) for request in requests]
         for request in requests:
             if not request.args[1].strip():
@@ -176,37 +213,6 @@ class C3LModel(lmms):
         losses = cross_entropy(logits.float(), targets, reduction="none").split(lengths)
         hits = (logits.argmax(-1) == targets).split(lengths)
         return [(n.mean().item(), bool(h.all())) for n, h in zip(losses, hits, strict=True)]
-
-    def _generation(self, settings: dict) -> dict:
-        """A task's generation settings in the backbone's words."""
-        length = settings.get("max_new_tokens") or self.default_new_tokens
-        sample = settings.get("do_sample", False)
-        until = settings.get("until") or ()
-        return {
-            "max_new_tokens": min(length, self.max_new_tokens or length),
-            "temperature": settings.get("temperature", 1.0) if sample else 0.0,
-            "top_p": settings.get("top_p", 1.0) if sample else 1.0,
-            "stop": (until,) if isinstance(until, str) else tuple(until),
-        }
-
-    def _looker(self):
-        """A function from a request's tail (to_visual, doc_id, task, split) to its image."""
-
-        @lru_cache(maxsize=self.batch_size)
-        def look(to_visual, doc_id: int, task: str, split: str) -> Image.Image | None:
-            visuals = (to_visual(self.task_dict[task][split][doc_id]) if to_visual else None) or []
-            if len(visuals) > 1:
-                raise UserError(
-                    f"Question {doc_id} of {task} has {len(visuals)} images; one is supported."
-                )
-            if not visuals:
-                return None
-            image = visuals[0]
-            pixels = f"{image.mode}{image.size}".encode() + image.tobytes()
-            self.images[doc_id] = hashlib.sha256(pixels).hexdigest()
-            return image
-
-        return look
 
 
 def _parsed(arg_string: str, names: list[str]) -> dict[str, str]:

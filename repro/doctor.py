@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.judge import Judge, probe
+from benchmarks import judge as judges
+from benchmarks import served as addresses
 from c3l.errors import UserError
 from repro import recipe
 from repro.profile import Profile
@@ -46,6 +47,8 @@ def examine(profile: Profile, runs: Path) -> Iterator[Finding]:
     yield from _machine(runs)
     for label, backbone in profile.backbones.items():
         yield _tried(f"backbone {label}", lambda path=backbone.weights: _backbone(path))
+    for label, served in profile.served.items():
+        yield _tried(f"backbone {label}", lambda served=served: _answers(served), needed=False)
     yield from _data(profile)
     if "LLaVA^W" in profile.scoring.tasks:
         yield _judge(profile)
@@ -124,6 +127,12 @@ def _backbone(path: str) -> str:
     return f"{family}, {parameters:,} parameters, {amount}"
 
 
+def _answers(served: addresses.Served) -> str:
+    if reason := addresses.probe(served):
+        raise UserError(f"{served.name} does not answer: {reason}")
+    return f"{served.name} answers"
+
+
 def _data(profile: Profile) -> Iterator[Finding]:
     if profile.data == "pocket":
         yield Finding("images and benchmarks", "the pocket world, made on first use")
@@ -186,8 +195,8 @@ def _judge(profile: Profile) -> Finding:
     return _tried("judge", lambda: _asked(judge), needed=False)
 
 
-def _asked(judge: Judge) -> str:
-    if reason := probe(judge):
+def _asked(judge: judges.Judge) -> str:
+    if reason := judges.probe(judge):
         unset = judge.url and not os.environ.get(judge.key_variable or "")
         hint = f" ({judge.key_variable} is not set)" if unset else ""
         raise UserError(f"{judge.name} does not judge{hint}: {reason}")

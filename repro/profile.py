@@ -7,6 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from benchmarks.served import Served
 from benchmarks.sources import TASKS
 from c3l.errors import UserError
 from c3l.hub import is_id
@@ -111,6 +112,9 @@ class Profile(_Part):
     """"pocket" for the made world, or a folder laid out like it."""
     backbones: dict[str, Backbone]
     """By the label that rows name."""
+    served: dict[str, Served] = {}
+    """Likewise, in place of weights: scored as they are, never trained. For VisualGLM and BLIP-2
+    there is no other way at the paper's sizes."""
     sizes: Sizes
     share: float = Field(gt=0, le=1)
     """Of the initial samples, the best ones by I²C that become L_r's targets."""

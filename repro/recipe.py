@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.served import Served
 from c3l import pipeline
 from c3l.errors import UserError
 from c3l.files import digest_file, digest_files
@@ -138,10 +139,10 @@ def row_stages(
     """The stages behind each cell of a row. A benchmark that the profile has no task for is
     unscored, and so are all columns of a row whose backbone it lacks. Columns about the truth are
     left out where it is not known."""
-    if lacking := [label for label in _labels(row) if label not in profile.backbones]:
-        why = driver.unscored(f"the profile {profile.name} has no backbone {lacking[0]}")
+    if reason := _out_of_reach(row, profile):
+        why = driver.unscored(reason)
         return {name: [[why]] for name in columns if name != TRUTH or data.final_graphs}
-    backbone = data.backbones[row.backbone]
+    backbone = data.backbones.get(row.backbone) or profile.served[row.backbone]
     if isinstance(row, Ranking):
         runs = [[_ranking(row, backbone, profile, data, seed)] for seed in seeds]
         return dict.fromkeys(columns, runs)
@@ -164,7 +165,19 @@ def row_stages(
     return cells
 
 
-def _evaluation(model: Weights, column: str, profile: Profile, data: Data) -> Stage:
+def _out_of_reach(row: Row | Ranking, profile: Profile) -> str | None:
+    """Why a row cannot be run with the profile's backbones, or None."""
+    for label in _labels(row):
+        if label in profile.backbones:
+            continue
+        if label not in profile.served:
+            return f"the profile {profile.name} has no backbone {label}"
+        if isinstance(row, Ranking) or row.tuned:
+            return f"{label} is served at an address, where nothing can be trained or scored by I²C"
+    return None
+
+
+def _evaluation(model: Weights | Served, column: str, profile: Profile, data: Data) -> Stage:
     if column not in data.benchmarks:
         return driver.unscored(f"the profile {profile.name} has no task for {column}")
     task, source = profile.scoring.tasks[column], data.benchmarks[column]
@@ -198,8 +211,8 @@ def _data_set(row: Row, profile: Profile, data: Data, seed: int) -> DataSet:
 
 
 def _tuned(
-    row: Row, made: DataSet | None, backbone: Weights, profile: Profile, seed: int
-) -> list[Weights]:
+    row: Row, made: DataSet | None, backbone: Weights | Served, profile: Profile, seed: int
+) -> list[Weights | Served]:
     """The models that are scored: tuned on the data set, or without one the backbone as it is."""
     seeds = range(profile.sizes.tuning_seeds)
     if made is None:

@@ -105,8 +105,9 @@ class Run:
 def _require_a_backbone(names: list[str], profile: Profile) -> None:
     """Raise UserError where the profile lacks the backbones of all rows."""
     backbones = dict.fromkeys(row.backbone for name in names for row in TABLES[name].rows)
-    if not backbones.keys() & profile.backbones.keys():
-        lacking, known = ", ".join(backbones), ", ".join(profile.backbones)
+    there = profile.backbones | profile.served
+    if not backbones.keys() & there.keys():
+        lacking, known = ", ".join(backbones), ", ".join(there)
         raise UserError(f"The profile {profile.name} has no backbone {lacking}; it has {known}.")
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.judge import Judge
+from benchmarks.served import Served
 from c3l.files import digest_files
 from c3l.pipeline import Weights
 from c3l.readings import Readings
@@ -49,13 +50,23 @@ def run_pocket_comparison(job: Job) -> dict:
     return {}
 
 
-def evaluation(weights: Weights, task: str, data: Source, scoring: Scoring) -> Stage:
+def evaluation(weights: Weights | Served, task: str, data: Source, scoring: Scoring) -> Stage:
     """A benchmark's cell for one model, and every answer it gave, through lmms-eval."""
     config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
+    inputs = {"data": data}
+    if not isinstance(weights, Served):
+        inputs["weights"] = weights
+    elif task == "seedbench_ppl":
+        return unscored(
+            f"{weights.model} is served at an address, which tells no likelihoods: "
+            "--set scoring.tasks.SEED=seedbench asks for letters"
+        )
+    else:
+        config["served"] = weights.model_dump()
     if task == "llava_w":
         judge = judge_of(scoring)
         config["judge"] = asdict(judge) if judge else None
-    return Stage("evaluation", 1, run_evaluation, config, {"weights": weights, "data": data})
+    return Stage("evaluation", 1, run_evaluation, config, inputs)
 
 
 def judge_of(scoring: Scoring) -> Judge | None:
@@ -71,8 +82,8 @@ def run_evaluation(job: Job) -> dict:
     from benchmarks.evaluate import evaluate
     from c3l.stages import load
 
-    backbone = load(job, "weights")
-    judge = job.config.get("judge")
+    served, judge = job.config.get("served"), job.config.get("judge")
+    backbone = Served(**served) if served else load(job, "weights")
     return evaluate(
         backbone,
         job.config["task"],

@@ -103,6 +103,9 @@ def _notes(
         notes.append(STAND_INS)
     if tuned == len(seeds) == 1:
         notes.append(ONE_SEED)
+    for label, row in measured.items():
+        served = {cell["served"] for cell in row.values() if "served" in cell}
+        notes += [f"{label}: served, {name}." for name in sorted(served)]
     return notes
 
 
@@ -138,6 +141,8 @@ def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, sto
     }
     if reasons:
         return cell
+    if flat[0].get("served"):
+        cell["served"] = flat[0]["served"]
     try:
         estimate = column.estimate(frames(runs, store), profile.resamples)
     except UndefinedError as error:

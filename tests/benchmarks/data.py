@@ -127,7 +127,7 @@ def llava_w(folder: Path) -> Path:
 class TableBackbone:
     """Answers a question by the first key of `table` that it contains; has no model at all."""
 
-    name = "table"
+    name, dtype = "table", None
 
     def __init__(self, table: dict[str, str], otherwise: str = ""):
         self.table, self.otherwise = table, otherwise

@@ -143,6 +143,26 @@ def test_a_backbone_may_have_readings_of_its_own(profile, store):
     assert made["generator"].config["readings"]["tuning"] == "lora"
 
 
+def test_a_served_backbone_is_scored_at_its_address_and_not_trained(profile, store):
+    at = {"model": "visualglm", "url": "http://127.0.0.1:1/v1"}
+    tasks = profile.scoring.model_dump() | {"tasks": {"SEED": "seedbench", "POPE": "pope"}}
+    mixed = with_backbones(profile, served={"VisualGLM-6B": at}, scoring=tasks)
+    plain = Row("VisualGLM", "VisualGLM-6B", tuned=False)
+    data = recipe.prepare(mixed, store, [plain])
+    cells = recipe.row_stages(plain, ("SEED", "POPE", TRUTH), mixed, data, [0])
+    assert list(cells) == ["SEED", "POPE"]
+    (stage,) = {stage.key: stage for stage in cells["SEED"][0]}.values()
+    assert stage.config["served"]["model"] == "visualglm" and list(stage.inputs) == ["data"]
+    for row in (replace(plain, tuned=True), replace(C3L, writer="VisualGLM-6B")):
+        cells = recipe.row_stages(row, ("SEED",), mixed, recipe.prepare(mixed, store, [row]), [0])
+        ((stage,),) = cells["SEED"]
+        assert "nothing can be trained" in stage.run(stage)["unscored"]
+    by_likelihood = with_backbones(profile, served={"VisualGLM-6B": at})
+    cells = recipe.row_stages(plain, ("SEED",), by_likelihood, data, [0])
+    stage = cells["SEED"][0][0]
+    assert "scoring.tasks.SEED=seedbench" in stage.run(stage)["unscored"]
+
+
 def test_where_no_row_can_run_nothing_does(profile, store, monkeypatch):
     monkeypatch.setitem(TABLES, "table9", Table("Ours", (LACKING,), ("SEED",)))
     with pytest.raises(
