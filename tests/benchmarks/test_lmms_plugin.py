@@ -17,7 +17,7 @@ from c3l.errors import UserError
 from repro.profile import load
 from tests.benchmarks.plain import local_task
 
-CHECKPOINT = load("pocket").backbones["LLaVA-7B"]
+CHECKPOINT = load("pocket").backbones["LLaVA-7B"].weights
 # Options by likelihood; answers of the length that we set where a task sets none; of its own.
 TASKS = ("seedbench_ppl", "seedbench", "pope")
 
