@@ -1,4 +1,4 @@
-"""README and docs: every example runs, every command and option exists, every link leads somewhere."""
+"""README and docs: every example runs, every command exists, every link leads somewhere."""
 
 import configparser
 import importlib.util
