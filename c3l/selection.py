@@ -42,10 +42,18 @@ SELECTORS: dict[str, Selector] = {
 
 def code_of(method: str) -> dict[str, str]:
     """What an artefact's key holds of a method besides its name: of one that was added to SELECTORS
-    the digest of its source. What it calls does not count: that wants another name."""
+    the digest of its source. What it calls does not count: that wants another name.
+
+    Raises UserError for one without a source.
+    """
     if method in RIVALS or method not in SELECTORS:
         return {}
-    source = inspect.getsource(SELECTORS[method])
+    try:
+        source = inspect.getsource(SELECTORS[method])
+    except (OSError, TypeError) as error:
+        raise UserError(
+            f"The selector {method!r} has no source to be known by; make it a function in a file."
+        ) from error
     return {"code": hashlib.sha256(source.encode()).hexdigest()}
 
 

@@ -12,6 +12,7 @@ from PIL import ImageFile
 
 from benchmarks import pope
 from benchmarks.evaluate import NO_JUDGE, evaluate
+from benchmarks.sources import TASKS, TaskSource
 from c3l.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
@@ -47,6 +48,25 @@ def test_seed_all_right(benchmarks, tmp_path, monkeypatch, capfd):
         "results.json",
         "lmms_eval.log",
     }
+
+
+def test_a_benchmark_that_was_added_is_a_mean_over_its_questions(tmp_path, monkeypatch):
+    source = TaskSource("realworldqa/realworldqa.yaml", "exact_match", "RealWorldQA", 100)
+    monkeypatch.setitem(TASKS, "realworldqa", source)
+    rows = [
+        {"image": data.image(k // 2), "question": f"What is {k}?", "answer": str(k)}
+        for k in range(6)
+    ]
+    features = {"image": data.Image(), "question": data.TEXT, "answer": data.TEXT}
+    folder = data.write(tmp_path / "data", rows, features, "test")
+    table = {f"is {k}?": str(k) for k in (0, 1, 3, 4)}
+    cell = evaluate(TableBackbone(table, otherwise="none"), "realworldqa", folder, tmp_path)
+    assert (cell["metric"], cell["n"], cell["unscored"]) == ("RealWorldQA", 6, None)
+    assert cell["value"] == pytest.approx(100 * 4 / 6)
+    samples = pd.read_parquet(tmp_path / "samples.parquet")
+    assert samples["correct"].tolist() == [1, 1, 0, 1, 1, 0]
+    assert samples["response"].tolist() == ["0", "1", "none", "3", "4", "none"]
+    assert samples["image_id"].nunique() == 3
 
 
 def test_seed_reads_the_first_character(benchmarks, tmp_path):

@@ -6,8 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from c3l.errors import UserError
 from c3l.samples import Sample
-from c3l.selection import LABELS, groups, ranked, select, top_share, values
+from c3l.selection import (
+    LABELS,
+    RIVALS,
+    SELECTORS,
+    code_of,
+    groups,
+    ranked,
+    select,
+    top_share,
+    values,
+)
 
 
 def make(scores, images=3):
@@ -133,3 +144,39 @@ def test_values_that_need_no_score():
     assert values("vigc", samples) == [0.0, 1.0]
     assert values("random", samples, seed=1) == values("random", samples, seed=1)
     assert values("random", samples, seed=1) != values("random", samples, seed=2)
+
+
+def shortest(samples, scores):
+    return [-float(len(sample.answer)) for sample in samples]
+
+
+def longest(samples, scores):
+    return [float(len(sample.answer)) for sample in samples]
+
+
+def test_an_added_selector_is_asked_for_by_its_name(monkeypatch):
+    samples = [Sample(f"s{n}", "0.png", "q", "a" * n) for n in (2, 5, 3)]
+    monkeypatch.setitem(SELECTORS, "mine", shortest)
+    value = values("mine", samples, [])
+    assert value == [-2, -5, -3]
+    chosen = select("mine", samples, value, share=0.5)
+    assert ids(chosen.targets) == ["s2", "s3"]
+    assert ids(chosen.groups[0].positives) == ["s2"]
+
+
+def test_an_added_selector_is_known_by_its_source(monkeypatch):
+    known = []
+    for function in (shortest, longest, shortest):
+        monkeypatch.setitem(SELECTORS, "mine", function)
+        known.append(code_of("mine"))
+    assert known[0] == known[2] != known[1]
+    # What was there before stays known by its name alone.
+    assert all(code_of(method) == {} for method in ("i2c", "literal_sum", *RIVALS, *LABELS))
+    monkeypatch.setitem(SELECTORS, "mine", max)
+    with pytest.raises(UserError, match="'mine' has no source"):
+        code_of("mine")
+
+
+def test_a_method_that_there_is_not_is_named_with_those_there_are():
+    with pytest.raises(UserError, match=r"no way 'i2d' to select.*likelihood.*self_instruct"):
+        values("i2d", make([1.0]), [])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from c3l.errors import UserError
+from c3l.selection import SELECTORS
 from c3l.store import Store
 from repro import profile as profiles
 from repro import recipe
@@ -46,6 +47,22 @@ def test_a_share_changes_the_selection_and_what_is_made_from_it(profile, store):
     ours = next(row for row in PROPORTIONS if row.label == "LLaVA, 10%")
     with_ten = profile.model_copy(update={"share": 0.1})
     assert names(ours, profile, data) == names(C3L, with_ten, data) != same
+
+
+def longest(samples, scores):
+    return [float(len(sample.answer)) for sample in samples]
+
+
+@pytest.mark.parametrize("method", ["likelihood", "length", "longest"])
+def test_a_selector_is_given_the_scores(profile, store, monkeypatch, method):
+    monkeypatch.setitem(SELECTORS, "longest", longest)
+    row = replace(C3L, selection=method)
+    data = recipe.prepare(profile, store, [row])
+    cells = recipe.row_stages(row, ("SEED",), profile, data, [0])
+    stages = everything(recipe.stages({"": cells})).values()
+    [selection] = [stage for stage in stages if stage.name == "selection"]
+    assert {"samples", "scores"} == selection.inputs.keys()
+    assert ("code" in selection.config) == (method == "longest")
 
 
 def test_a_table_may_take_fewer_tuning_seeds_and_shares_their_models(profile, store):
