@@ -49,13 +49,8 @@ def prepare(profile: Profile, store: Store, *, with_published: bool = False) -> 
 
     Raises UserError for a folder that lacks something.
     """
-    folder = Path(profile.data)
     sets = _published(profile, store) if with_published else {}
-    if profile.data == "pocket":
-        world = driver.pocket_world()
-        if not store.find(world):
-            say("Making the pocket world.")
-        folder = store.make(world)
+    folder = data_folder(profile, store)
     benchmarks = {
         column: benchmark_source(folder, task) for column, task in profile.scoring.tasks.items()
     }
@@ -67,6 +62,16 @@ def prepare(profile: Profile, store: Store, *, with_published: bool = False) -> 
         *(_graphs(folder / part) for part in ("initial", "final")),
         sets,
     )
+
+
+def data_folder(profile: Profile, store: Store) -> Path:
+    """Where the profile's data lie, the pocket world made first if need be (under a minute)."""
+    if profile.data != "pocket":
+        return Path(profile.data)
+    world = driver.pocket_world()
+    if not store.find(world):
+        say("Making the pocket world.")
+    return store.make(world)
 
 
 def _published(profile: Profile, store: Store) -> dict[str, Published]:

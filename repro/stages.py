@@ -50,11 +50,17 @@ def run_pocket_comparison(job: Job) -> dict:
 
 def evaluation(weights: Stage | Source, task: str, data: Source, scoring: Scoring) -> Stage:
     """A benchmark's cell for one model, and every answer it gave, through lmms-eval."""
+    config = evaluation_settings(task, scoring)
+    return Stage("evaluation", 1, run_evaluation, config, {"weights": weights, "data": data})
+
+
+def evaluation_settings(task: str, scoring: Scoring) -> dict:
+    """What of the profile decides how a benchmark is scored."""
     config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
     if task == "llava_w":
         judge = judge_of(scoring)
         config["judge"] = asdict(judge) if judge else None
-    return Stage("evaluation", 1, run_evaluation, config, {"weights": weights, "data": data})
+    return config
 
 
 def judge_of(scoring: Scoring) -> Judge | None:
