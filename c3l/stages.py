@@ -42,22 +42,26 @@ _cached: "tuple[str, Backbone] | None" = None
 
 
 def load(job: Job, name: str, *, to_train: bool = False) -> "Backbone":
-    """The weights of an input: on a GPU in the precision they were saved in, on a processor, which
-    gains nothing by half precision, in float32. The last ones stay in memory for the next stage of
+    """The weights of an input, in `precision()`. The last ones stay in memory for the next stage of
     this process, unless training is about to change them."""
     global _cached
-    import torch
-
     from c3l.backbones import load_backbone
 
     if _cached is None or _cached[0] != job.keys[name]:
         _cached = None  # free the old one first
-        dtype = "auto" if torch.cuda.is_available() else "float32"
-        _cached = (job.keys[name], load_backbone(job.inputs[name], dtype=dtype))
+        _cached = (job.keys[name], load_backbone(job.inputs[name], dtype=precision()))
     backbone = _cached[1]
     if to_train:
         _cached = None
     return backbone
+
+
+def precision() -> str:
+    """What stages load weights in: on a GPU as they were saved; on a processor, which gains nothing
+    by half precision, in float32."""
+    import torch
+
+    return "auto" if torch.cuda.is_available() else "float32"
 
 
 def read(job: Job, name: str = "samples") -> list[Sample]:

@@ -2,8 +2,8 @@
 
 TABLE is one of `repro.rows.TABLES`.
 
-Results go to standard output, everything else to standard error. Exit codes: 0 done, 2 bad usage or
-input (one sentence), 130 interrupted (the next run goes on).
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 a regression
+(`regress`), 2 bad usage or input (one sentence), 130 interrupted (the next run goes on).
 """
 
 import os
@@ -199,6 +199,64 @@ def bench(
     from repro.bench import report
 
     print(report(device, quick))
+
+
+@app.command()
+def regress(
+    backbone: Annotated[
+        str, typer.Option("--backbone", help="a folder or a Hub id", metavar="PATH|ID")
+    ],
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="what it is compared with", metavar="FILE")
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="write the baseline instead of comparing with it")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="points (of 100) that may be lost")
+    ] = 0.0,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", help="the results as JUnit XML", metavar="FILE")
+    ] = None,
+    benchmarks: Annotated[
+        str | None,
+        typer.Option("--benchmarks", help="some of the profile's: SEED,POPE", metavar="NAMES"),
+    ] = None,
+    profile: ProfileOption = "pocket",
+    set_: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    jobs: JobsOption = None,
+) -> None:
+    """Whether a backbone conforms, and scores what its baseline says: exits with 1 where not.
+
+    Example: python -m repro regress --backbone DIR --baseline FILE --junit regress.xml"""
+    from repro import profile as profiles
+    from repro.regress import MAKE_ONE, Gate, run
+
+    loaded = profiles.load(profile, set_)
+    names = benchmarks.split(",") if benchmarks else list(loaded.scoring.tasks)
+    if unknown := [name for name in names if name not in loaded.scoring.tasks]:
+        raise UserError(
+            f"There is no benchmark {unknown[0]!r} in the profile {loaded.name}: give some of "
+            f"{', '.join(loaded.scoring.tasks)}."
+        )
+    if baseline is None:
+        raise UserError(f"There is nothing to compare with: give --baseline FILE; {MAKE_ONE}.")
+    gate = Gate(
+        backbone=backbone,
+        baseline=baseline,
+        profile=loaded,
+        runs=runs,
+        jobs=jobs or default_jobs(),
+        benchmarks=names,
+        tolerance=tolerance,
+        update=update,
+        junit=junit,
+    )
+    text, well = run(gate)
+    print(text)
+    if not well:
+        raise typer.Exit(1)
 
 
 def _prepare(

@@ -54,17 +54,13 @@ def prepare(profile: Profile, store: Store, rows: Iterable[Row | Ranking] = ()) 
 
     Raises UserError for a folder that lacks something.
     """
-    folder, rows = Path(profile.data), list(rows)
+    rows = list(rows)
     labels = {label for row in rows for label in _labels(row)} & profile.backbones.keys()
     wanted = {row.data for row in rows if isinstance(row, Row)}
     wanted |= {profile.backbones[label].tuned_on for label in labels}
     sets = _published(profile, store) if wanted - {None} else {}
     backbones = {label: _backbone(label, profile, sets) for label in sorted(labels)}
-    if profile.data == "pocket":
-        world = driver.pocket_world()
-        if not store.find(world):
-            say("Making the pocket world.")
-        folder = store.make(world)
+    folder = data_folder(profile, store)
     benchmarks = {
         column: benchmark_source(folder, task) for column, task in profile.scoring.tasks.items()
     }
@@ -100,6 +96,16 @@ def _backbone(label: str, profile: Profile, sets: dict[str, Published]) -> Weigh
         )
     samples, readings = published.comparison(theirs), profile.readings_of(label)
     return pipeline.vlit(weights, samples, theirs.images, profile.training.first, readings, seed=0)
+
+
+def data_folder(profile: Profile, store: Store) -> Path:
+    """Where the profile's data lie, the pocket world made first if need be (under a minute)."""
+    if profile.data != "pocket":
+        return Path(profile.data)
+    world = driver.pocket_world()
+    if not store.find(world):
+        say("Making the pocket world.")
+    return store.make(world)
 
 
 def _published(profile: Profile, store: Store) -> dict[str, Published]:

@@ -52,8 +52,7 @@ def run_pocket_comparison(job: Job) -> dict:
 
 def evaluation(weights: Weights | Served, task: str, data: Source, scoring: Scoring) -> Stage:
     """A benchmark's cell for one model, and every answer it gave, through lmms-eval."""
-    config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
-    inputs = {"data": data}
+    config, inputs = evaluation_settings(task, scoring), {"data": data}
     if not isinstance(weights, Served):
         inputs["weights"] = weights
     elif task == "seedbench_ppl":
@@ -63,10 +62,16 @@ def evaluation(weights: Weights | Served, task: str, data: Source, scoring: Scor
         )
     else:
         config["served"] = weights.model_dump()
+    return Stage("evaluation", 1, run_evaluation, config, inputs)
+
+
+def evaluation_settings(task: str, scoring: Scoring) -> dict:
+    """What of the profile decides how a benchmark is scored."""
+    config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
     if task == "llava_w":
         judge = judge_of(scoring)
         config["judge"] = asdict(judge) if judge else None
-    return Stage("evaluation", 1, run_evaluation, config, inputs)
+    return config
 
 
 def judge_of(scoring: Scoring) -> Judge | None:

@@ -82,6 +82,16 @@ class Backbone:
     def device(self) -> torch.device:
         return self.model.device
 
+    @property
+    def image_token_id(self) -> int:
+        """The token that stands in each of an image's places."""
+        return self._format.image_token_id
+
+    @property
+    def unshared(self) -> str:
+        """Why rows that show the same image cannot share it; "" where they can."""
+        return "its image features depend on the text behind them" if self.shown[1:] else ""
+
     @cached_property
     def digest(self) -> str:
         """sha256 of the files the backbone was read from: weights, configuration, processor.

@@ -20,6 +20,7 @@ class Idefics(Backbone):
     language = ("model.layers", "model.norm", "model.embed_tokens", "lm_head")
     decoder = "model"
     speaker = ""
+    unshared = "its picture is no part of the row"
 
     def states(
         self, batch: Mapping[str, Tensor], where: Tensor, sizes: Sequence[int] | None = None

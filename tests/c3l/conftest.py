@@ -1,4 +1,4 @@
-"""What training is tested on: a backbone of random weights, samples of four images."""
+"""What training is tested on: random weights, samples of four images. And the other families."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from c3l.backbones import load_backbone
 from c3l.instructions import CLASSES
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import groups
+from tests.c3l import families
 
 
 @pytest.fixture
@@ -31,3 +32,9 @@ def samples():
 @pytest.fixture(scope="module")
 def image_groups(samples):
     return groups(samples, list(range(len(samples))))
+
+
+@pytest.fixture(scope="session", params=families.FAMILIES)
+def family(request, tmp_path_factory):
+    """The folder of a tiny backbone of each family besides LLaVA."""
+    return families.save(request.param, tmp_path_factory.mktemp(request.param))

@@ -1,0 +1,326 @@
+"""What the method takes for granted of a backbone, as checks that can be run on any.
+
+A new family, or a new transformers under an old one, may break any of it without an error: answers
+come all the same. Each check asks one thing, and asks it so that what belongs to another check does
+not fail it: packing is read one image at a time, the cache one text at a time.
+
+Two ways to compute the same logits do not agree to the last bit. They count as the same where they
+differ by at most `TOLERANCE` times the largest logit.
+"""
+
+import inspect
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from c3l.backbones import Backbone, load_backbone
+from c3l.losses import Losses
+from c3l.probes import (
+    CHATS,
+    QUESTIONS,
+    STEPS,
+    Chat,
+    Images,
+    answer_logits,
+    decoded,
+    encoded,
+    greedy,
+    pictures,
+    whole_logits,
+    written_logits,
+)
+from c3l.readings import Readings, Tuning
+from c3l.samples import ImageFolder, Sample
+from c3l.settings import TrainingSettings
+from c3l.training import tune
+
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""By the precision of the backbone. Half precisions keep 11 and 8 bits of a number and lose more
+with every layer: a small fault shows in float32 alone."""
+
+SETTINGS = TrainingSettings(learning_rate=1e-3, batch_size=2)
+
+
+class Failure(Exception):
+    """What a check found wrong, in one line."""
+
+
+class NotApplicable(Exception):
+    """Why a check has nothing to ask of a backbone, in one line."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a check."""
+
+    name: str
+    asserts: str
+    """What was asked, in one sentence."""
+    result: Literal["passed", "failed", "skipped"]
+    message: str
+    """Why it failed or was skipped, in one line; "" where it passed."""
+    seconds: float
+
+
+def examine(backbone: Backbone, tuning: Tuning = "language+projector") -> Iterator[Outcome]:
+    """Every check's outcome, one after the other; whatever a check raises is its failure.
+
+    The last three train what `tuning` says and leave the backbone trained. They write to the
+    temporary folder, which must have room for the weights.
+    """
+    for name, check in CHECKS.items():
+        started, result, message = time.monotonic(), "passed", ""
+        try:
+            check(backbone, tuning)
+        except NotApplicable as reason:
+            result, message = "skipped", str(reason)
+        except Exception as error:
+            result, message = "failed", str(error).strip().partition("\n")[0]
+            if not isinstance(error, Failure):
+                message = f"{type(error).__name__}: {message}".removesuffix(": ")
+        yield Outcome(name, asserts(name), result, message, time.monotonic() - started)
+
+
+def asserts(name: str) -> str:
+    """What the check of that name asserts, in one sentence."""
+    return " ".join(inspect.getdoc(CHECKS[name]).split())
+
+
+def prompt_round_trip(backbone: Backbone, _: Tuning) -> None:
+    """A chat holds question and answer whole, its tokens read back as it does, its labels are the
+    answer with the end of sequence and nothing else, and no text passes for an image."""
+    specials = sorted({_image_token(backbone), *backbone.tokenizer.all_special_tokens})
+    hostile = f"What is {' in '.join(specials)}?", "".join(specials)
+    for images in (None, pictures()[:1]):
+        for chat in CHATS:
+            _round_trip(backbone, chat, images)
+        shown = images is not None
+        plain, texts = (backbone.prompt(q, shown, a) for q, a in (CHATS[0], hostile))
+        for token in specials:
+            if plain.count(token) != texts.count(token):
+                raise Failure(f"{token} in a text is taken for the model's own {_behind(images)}")
+        places = encoded(backbone, CHATS[:1], images)["input_ids"] == backbone.image_token_id
+        if bool(places.any()) != shown:
+            raise Failure(f"an image takes {int(places.sum())} places {_behind(images)}")
+
+
+def _image_token(backbone: Backbone) -> str:
+    return backbone.tokenizer.convert_ids_to_tokens(backbone.image_token_id)
+
+
+def _round_trip(backbone: Backbone, chat: Chat, images: Images) -> None:
+    (question, answer), tokenizer = chat, backbone.tokenizer
+    where = f"in the chat of {_short(question)} {_behind(images)}"
+    text = backbone.prompt(question, images is not None, answer)
+    if answer not in text.partition(question)[2]:
+        raise Failure(f"question and answer are not whole {where}: {_short(text)}")
+    if not text.startswith(backbone.prompt(question, images is not None).rstrip()):
+        raise Failure(f"the model is asked otherwise than it is taught {where}")
+    batch = encoded(backbone, [chat], images)
+    ids, taught, mask = batch["input_ids"][0], batch["labels"][0] != -100, batch["answer_mask"][0]
+    for special in tokenizer.all_special_tokens:
+        text = text.replace(special, "")
+    # White space apart: some tokenizers put a space behind the token that opens a sequence.
+    read = decoded(backbone, ids[ids != backbone.image_token_id])
+    if "".join(read.split()) != "".join(text.split()):
+        raise Failure(f"the tokens read back otherwise {where}: {_short(read)}")
+    if (read := decoded(backbone, ids[mask]).strip()) != answer:
+        raise Failure(f"the answer's tokens read back otherwise {where}: {_short(read)}")
+    if taught.tolist() != [*mask.tolist()[:-1], True] or ids[-1] != tokenizer.eos_token_id:
+        raise Failure(f"labels are not where the answer and its end are {where}")
+    if not torch.equal(batch["labels"][0][taught], ids[taught]):
+        raise Failure(f"labels are other tokens than the answer's {where}")
+
+
+@torch.inference_mode()
+def packed_is_one_by_one(backbone: Backbone, _: Tuning) -> None:
+    """The logits of answers packed into one row, behind an image and without one, are those of the
+    answers read alone."""
+    if backbone.unshared:
+        raise NotApplicable(backbone.unshared)
+    for picture in (None, *pictures()):
+        images = picture and [picture]
+        packed = answer_logits(backbone, CHATS, images and images * len(CHATS), packed=True)
+        alone = [answer_logits(backbone, [chat], images) for chat in CHATS]
+        _require_alike(backbone, packed, torch.cat(alone), f"packed {_behind(images)}")
+
+
+@torch.inference_mode()
+def cache_is_no_cache(backbone: Backbone, _: Tuning) -> None:
+    """While a model writes, each step's logits are those of a forward of the whole text so far, and
+    so what it writes is the same."""
+    for images in (None, pictures()[:1]):
+        for question in QUESTIONS:
+            (written,) = written_logits(backbone, [question], images)
+            whole = whole_logits(backbone, question, images)
+            _require_alike(backbone, written, whole, f"with a cache {_behind(images)}")
+    if backbone.dtype == torch.float32:  # less precise, two words may be as likely
+        said = backbone.generate(QUESTIONS[:1], images, max_new_tokens=STEPS)
+        if said != [greedy(backbone, QUESTIONS[0], images)]:
+            raise Failure(f"other words are written with a cache {_behind(images)}")
+
+
+@torch.inference_mode()
+def batch_independence(backbone: Backbone, _: Tuning) -> None:
+    """Whatever else is in a batch, a text's logits are those that it has alone, when it is read and
+    while it is written, and so what is written is the same."""
+    for shown in (None, [pictures()[k % 2] for k in range(len(CHATS))]):
+        alone = [shown and [image] for image in shown or CHATS]
+        read = answer_logits(backbone, CHATS, shown)
+        singly = map(answer_logits, repeat(backbone), ([chat] for chat in CHATS), alone)
+        _require_alike(backbone, read, torch.cat([*singly]), f"read in a batch {_behind(shown)}")
+        some = shown and shown[: len(QUESTIONS)]
+        written = written_logits(backbone, QUESTIONS, some)
+        singly = map(written_logits, repeat(backbone), ([q] for q in QUESTIONS), alone)
+        _require_alike(
+            backbone, written, torch.cat([*singly]), f"written in a batch {_behind(shown)}"
+        )
+    if backbone.dtype == torch.float32:
+        together = backbone.generate(QUESTIONS, some, max_new_tokens=STEPS)
+        for question, image, text in zip(QUESTIONS, alone, together, strict=False):
+            if [text] != backbone.generate([question], image, max_new_tokens=STEPS):
+                raise Failure(f"other words are written in a batch {_behind(shown)}")
+
+
+def gradients_reach_what_should_train(backbone: Backbone, tuning: Tuning) -> None:
+    """L_r's gradient is finite and not zero on every weight that the tuning trains, and there is
+    none on any other."""
+    backbone.trainable(tuning)
+    model = backbone.model_part("")
+    half = backbone.dtype != torch.float32
+    try:
+        model.train()
+        batch = encoded(backbone, CHATS, [pictures()[k % 2] for k in range(len(CHATS))])
+        with torch.autocast(backbone.device.type, backbone.dtype, enabled=half):
+            Losses(backbone, None, Readings(tuning=tuning))(batch, [])[0].backward()
+        wrong = [
+            f"{name} {problem}"
+            for name, parameter in model.named_parameters()
+            if (problem := _problem(name, parameter, _trains(backbone, name, tuning), tuning))
+        ]
+    finally:
+        model.eval()
+        model.zero_grad()
+        backbone.settle()
+    if wrong:
+        raise Failure(f"{wrong[0]}{_more(wrong)}")
+
+
+def _problem(name: str, parameter: Tensor, trains: bool, tuning: Tuning) -> str | None:
+    """What is wrong with a weight's gradient."""
+    grad = parameter.grad
+    if not trains:
+        return "has a gradient and should stay frozen" if parameter.requires_grad else None
+    if not parameter.requires_grad:
+        return "is frozen and should train"
+    if grad is None or not (grad.any() or ".lora_A." in name):  # B begins at zero
+        # A whole model has weights that nothing reads, such as CLIP's last layers in LLaVA.
+        return None if tuning == "full" else "gets no gradient"
+    return None if grad.isfinite().all() else "gets a gradient that is not finite"
+
+
+def frozen_vision_stays(backbone: Backbone, tuning: Tuning) -> None:
+    """Training leaves every weight and buffer outside of projector and language model bit for bit
+    as it was."""
+    if tuning == "full":
+        raise NotApplicable("the tuning full trains the vision encoder too")
+    if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
+        raise NotApplicable("float16 cannot train on a processor")
+    before = {name: tensor.detach().clone() for name, tensor in _untuned(backbone)}
+    with tempfile.TemporaryDirectory() as folder:
+        for k, picture in enumerate(pictures()):
+            picture.save(Path(folder) / f"{k}.png")
+        samples = [Sample(str(k), f"{k % 2}.png", *chat) for k, chat in enumerate(CHATS)]
+        readings = Readings(tuning=tuning, warmup_ratio=0)  # the first step of a warm-up is zero
+        tune(backbone, samples, ImageFolder(folder), SETTINGS, readings, 0, Path(folder) / "run")
+    after = dict(_untuned(backbone))
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    if moved:
+        raise Failure(f"{moved[0]} has changed{_more(moved)}")
+
+
+def save_and_load(backbone: Backbone, _: Tuning) -> None:
+    """What is saved and loaded again has the same weights, buffers and inputs, bit for bit, and the
+    same logits."""
+    with tempfile.TemporaryDirectory() as folder:
+        backbone.save(folder)
+        again = load_backbone(folder, device=backbone.device, dtype=backbone.dtype)
+    ours, theirs = backbone.model_part("").state_dict(), again.model_part("").state_dict()
+    if ours.keys() != theirs.keys():
+        other = sorted(ours.keys() ^ theirs.keys())
+        raise Failure(f"{other[0]} is there only before or after{_more(other)}")
+    other = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    if other:
+        raise Failure(f"{other[0]} is loaded otherwise than it was saved{_more(other)}")
+    images = pictures()[:1]
+    for chat in CHATS:
+        batches = [encoded(some, [chat], images) for some in (backbone, again)]
+        if not all(torch.equal(tensor, batches[1][name]) for name, tensor in batches[0].items()):
+            raise Failure(f"the chat of {_short(chat[0])} is encoded otherwise once loaded")
+    with torch.inference_mode():
+        logits = [answer_logits(some, CHATS[:1], images) for some in (again, backbone)]
+    _require_alike(backbone, *logits, "once loaded")
+
+
+CHECKS: dict[str, Callable[[Backbone, Tuning], None]] = {
+    "prompt round trip": prompt_round_trip,
+    "packed = one by one": packed_is_one_by_one,
+    "cache = no cache": cache_is_no_cache,
+    "batch independence": batch_independence,
+    "gradients reach what should train and nothing else": gradients_reach_what_should_train,
+    "frozen vision stays bit-equal": frozen_vision_stays,
+    "save and load": save_and_load,
+}
+"""By name, in the order in which they are run: those that train come last."""
+
+
+def _trains(backbone: Backbone, name: str, tuning: Tuning) -> bool:
+    """Whether the tuning trains the weight of that name."""
+    if "original_module." in name:  # what peft keeps of a module that it trains a copy of
+        return False
+    if tuning == "full" or name.startswith(f"{backbone.projector}."):
+        return True
+    if tuning in ("lora", "qlora"):
+        return ".lora_" in name
+    return tuning != "projector" and _within(name, backbone.language)
+
+
+def _within(name: str, parts: Sequence[str]) -> bool:
+    return any(name.startswith(f"{part}.") for part in parts)
+
+
+def _untuned(backbone: Backbone) -> Iterator[tuple[str, Tensor]]:
+    """Weights and buffers outside of projector and language model."""
+    model, tuned = backbone.model_part(""), (backbone.projector, *backbone.language)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not _within(name, tuned):
+            yield name, tensor
+
+
+def _require_alike(backbone: Backbone, found: Tensor, expected: Tensor, where: str) -> None:
+    """Raise Failure where logits differ by more than the precision's tolerance."""
+    gap = ((found - expected).abs().max() / expected.abs().max()).item()
+    if not gap <= TOLERANCE[backbone.dtype]:  # nor NaN
+        raise Failure(
+            f"logits {where} differ by {gap:.1e} of the largest, more than "
+            f"{TOLERANCE[backbone.dtype]:.0e}"
+        )
+
+
+def _behind(images: Images) -> str:
+    return "behind an image" if images else "without an image"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:30]} … {text[-30:]}")
+
+
+def _more(names: Sequence[str]) -> str:
+    return f", and {len(names) - 1} more" if len(names) > 1 else ""

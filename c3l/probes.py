@@ -1,0 +1,127 @@
+"""Chats and drawn pictures to try a backbone with, and its logits by every way to have them."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from c3l.backbones import Backbone
+from c3l.relevance import answer_states
+
+Chat = tuple[str, str]
+"""A question and its answer."""
+
+Images = Sequence[Image.Image] | None
+
+CHATS: tuple[Chat, ...] = (
+    ("What colour is the ball?", "Red."),
+    ("What colour is the ball?", "Red and round, as far as I can see."),
+    ("?", "."),
+    ("Où est le café ? 猫はどこ? Где кошка? 🐈", "À côté du thé — 窓のそばに。🪟"),
+    (
+        "Name them: " + ", ".join(f"thing {k} of twelve" for k in range(1, 13)) + ".",
+        "There are " + " and ".join(("a cup", "two trees", "a dog's bowl")) + "; no more.",
+    ),
+)
+QUESTIONS = tuple(question for question, _ in CHATS[2:])
+"""What is written about: a sign, letters of several scripts, and what is long."""
+DICTATION = "A red ball lies in the snow, and behind it a house."
+"""What models are made to write: left to themselves, many would write one token over and over."""
+STEPS = 6
+
+
+def pictures() -> list[Image.Image]:
+    """Two drawn pictures of different shapes, the same every time."""
+    rng, drawn = random.Random(0), []
+    for width, height in ((64, 64), (80, 48)):
+        picture = Image.new("RGB", (width, height), _colour(rng))
+        for _ in range(6):
+            x, y = rng.randrange(width), rng.randrange(height)
+            ImageDraw.Draw(picture).ellipse((x - 9, y - 9, x + 9, y + 9), _colour(rng))
+        drawn.append(picture)
+    return drawn
+
+
+def _colour(rng: random.Random) -> tuple[int, int, int]:
+    return rng.randrange(256), rng.randrange(256), rng.randrange(256)
+
+
+def encoded(backbone: Backbone, chats: Sequence[Chat], images: Images) -> dict[str, Tensor]:
+    """What `Backbone.encode` makes of the chats, each behind its image if there are any."""
+    questions, answers = zip(*chats, strict=True)
+    return backbone.encode(questions, images, answers)
+
+
+def answer_logits(
+    backbone: Backbone, chats: Sequence[Chat], images: Images, *, packed: bool = False
+) -> Tensor:
+    """The logits [n, vocabulary] of the n tokens of all answers with their ends, row after row."""
+    batch = encoded(backbone, chats, images)
+    sizes = [len(chats)] if packed else None
+    states, _ = answer_states(backbone, batch, batch["labels"] != -100, sizes)
+    return backbone.head(states).float()
+
+
+def _dictation(backbone: Backbone) -> list[int]:
+    return backbone.tokenizer(DICTATION, add_special_tokens=False)["input_ids"][:STEPS]
+
+
+class _Dictate(LogitsProcessor):
+    """Keeps the logits of each step, and has the model write the next of the given tokens."""
+
+    def __init__(self, tokens: list[int]):
+        self.tokens, self.logits = tokens, []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        token = self.tokens[len(self.logits)]
+        self.logits.append(scores.float())
+        return torch.full_like(scores, -torch.inf).index_fill(
+            1, torch.tensor([token], device=scores.device), 0
+        )
+
+
+def written_logits(backbone: Backbone, questions: Sequence[str], images: Images) -> Tensor:
+    """The logits [b, steps, vocabulary] of each step of writing the dictation."""
+    dictate = _Dictate(_dictation(backbone))
+    backbone._continued(
+        backbone.encode(questions, images, side="left"),
+        max_new_tokens=len(dictate.tokens),
+        num_beams=1,
+        repetition_penalty=1.0,
+        do_sample=False,
+        logits_processor=LogitsProcessorList([dictate]),
+    )
+    return torch.stack(dictate.logits, dim=1)
+
+
+def whole_logits(
+    backbone: Backbone, question: str, images: Images, written: Sequence[int] | None = None
+) -> Tensor:
+    """The logits [written + 1, vocabulary] behind a question and each token written after it, by
+    one forward of them all; of the dictation, as `written_logits`, without its last token's."""
+    if written is None:
+        written = _dictation(backbone)[:-1]
+    batch = backbone.encode([question], images)
+    ids = torch.cat([batch["input_ids"], batch["input_ids"].new_tensor([written])], dim=1)
+    batch |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    behind = torch.zeros_like(ids, dtype=torch.bool)
+    behind[:, -len(written) - 1 :] = True
+    return backbone.head(backbone.states(batch, behind)).float()
+
+
+def greedy(backbone: Backbone, question: str, images: Images) -> str:
+    """What `Backbone.generate` says with at most `STEPS` tokens, by a whole forward for each."""
+    written: list[int] = []
+    for _ in range(STEPS):
+        written.append(int(whole_logits(backbone, question, images, written)[-1].argmax()))
+    return backbone._read(written, stop=()).text
+
+
+def decoded(backbone: Backbone, tokens: Tensor) -> str:
+    """The tokens as text, without special ones."""
+    return backbone.tokenizer.decode(
+        tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
