@@ -89,7 +89,7 @@ class Contents:
         }
 
     def _cell(self, table: str, row: str, column: str, cell: dict, found: Found) -> dict:
-        """What a cell opens on: facts in words, and of each run its artefact and listing."""
+        """What a cell opens on: facts in words, more numbers, each run's artefact and listing."""
         runs = found.cells[row][column]
         named = [
             (f"data seed {seed}" + (f", tuning seed {k}" if len(some) > 1 else ""), stage)
@@ -99,6 +99,7 @@ class Contents:
         return {
             "title": f"{render.heading(found.record)} {row}: {column}",
             "facts": _facts(cell, COLUMNS[column].unit, found.record),
+            "more": list(_numbers(cell["extra"])),
             "runs": [
                 {
                     "name": name,
@@ -258,7 +259,6 @@ def _facts(cell: dict, unit: str, record: dict) -> list[tuple[str, str]]:
     facts += [("judge", cell["judge"] or "none"), ("interval", record["interval"])]
     for seed, values in enumerate(cell["extra"].get("values", [])):
         facts.append((f"data seed {seed}", ", ".join(f"{value:.2f}" for value in values)))
-    facts += [(name, text) for name, text in _numbers(cell["extra"])]
     return facts
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -19,6 +20,23 @@ def html(contents: Contents) -> str:
     """The whole file. What data hold is text on it, whatever it looks like."""
     style = (TEMPLATE / "page.css").read_text(encoding="utf-8")
     script = "".join((TEMPLATE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            contents.page,
+            data=contents.data,
+            # ours, and by their digests in the policy the only ones that a browser heeds
+            style=Markup(style),
+            script=Markup(script),
+            policy=policy(style, script),
+        )
+    )
+    return LONE.sub("\ufffd", page)  # which no file can hold
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE),
         autoescape=True,
@@ -33,15 +51,7 @@ def html(contents: Contents) -> str:
         "separators": (",", ":"),
     }
     environment.filters["level"] = level
-    # Ours, and with their digests in the policy the only ones that a browser runs.
-    page = environment.get_template("page.html.j2").render(
-        contents.page,
-        data=contents.data,
-        style=Markup(style),
-        script=Markup(script),
-        policy=policy(style, script),
-    )
-    return LONE.sub("\ufffd", page)  # which no file can hold
+    return environment
 
 
 def policy(style: str, script: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SIZE = 4.4, 2.9  # inches
 BINS = 40
 LINEAR = 0.1  # nats: many pairs lie about zero, some a hundred times further out
+MARKS = (-100, -10, -1, -0.1, 0, 0.1, 1, 10, 100, 1000)
 POINTS = 250  # of each class
 # Told apart without colours too, and by those who see few.
 LOOKS = (("#0072b2", "-", "o"), ("#d55e00", "--", "s"), ("#6b6b00", ":", "^"))
@@ -35,6 +36,9 @@ def histogram(pool: Pool) -> bytes:
                 label = f"{name} ({len(values)})"
                 axes.hist(values, bins, weights=weights, histtype="step", label=label, **looks)
         axes.set_xscale("asinh", linear_width=LINEAR)
+        axes.set_xticks(marks := [mark for mark in MARKS if bins[0] <= mark <= bins[-1]])
+        axes.set_xticklabels(f"{mark:g}" for mark in marks)
+        axes.minorticks_off()
         axes.set_xlabel("I²C, nats (eq. 1); logarithmic but around zero")
         axes.set_ylabel("% of the class's pairs")
 

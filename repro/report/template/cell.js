@@ -136,6 +136,8 @@ function choose(run) {
 function open(cell) {
   find("cell-title").textContent = cell.title;
   find("cell-facts").replaceChildren(...factsOf(cell.facts).children);
+  find("cell-more-facts").replaceChildren(...factsOf(cell.more).children);
+  find("cell-extra").hidden = cell.more.length === 0;
   find("cell-artefacts").replaceChildren(...cell.runs.map((run) => artefactOf(run.artefact, run.name)));
   const listed = cell.runs.filter((run) => run.result !== null);
   find("cell-answers").hidden = listed.length === 0;
