@@ -75,6 +75,7 @@ def cell(page: Page, row: int, column: str):
 
 def test_it_opens_with_all_of_its_pictures(page):
     expect(page.locator("h1")).to_have_text("C³L, reproduced")
+    expect(page.get_by_text("Without scripts")).to_have_count(0)
     widths = page.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")
     assert len(widths) > 6 and all(widths)
 
@@ -133,7 +134,7 @@ def test_questions_are_filtered_and_runs_compared(page):
     expect(count).to_have_text("24 of 24")
     right.select_option("wrong")
     expect(count).to_have_text("14 of 24")
-    page.get_by_label("Run").select_option("data seed 0, tuning seed 1")
+    page.locator("#cell-filters [name=run]").select_option("data seed 0, tuning seed 1")
     expect(count).to_have_text("13 of 24")
     page.get_by_label("Words").fill("NUMBER 23?")
     expect(count).to_have_text("1 of 24")

@@ -1,6 +1,7 @@
 // Light or dark, pictures, sorting, filtering; cell.js follows in the same script. Texts are only
 // ever set as text.
 const data = JSON.parse(document.getElementById("data").textContent);
+document.getElementById("without-scripts").remove();
 
 // ── Light or dark: the system's choice until the button is pressed ──
 const theme = document.getElementById("theme");
