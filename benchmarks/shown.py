@@ -47,7 +47,7 @@ def _rows(folder: Path) -> Iterator[dict]:
 def _seed(row: dict) -> tuple[Key, Shown]:
     options = {letter: row[f"choice_{letter.lower()}"] for letter in "ABCD"}
     picture = _file((row["image"] or [None])[0])
-    return ("", row["question_id"]), Shown(row["question"], row["answer"], picture, options)
+    return ("", str(row["question_id"])), Shown(row["question"], row["answer"], picture, options)
 
 
 def _pope(row: dict) -> tuple[Key, Shown]:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from c3l.errors import UserError
 from c3l.files import write_atomically
-from c3l.store import Store
 from repro.profile import Profile
 from repro.progress import say
 from repro.report.contents import Contents
@@ -25,8 +24,7 @@ def write(
     page names. Raises UserError where nothing has been run or the file cannot be written.
     """
     folder = runs / profile.name
-    store = Store(runs / "store")
-    found, missing = find(profile, seeds, store, folder)
+    found, missing, store = find(profile, seeds, runs)
     say(f"Reading what stands behind {', '.join(found)}.")
     named = [
         {

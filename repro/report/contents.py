@@ -11,7 +11,7 @@ from c3l.store import Store
 from repro.columns import COLUMNS
 from repro.compare import claimed, findings
 from repro.profile import Profile
-from repro.report import plots
+from repro.report import listings, plots
 from repro.report.artefacts import Artefacts
 from repro.report.found import Found
 from repro.report.listings import Listings, nearest_images
@@ -195,6 +195,12 @@ class Contents:
             "interval": first["interval"],
             "artefacts": len(self._artefacts.all),
             "devices": self._artefacts.devices,
+            "most": {
+                "questions": listings.QUESTIONS,
+                "pairs": listings.PAIRS,
+                "pool": listings.POOL,
+                "seed": listings.SEED,
+            },
         }
 
 
@@ -258,7 +264,8 @@ def _facts(cell: dict, unit: str, record: dict) -> list[tuple[str, str]]:
     facts += [("metric", cell["metric"] or "not scored"), ("n", f"{cell['n']} {unit}")]
     facts += [("judge", cell["judge"] or "none"), ("interval", record["interval"])]
     for seed, values in enumerate(cell["extra"].get("values", [])):
-        facts.append((f"data seed {seed}", ", ".join(f"{value:.2f}" for value in values)))
+        by = ", by tuning seed" if len(values) > 1 else ""
+        facts.append((f"data seed {seed}{by}", ", ".join(f"{value:.2f}" for value in values)))
     return facts
 
 

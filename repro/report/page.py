@@ -51,6 +51,7 @@ def _environment() -> Environment:
         "separators": (",", ":"),
     }
     environment.filters["level"] = level
+    environment.globals["levels"] = LEVELS
     return environment
 
 

@@ -89,7 +89,8 @@ def test_any_text_comes_out_of_the_data_as_it_went_in(text):
     lists = {name: [] for name in ("tables", "missing", "claims", "pools", "unscored")}
     known = {"tables": [], "versions": {}, "settings": {}, "devices": []}
     page = lists | {"profile": text, "verdicts": {}}
-    page["provenance"] = known | {"interval": "", "artefacts": 0}
+    most = dict.fromkeys(("questions", "pairs", "pool", "seed"), 0)
+    page["provenance"] = known | {"interval": "", "artefacts": 0, "most": most}
     contents = SimpleNamespace(page=page, data={"texts": [text]})
     found = Page(html(contents))
     whole = re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -10,6 +10,7 @@ from tests.repro import made_run
 from tests.repro.made_run import HOSTILE, KNOWN
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+expect.set_options(timeout=20_000)  # on a machine that is busy with other tests
 NARROW = {"width": 375, "height": 800}
 
 

@@ -118,7 +118,7 @@ function filter() {
   find("cell-list").replaceChildren();
   more();
   const here = set.id.length;
-  const drawn = here < set.total ? `, a seeded draw of ${set.total}` : "";
+  const drawn = here < set.total ? `; this file has ${here} of ${set.total}, a seeded draw` : "";
   find("cell-count").textContent = `${matching.length} of ${here}${drawn}`;
 }
 
