@@ -11,7 +11,7 @@ from c3l.store import Store
 from repro.columns import COLUMNS
 from repro.compare import claimed, findings
 from repro.profile import Profile
-from repro.report import listings, plots
+from repro.report import cells, listings, plots
 from repro.report.artefacts import Artefacts
 from repro.report.found import Found
 from repro.report.listings import Listings, nearest_images
@@ -66,16 +66,16 @@ class Contents:
 
     def _table(self, name: str, found: Found) -> dict:
         record = found.record
-        columns = [_column(column, record) for column in render.columns(record)]
+        columns = [cells.column(name, record) for name in render.columns(record)]
         rows = []
         for number, row in enumerate(record["rows"]):
-            cells = {}
+            shown = {}
             for column in columns:
                 if cell := row["cells"].get(column["name"]):
                     place = f"{name}/{number}/{column['name']}"
-                    self._cells[place] = self._cell(name, row["label"], column["name"], cell, found)
-                    cells[column["name"]] = _drawn(cell, column) | {"id": place}
-            rows.append({"label": row["label"], "cells": cells})
+                    self._cells[place] = self._cell(row["label"], column["name"], cell, found)
+                    shown[column["name"]] = cells.drawn(cell, column) | {"id": place}
+            rows.append({"label": row["label"], "cells": shown})
         return {
             "name": name,
             "heading": render.heading(record).rstrip("."),
@@ -85,10 +85,10 @@ class Contents:
             "rows": rows,
             "footer": [line.removeprefix("- ") for line in render.footer(record).splitlines()],
             "drawing": self._drawing(record),
-            "gallery": self._gallery(record, found),
+            "gallery": self._gallery(record),
         }
 
-    def _cell(self, table: str, row: str, column: str, cell: dict, found: Found) -> dict:
+    def _cell(self, row: str, column: str, cell: dict, found: Found) -> dict:
         """What a cell opens on: facts in words, more numbers, each run's artefact and listing."""
         runs = found.cells[row][column]
         named = [
@@ -98,8 +98,8 @@ class Contents:
         ]
         return {
             "title": f"{render.heading(found.record)} {row}: {column}",
-            "facts": _facts(cell, COLUMNS[column].unit, found.record),
-            "more": list(_numbers(cell["extra"])),
+            "facts": cells.facts(cell, COLUMNS[column].unit, found.record),
+            "more": list(cells.numbers(cell["extra"])),
             "runs": [
                 {
                     "name": name,
@@ -117,7 +117,7 @@ class Contents:
                 return data_uri("image/svg+xml", (self._folder / file).read_bytes())
         return None
 
-    def _gallery(self, record: dict, found: Found) -> dict | None:
+    def _gallery(self, record: dict) -> dict | None:
         if (gallery := record.get("gallery")) is None:
             return None
         images = []
@@ -136,12 +136,12 @@ class Contents:
             for pair in claim["pairs"]
             if pair["difference"]
         ]
-        scale = _scale([end for one in differences for end in one["interval"]] + [0])
+        scale = cells.scale(differences, zero=True)
         for claim in said["claims"]:
             claim["holds"] = render_claims.HOLDS[claim["holds"]].format(**claim)
             for pair in claim["pairs"]:
                 difference = pair["difference"]
-                pair["bar"] = difference and _bar(difference, scale)
+                pair["bar"] = difference and cells.bar(difference, scale)
                 pair["text"] = difference and render.difference(difference)
                 if pair["paper"] is not None:
                     pair["paper_text"] = render.printed(pair["paper"], "+")
@@ -204,91 +204,17 @@ class Contents:
         }
 
 
-def _column(name: str, record: dict) -> dict:
-    """A column's name, what stands beside our numbers, and the scales that its bars share."""
-    cells = [row["cells"][name] for row in record["rows"] if name in row["cells"]]
-    differences = [cell["difference"] for cell in cells if cell.get("difference")]
-    ends = [end for cell in cells if cell["interval"] for end in cell["interval"]]
-    return {
-        "name": name,
-        "paper": any(cell["paper"] is not None for cell in cells),
-        "compared": bool(differences),
-        "scale": _scale(ends),
-        "difference_scale": _scale([end for one in differences for end in one["interval"]] + [0]),
-    }
-
-
-def _scale(ends: list[float]) -> tuple[float, float] | None:
-    return (min(ends), max(ends)) if ends and min(ends) < max(ends) else None
-
-
-def _bar(found: dict, scale: tuple[float, float] | None) -> dict | None:
-    """An interval, its value and zero on a scale from 0 to 100; None where none is drawn."""
-    if found["interval"] is None or scale is None:
-        return None
-    least, most = scale
-
-    def place(value: float) -> float:
-        return round(4 + 92 * (value - least) / (most - least), 1)
-
-    low, high = found["interval"]
-    zero = place(0) if least <= 0 <= most else None
-    return {"low": place(low), "high": place(high), "value": place(found["value"]), "zero": zero}
-
-
-def _drawn(cell: dict, column: dict) -> dict:
-    """A cell in words, with its bars."""
-    difference = cell.get("difference")
-    return {
-        "paper": None if cell["paper"] is None else render.printed(cell["paper"]),
-        "paper_value": cell["paper"],
-        "value": cell["value"],
-        "text": render.measured(cell),
-        "bar": _bar(cell, column["scale"]),
-        "difference": difference and difference["value"],
-        "difference_text": render.against_base(cell),
-        "difference_bar": difference and _bar(difference, column["difference_scale"]),
-    }
-
-
-def _facts(cell: dict, unit: str, record: dict) -> list[tuple[str, str]]:
-    """A cell's record in words."""
-    facts = [(f"value ({record['profile']})", render.measured(cell))]
-    if cell["paper"] is not None:
-        facts.append(("the paper's number", render.printed(cell["paper"])))
-    if difference := cell.get("difference"):
-        facts.append((f"difference from “{difference['base']}”", render.against_base(cell)))
-    for name, key in (("p (McNemar)", "p"), ("p, Holm's correction", "p_holm")):
-        if difference and key in difference:
-            facts.append((name, f"{difference[key]:.3g}"))
-    facts += [("metric", cell["metric"] or "not scored"), ("n", f"{cell['n']} {unit}")]
-    facts += [("judge", cell["judge"] or "none"), ("interval", record["interval"])]
-    for seed, values in enumerate(cell["extra"].get("values", [])):
-        by = ", by tuning seed" if len(values) > 1 else ""
-        facts.append((f"data seed {seed}{by}", ", ".join(f"{value:.2f}" for value in values)))
-    return facts
-
-
-def _numbers(extra: dict, before: str = "") -> Iterable[tuple[str, str]]:
-    """The means that a benchmark reports beside its number."""
-    for name, value in extra.items():
-        if isinstance(value, dict):
-            yield from _numbers(value, f"{before}{name}: ")
-        elif isinstance(value, float | int):
-            yield f"{before}{name}", f"{value:g}"
-
-
 def _unscored(found: dict[str, Found]) -> Iterable[dict]:
     """Cells without a number, those of a table with the same reason together."""
     for table in found.values():
-        reasons: dict[str, list[str]] = {}
+        lacking: dict[str, list[str]] = {}
         for row in table.record["rows"]:
             for column, cell in row["cells"].items():
                 if cell["value"] is None:
-                    reasons.setdefault(cell["unscored"], []).append(f"{row['label']}: {column}")
-        for reason, cells in reasons.items():
+                    lacking.setdefault(cell["unscored"], []).append(f"{row['label']}: {column}")
+        for reason, places in lacking.items():
             heading = render.heading(table.record).rstrip(".")
-            yield {"heading": heading, "reason": reason, "cells": cells}
+            yield {"heading": heading, "reason": reason, "cells": places}
 
 
 def _bytes(path: Path) -> bytes | None:

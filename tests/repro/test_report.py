@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from c3l.samples import ImageFolder
+from repro.report import cells
 from repro.report.listings import draw
 from repro.report.page import TEMPLATE, html, level, policy
 from repro.report.pictures import SIDE, Pictures, Texts
@@ -171,6 +172,31 @@ def test_figures_claims_and_pools_are_drawn(page):
     claims = [a["data-verdict"] for tag, a in page.tags if tag == "article"]
     assert claims == ["undecided"] or claims == ["reproduced"]
     assert "up4" in {a.get("class") for tag, a in page.tags if tag == "ruby"}
+
+
+NUMBERS = st.floats(-1e3, 1e3, allow_subnormal=False)
+
+
+@given(
+    found=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, st.booleans()), max_size=5),
+    zero=st.booleans(),
+)
+def test_bars_lie_on_their_scale_in_order(found, zero):
+    rows = [
+        {"value": value, "interval": sorted((a, b)) if known else None}
+        for a, b, value, known in found
+    ]
+    scale = cells.scale(rows, zero=zero)
+    bars = [(row, cells.bar(row, scale)) for row in rows]
+    for row, bar in bars:
+        assert (bar is None) == (scale is None or row["interval"] is None)
+        if bar:
+            assert 4 <= bar["low"] <= bar["high"] <= 96 and 4 <= bar["value"] <= 96
+            assert bar["zero"] is not None or not zero
+    if scale:
+        places = [bar[end] for _, bar in bars if bar for end in ("low", "high", "value")]
+        places += [bar["zero"] for _, bar in bars if bar and bar["zero"] is not None]
+        assert (min(places), max(places)) == (4, 96)
 
 
 def test_every_table_has_a_caption_and_scopes(page):
