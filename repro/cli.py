@@ -134,6 +134,32 @@ def compare(
 
 
 @app.command()
+def report(
+    profile: ProfileOption = "pocket",
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, help="how many data seeds (default: as last run)"),
+    ] = None,
+    set_: SetOption = None,
+    runs: RunsOption = Path("runs"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="default: RUNS/PROFILE/report.html", metavar="FILE"),
+    ] = None,
+) -> None:
+    """One HTML file of what has been run: tables, claims, figures, and what stands behind each
+    number. It needs no network."""
+    from repro import profile as profiles
+    from repro.report import write
+
+    options = ["--profile", profile] if profile != "pocket" else []
+    options += [part for change in set_ or [] for part in ("--set", change)]
+    options += ["--runs", str(runs)] if runs != Path("runs") else []
+    options += ["--seeds", str(seeds)] if seeds else []
+    print(write(profiles.load(profile, set_), seeds, runs, out, options))
+
+
+@app.command()
 def doctor(
     profile: ProfileOption = "pocket",
     set_: SetOption = None,

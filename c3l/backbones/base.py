@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
-from c3l.backbones.prompts import ChatFormat, answer_masks
+from c3l.backbones.prompts import ChatFormat, answer_masks, answer_pieces
 from c3l.backbones.tokens import tokenise
 from c3l.backbones.tuning import prepare, settle
 from c3l.errors import UserError
@@ -159,13 +159,7 @@ class Backbone:
         One piece for each token under `answer_mask` of `encode`, or under its labels if `end`: the
         text from where the token before ends. Of the bytes of one letter the first has the letter.
         """
-        text = self.prompt(question, False, answer)
-        offsets = self._tokens([text], None, "right")["offset_mapping"]
-        length, end_length = len(self._format.plain(answer)), len(self.tokenizer.eos_token)
-        alone, taught = answer_masks(offsets, [length], end_length)
-        last = offsets[0, (taught if end else alone)[0], 1].tolist()
-        start = int(offsets.max()) - end_length - length
-        return [text[a:b] for a, b in zip([start, *last], last, strict=False)]
+        return answer_pieces(self._format, self.tokenizer, question, answer, end)
 
     def states(
         self, batch: Mapping[str, Tensor], where: Tensor, sizes: Sequence[int] | None = None

@@ -3,7 +3,9 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from c3l.backbones.blip2 import Blip2, InstructBlip
 from c3l.backbones.idefics import Idefics
 from c3l.backbones.llava import Llava
 from c3l.backbones.minigpt4 import MiniGPT4
+from c3l.backbones.prompts import ChatFormat, answer_pieces
 from c3l.errors import UserError
 from c3l.hub import weight_files, weights_folder
 
@@ -47,6 +50,16 @@ def load_backbone(
     processor = _processor(folder, trust_remote_code)
     model = _model(family.model_class, folder, _dtype(dtype)).to(_device(device))
     return family(model, processor, name=str(path_or_id), files=weight_files(folder))
+
+
+def load_pieces(path_or_id: str | os.PathLike) -> Callable[[str, str, bool], list[str]]:
+    """`Backbone.answer_pieces` of a backbone whose weights are not read.
+
+    Raises UserError for a backbone without a usable processor.
+    """
+    folder = weights_folder(path_or_id, fetch=False)
+    processor = _processor(folder, trust_remote_code=False)
+    return partial(answer_pieces, ChatFormat(processor), processor.tokenizer)
 
 
 def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:

@@ -72,3 +72,19 @@ def answer_masks(offsets: Tensor, lengths: list[int], end_length: int) -> tuple[
     # A token is the answer's if it overlaps it: many begin with the white space before a word.
     real = last > first
     return real & (last > start) & (first < end), real & (last > start)
+
+
+def answer_pieces(chat: ChatFormat, tokenizer, question: str, answer: str, end: bool) -> list[str]:
+    """As `c3l.backbones.Backbone.answer_pieces`; needs no weights."""
+    text = chat.render(question, False, answer)
+    offsets = tokenizer(
+        [text],
+        return_tensors="pt",
+        return_offsets_mapping=True,
+        add_special_tokens=not chat.opens,
+    )["offset_mapping"]
+    length, end_length = len(chat.plain(answer)), len(tokenizer.eos_token)
+    alone, taught = answer_masks(offsets, [length], end_length)
+    last = offsets[0, (taught if end else alone)[0], 1].tolist()
+    start = int(offsets.max()) - end_length - length
+    return [text[a:b] for a, b in zip([start, *last], last, strict=False)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import c3l
+from c3l.backbones.loading import load_pieces
 from c3l.backbones.prompts import answer_masks
 from c3l.errors import UserError
 
@@ -86,6 +87,18 @@ def test_an_answers_pieces_are_the_answer_one_for_each_token(backbone, question,
         pieces = backbone.answer_pieces(question, answer, end)
         assert len(pieces) == mask.sum()
         assert "".join(pieces) == (written if end else written.removesuffix("</s>"))
+
+
+def test_pieces_need_no_weights(tiny_llava, tmp_path):
+    """The report reads them where the weights may be gigabytes."""
+    for file in tiny_llava.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    pieces_of = load_pieces(tmp_path)
+    backbone = c3l.load_backbone(tiny_llava)
+    for end in (False, True):
+        expected = backbone.answer_pieces("What is it?", "Où? A <image>.", end)
+        assert pieces_of("What is it?", "Où? A <image>.", end) == expected
 
 
 def test_answers_are_found_from_the_end_and_by_overlap():

@@ -67,3 +67,26 @@ def test_a_proportion_whose_backbone_is_not_there_says_so(finished, runs):
             assert (cell["unscored"] != reason) == here
             assert cell["value"] is None  # the toy world has no judge
     assert f"unscored: {reason}" in finished[0]["figure3"]
+
+
+def test_the_report_is_of_what_has_been_run_with_these_options(finished, toy_profile, runs):
+    options = ("report", "--profile", toy_profile, "--runs", runs)
+    less = ("--set", "sizes.tuning_seeds=1")
+    done = toy.repro(*options, *less)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{runs / 'toy' / 'report.html'}\n"
+    page = Path(done.stdout.strip()).read_text(encoding="utf-8")
+    assert "Figure 3:" in page and "Figure 4:" in page
+    assert f"repro table4 --profile {toy_profile} --set sizes.tuning_seeds=1 --runs {runs}" in page
+    assert '"stage":"relevance"' in page
+    out = runs / "other.html"
+    done = toy.repro(*options, *less, "--seeds", 1, "--out", out)
+    assert (done.returncode, done.stdout) == (0, f"{out}\n")
+    done = toy.repro(*options, *less, "--seeds", 2, "--out", runs / "none.html")
+    assert done.returncode == 2 and not (runs / "none.html").exists()
+    assert "were made with other options" in done.stderr
+    done = toy.repro(*options, "--out", runs / "none.html")  # other tuning seeds: figure 4 has none
+    assert done.returncode == 0, done.stderr
+    page = (runs / "none.html").read_text(encoding="utf-8")
+    assert "Figure 4:" in page and "Figure 3:" not in page
+    assert "figure3</b> was last run with other options" in page

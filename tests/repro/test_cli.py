@@ -23,6 +23,8 @@ from tests.repro.toy import ROOT, repro
         (["table4", "--runs", __file__], "cannot be written"),
         (["compare", "table6"], "claims nothing to check about 'table6'"),
         (["compare", "table4", "--runs", "nowhere"], "run `python -m repro table4`"),
+        (["report", "--runs", "nowhere"], "run `python -m repro all`"),
+        (["report", "--seeds", "0"], "Invalid value for '--seeds'"),
         ([], "Missing command"),
     ],
 )

@@ -1,0 +1,76 @@
+"""The page: one HTML file from a strict, autoescaped template; styles and scripts inside it."""
+
+import base64
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from repro.report.contents import Contents
+
+TEMPLATE = Path(__file__).with_name("template")
+SCRIPTS = ("page.js", "cell.js")  # one script on the page, in this order
+LONE = re.compile("[\ud800-\udfff]")
+
+
+def html(contents: Contents) -> str:
+    """The whole file. What data hold is text on it, whatever it looks like."""
+    style = (TEMPLATE / "page.css").read_text(encoding="utf-8")
+    script = "".join((TEMPLATE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            contents.page,
+            data=contents.data,
+            # ours, and by their digests in the policy the only ones that a browser heeds
+            style=Markup(style),
+            script=Markup(script),
+            policy=policy(style, script),
+        )
+    )
+    return LONE.sub("\ufffd", page)  # which no file can hold
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # jinja's tojson escapes <, >, & and quotes: no text can end the element that it stands in.
+    environment.policies["json.dumps_kwargs"] = {
+        "ensure_ascii": False,
+        "allow_nan": False,
+        "separators": (",", ":"),
+    }
+    environment.filters["level"] = level
+    environment.globals["levels"] = LEVELS
+    return environment
+
+
+def policy(style: str, script: str) -> str:
+    """A content security policy that lets in nothing but these two and pictures within the page."""
+
+    def digest(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+LEVELS = (("down2", -0.2), ("down1", -0.02), ("", 0.05), ("up1", 0.5), ("up2", 1.5), ("up3", 4.0))
+"""The colour of a token by what it adds to I²C, in nats: up to which number; beyond, "up4"."""
+
+
+def level(adds: float) -> str:
+    """The name of the colour."""
+    return next((name for name, most in LEVELS if adds <= most), "up4")
