@@ -53,9 +53,14 @@ def write(
 
 
 @contextmanager
-def record(area: str, fault: str, command: str = COMMAND) -> Iterator[None]:
-    """A fault that is tried once: survived if the block ends, lost if it raises."""
-    started = time.monotonic()
+def record(
+    area: str, fault: str, command: str = COMMAND, since: float | None = None
+) -> Iterator[None]:
+    """A fault that is tried once: survived if the block ends, lost if it raises.
+
+    It began at `since` (of `time.monotonic`), or now.
+    """
+    started = time.monotonic() if since is None else since
     try:
         yield
     except BaseException:
