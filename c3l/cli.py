@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from c3l.convert import cli as convert
-from c3l.errors import UserError
+from c3l.errors import UserError, cannot_write
 from c3l.files import written_whole
 from c3l.readings import Readings
 
@@ -116,11 +116,22 @@ def run_app(commands: typer.Typer, interrupted: str) -> NoReturn:
     """
     try:
         code = commands(standalone_mode=False)
+        sys.stdout.flush()  # a full disk is told of here, not while Python shuts down
     except UserError as error:
         print(error, file=sys.stderr)
         code = 2
     except TyperException as error:
         print(f"{error.format_message().rstrip('.')} (see --help)", file=sys.stderr)
+        code = 2
+    except OSError as error:
+        if (reason := cannot_write(error)) is None:
+            raise
+        where = error.filename or "A file"
+        print(
+            f"{where} cannot be written ({reason}); make room or choose another place, then run "
+            "the same command again.",
+            file=sys.stderr,
+        )
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         code = 130

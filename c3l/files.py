@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,27 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_files(folder: Path, names: list[str] | None = None) -> str:
-    """One digest for files below a folder (all, or the named ones): their names and bytes."""
+def digests(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
+    """The digest of each file below a folder (all, or the named ones), by name."""
     if names is None:
-        names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
-    return digest({name: digest_file(folder / name) for name in names})
+        names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return {name: digest_file(folder / name) for name in names}
+
+
+def digest_files(folder: Path, names: Iterable[str] | None = None) -> str:
+    """One digest for files below a folder (all, or the named ones): their names and bytes."""
+    return digest(digests(folder, names))
+
+
+def difference(folder: Path, expected: dict[str, str]) -> str | None:
+    """What the first file that is not as its digest says has, or None where all are."""
+    for name, digest in expected.items():
+        try:
+            if digest_file(folder / name) != digest:
+                return f"{name} does not match its digest"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+    return None
 
 
 def write_sealed(path: Path, value: dict) -> None:
@@ -43,6 +59,26 @@ def read_sealed(path: Path) -> dict | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return value if seal == digest(value) else None
+
+
+SEAL = "seal.json"
+
+
+def seal(folder: Path, names: Iterable[str] | None = None) -> None:
+    """Write the digests of a folder's files (all, or the named ones) beside them, all of it brought
+    to the disk."""
+    (folder / SEAL).unlink(missing_ok=True)
+    found = digests(folder, names)
+    fsync_tree(folder)
+    write_sealed(folder / SEAL, {"files": found})
+
+
+def broken_seal(folder: Path) -> str | None:
+    """What in a folder with a seal is not as it was, or None."""
+    sealed = read_sealed(folder / SEAL)
+    if sealed is None:
+        return f"{SEAL} does not match its digest"
+    return difference(folder, sealed["files"])
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -67,6 +103,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         work.unlink(missing_ok=True)
         raise
     fsync(path.parent)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Bring all files and folders below a folder, and itself, to the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        fsync(path)
 
 
 def fsync(path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from c3l.errors import UserError
+from c3l.files import seal
 
 # What a backbone is made of; a folder may hold cards, logs and optimizer states besides.
 FILES = (
@@ -58,3 +59,14 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
 def weight_files(folder: Path) -> list[Path]:
     """The files of a backbone's folder that it is made of, in sorted order."""
     return sorted({file for pattern in FILES for file in folder.glob(pattern) if file.is_file()})
+
+
+def weight_names(folder: Path) -> list[str]:
+    """Their names below the folder."""
+    return [file.relative_to(folder).as_posix() for file in weight_files(folder)]
+
+
+def seal_weights(folder: Path) -> None:
+    """Write the digests of a backbone's files beside them: damage to a backbone without them, such
+    as a flipped bit in its weights, cannot be told from another backbone."""
+    seal(folder, weight_names(folder))

@@ -18,8 +18,8 @@ from typing import Any
 
 from c3l import rival_stages, stages
 from c3l.errors import UserError
-from c3l.files import digest_files
-from c3l.hub import weight_files, weights_folder
+from c3l.files import SEAL, broken_seal
+from c3l.hub import weight_names, weights_folder
 from c3l.readings import Readings
 from c3l.selection import LABELS, Method, code_of
 from c3l.settings import GenerationSettings, TrainingSettings
@@ -48,20 +48,26 @@ _CLM = {
 
 
 def backbone_source(path_or_id: str | Path) -> Source:
-    """A folder of weights, or a Hub id, as an input: what a model is loaded from, not its card."""
+    """A folder of weights, or a Hub id, as an input: what a model is loaded from, not its card.
+
+    Raises UserError for a folder without weights, and for one that says by its seal that it is
+    damaged (`c3l.hub.seal_weights`).
+    """
     folder = weights_folder(path_or_id)
-    names = [file.relative_to(folder).as_posix() for file in weight_files(folder)]
+    names = weight_names(folder)
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise UserError(
             f"There is no backbone in {folder}: a folder with config.json and safetensors files is "
             "needed."
         )
-    return Source(folder, digest_files(folder, names))
+    if (folder / SEAL).exists() and (damage := broken_seal(folder)):
+        raise UserError(f"The backbone in {folder} is damaged: {damage}; get it again.")
+    return Source.of(folder, names)
 
 
 def image_source(folder: Path, count: int) -> Source:
     """The first `count` images of a folder as an input; the others do not count."""
-    return Source(folder, digest_files(folder, stages.image_names(folder, count)))
+    return Source.of(folder, stages.image_names(folder, count))
 
 
 def captions(

@@ -75,6 +75,8 @@ def in_shards(job: Job, kind: str, items: list, work: Callable[[list, int], Any]
         path = job.partial / f"{kind}-{number:05d}.json"
         shard = read_sealed(path)
         if shard is None:
+            if path.exists():
+                log.warning("%s is damaged: does not match its digest. It is made again.", path)
             shard = {"result": work(items[start : start + SHARD], number)}
             write_sealed(path, shard)
         yield shard["result"]

@@ -11,93 +11,39 @@ Trade-offs, taken on purpose:
   the store. What a long stage wants to find again after a crash goes to `.partial-<key>`;
 - a lock per key (flock) lets several processes share a store. The system frees the lock of a dead
   process, so whoever holds it may sweep that key's leftovers away;
-- files are hashed once per process on their first reading. A damaged artefact is set aside under
-  `ROOT/damaged` for a person to look at, and made again.
+- files are hashed when a process first reads them, and again when the system says that they have
+  been touched since: before a stage runs and after it, so that nothing is made from damaged inputs;
+- a damaged artefact is named, set aside under `ROOT/damaged` for a person to look at (the last one
+  of each key) and made again.
 """
 
 import errno
+import hashlib
 import logging
 import os
 import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from c3l import provenance
-from c3l.errors import UserError
-from c3l.files import digest, digest_file, fsync, read_sealed, write_sealed
+from c3l.errors import UserError, cannot_write
+from c3l.files import digests, fsync, fsync_tree, read_sealed, write_sealed
+from c3l.integrity import MANIFEST, Integrity
+from c3l.stage import Job, Source, Stage
+
+__all__ = ["Job", "Source", "Stage", "Store"]
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
-CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-@dataclass(frozen=True)
-class Source:
-    """An input that no stage made: a file or folder outside the store, and its contents' digest."""
-
-    path: Path
-    key: str
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a stage's function is given: read `inputs`, write into `out`, return the facts.
-
-    `partial` survives a crash and is there again when the stage is taken up; `keys` are the
-    inputs' digests.
-    """
-
-    out: Path
-    partial: Path
-    inputs: dict[str, Path]
-    keys: dict[str, str]
-    config: dict
-    seed: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """A step of the pipeline.
-
-    `run` is a function of a module (so that other processes find it) from a Job to a dict of
-    facts for the manifest: counts, metrics. The fact "unscored" says why there is no result; then
-    every stage that builds on this one is unscored for the same reason and does not run. The fact
-    "transient" says that another time it may have one: a run discards the artefact and tries anew.
-    """
-
-    name: str
-    version: int
-    run: Callable[[Job], dict]
-    config: dict = field(default_factory=dict)
-    inputs: "dict[str, Stage | Source]" = field(default_factory=dict)
-    seed: int | None = None
-
-    @cached_property
-    def key(self) -> str:
-        return digest(
-            {
-                "stage": self.name,
-                "version": self.version,
-                "config": self.config,
-                "inputs": {name: source.key for name, source in self.inputs.items()},
-                "seed": self.seed,
-            }
-        )
-
-    @property
-    def stages(self) -> "list[Stage]":
-        """The inputs that are stages themselves."""
-        return [source for source in self.inputs.values() if isinstance(source, Stage)]
+INPUTS = "inputs.json"
+TRIES = 3  # to make what is damaged again and again
 
 
 class Store:
@@ -108,7 +54,7 @@ class Store:
 
     def __init__(self, root: Path):
         self.root = Path(root).absolute()
-        self._intact: set[str] = set()
+        self._integrity = Integrity()
         try:
             (self.root / "locks").mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):
@@ -129,9 +75,9 @@ class Store:
         A damaged one is named in a warning, set aside, and counts as absent.
         """
         path = self.path(stage)
-        if path.exists() and self._damage(path):
+        if path.exists() and self._integrity.damage(path):
             with self._lock(stage):
-                if path.exists() and (damage := self._damage(path)):
+                if path.exists() and (damage := self._integrity.damage(path)):
                     self._set_aside(path, damage)
         return path if path.exists() else None
 
@@ -139,31 +85,64 @@ class Store:
         """The manifest of an artefact, or None when it is absent or damaged."""
         return read_sealed(self.path(stage) / MANIFEST)
 
+    def facts(self, stage: Stage) -> dict:
+        """The facts of an artefact that was found or made. Raises UserError if it is damaged by
+        now."""
+        manifest = self.manifest(stage)
+        if manifest is None:
+            raise _damaged_since(self.path(stage) / MANIFEST)
+        return manifest["facts"]
+
+    def read(self, stage: Stage, name: str) -> bytes:
+        """A file of an artefact that was found or made. Raises UserError if it is damaged by
+        now."""
+        path, manifest = self.path(stage) / name, self.manifest(stage)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise _damaged_since(path) from error
+        if manifest is None or hashlib.sha256(content).hexdigest() != manifest["files"].get(name):
+            raise _damaged_since(path)
+        return content
+
+    def touched(self, stage: Stage) -> bool:
+        """Whether a file of the artefact is missing or younger than the manifest, which is written
+        last: a cheap look at what nobody is about to read."""
+        path, manifest = self.path(stage), self.manifest(stage)
+        if manifest is None:
+            return path.exists()
+        try:
+            sealed = (path / MANIFEST).stat().st_mtime_ns
+            return any((path / name).stat().st_mtime_ns > sealed for name in manifest["files"])
+        except OSError:
+            return True
+
     def make(self, stage: Stage) -> Path:
         """The stage's artefact, made now (inputs first) if it is not there whole."""
-        if found := self.find(stage):
-            return found
-        inputs = {
-            name: self.make(source) if isinstance(source, Stage) else source.path
-            for name, source in stage.inputs.items()
-        }
-        with self._lock(stage):
-            if (path := self.path(stage)).exists():  # made by another process in the meantime
-                if not (damage := self._damage(path)):
-                    return path
-                self._set_aside(path, damage)
-            return self._build(stage, inputs)
+        tries = 0
+        while not (found := self.find(stage)):
+            if tries == TRIES:
+                raise UserError(
+                    f"{self.path(stage)} or what it is made from was damaged {TRIES} times while "
+                    "it was made; have the disk and the memory checked, or choose another runs "
+                    "folder."
+                )
+            tries += 1
+            inputs = {name: self._input(source) for name, source in stage.inputs.items()}
+            with self._lock(stage):
+                if not self.path(stage).exists():  # no other process has made it meanwhile
+                    self._build(stage, inputs)
+        return found
 
     def discard(self, stage: Stage) -> None:
         """Remove an artefact, if it is there, so that it is made again."""
         final = self.path(stage)
         work = final.with_name(f".tmp-{stage.key}")
-        with self._lock(stage), self._write_errors():
+        with self._lock(stage):
             if final.exists():
                 shutil.rmtree(work, ignore_errors=True)
                 os.rename(final, work)
                 shutil.rmtree(work)
-        self._intact.discard(stage.key)
 
     def sweep(self) -> None:
         """Remove what dead processes left half-written."""
@@ -172,38 +151,62 @@ class Store:
             if leftover.name.startswith(".partial-") and not (leftover.parent / key).exists():
                 continue  # a long stage will go on from there
             try:
-                with FileLock(self.root / "locks" / f"{key}.lock", timeout=0):
+                with self._write_errors(), self._file_lock(key, timeout=0):
                     shutil.rmtree(leftover, ignore_errors=True)
             except Timeout:
                 continue  # alive: another process is at work on it
 
-    def _build(self, stage: Stage, inputs: dict[str, Path]) -> Path:
+    def _input(self, source: Stage | Source) -> Path:
+        """Where an input lies, made if need be and verified."""
+        if isinstance(source, Stage):
+            return self.make(source)
+        self._integrity.verify(source)
+        return source.path
+
+    def _build(self, stage: Stage, inputs: dict[str, Path]) -> None:
+        """Make the artefact, under its lock; nothing, if an input was damaged in the meantime."""
         final = self.path(stage)
-        work, partial = (final.with_name(f".{kind}-{stage.key}") for kind in ("tmp", "partial"))
+        work = final.with_name(f".tmp-{stage.key}")
         keys = {name: source.key for name, source in stage.inputs.items()}
         started = time.perf_counter()
         try:
-            with self._write_errors():
-                shutil.rmtree(work, ignore_errors=True)
-                work.mkdir(parents=True)
-                partial.mkdir(exist_ok=True)
-                reasons = (self.manifest(s)["facts"].get("unscored") for s in stage.stages)
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            partial = self._partial(stage)
+            try:
+                reasons = (self.facts(source).get("unscored") for source in stage.stages)
                 if unscored := next(filter(None, reasons), None):
                     facts = {"unscored": unscored}
                 else:
                     facts = stage.run(Job(work, partial, inputs, keys, stage.config, stage.seed))
-                self._seal(work, stage, keys, facts, time.perf_counter() - started)
-                os.rename(work, final)
-                fsync(final.parent)
+            except Exception:
+                if self._are_intact(stage, partial):
+                    raise
+                return
+            if not self._are_intact(stage, partial):
+                return
+            self._seal(work, stage, keys, facts, time.perf_counter() - started)
+            os.rename(work, final)
+            fsync(final.parent)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
-        self._intact.add(stage.key)
-        return final
+
+    def _partial(self, stage: Stage) -> Path:
+        """The folder of what an earlier attempt left. Empty, if it was made from an input that was
+        made again since: that one may have been damaged by then."""
+        partial = self.path(stage).with_name(f".partial-{stage.key}")
+        inputs = {source.key: self.manifest(source) for source in stage.stages}
+        if read_sealed(partial / INPUTS) != inputs:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            write_sealed(partial / INPUTS, inputs)
+            for folder in (partial.parent, self.root):
+                fsync(folder)
+        return partial
 
     def _seal(self, work: Path, stage: Stage, keys: dict, facts: dict, seconds: float) -> None:
         """Write the manifest and bring everything in the folder to the disk."""
-        files = sorted(path for path in work.rglob("*") if path.is_file())
         manifest = {
             "stage": stage.name,
             "version": stage.version,
@@ -212,7 +215,7 @@ class Store:
             "config": stage.config,
             "seed": stage.seed,
             "facts": facts,
-            "files": {str(path.relative_to(work)): digest_file(path) for path in files},
+            "files": digests(work),
             "versions": provenance.versions(),
             "commit": provenance.commit(),
             "device": provenance.device(),
@@ -222,55 +225,61 @@ class Store:
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_sealed(work / MANIFEST, manifest)
-        for path in files:
-            fsync(path)
-        for folder in [work, *(path for path in work.rglob("*") if path.is_dir())]:
-            fsync(folder)
+        fsync_tree(work)
 
-    def _damage(self, path: Path) -> str | None:
-        """What is wrong with an artefact, or None. Hashes every file, once per process."""
-        if path.name in self._intact:
-            return None
-        manifest = read_sealed(path / MANIFEST)
-        if manifest is None or manifest.get("key") != path.name:
-            return f"{MANIFEST} is missing or does not match its digest"
-        for name, expected in manifest["files"].items():
-            try:
-                if digest_file(path / name) != expected:
-                    return f"{name} does not match its digest"
-            except OSError as error:
-                return f"{name} cannot be read ({error.strerror})"
-        self._intact.add(path.name)
-        return None
+    def _are_intact(self, stage: Stage, partial: Path) -> bool:
+        """Whether the inputs are still what they were when they were verified.
+
+        Raises UserError for a source that is not, of which nothing then stays in `partial`.
+        """
+        try:
+            for source in stage.inputs.values():
+                if isinstance(source, Source):
+                    self._integrity.verify(source)
+        except UserError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return not any(self._integrity.damage(self.path(source)) for source in stage.stages)
 
     def _set_aside(self, path: Path, damage: str) -> None:
-        with self._write_errors():
-            folder = self.root / "damaged"
-            folder.mkdir(exist_ok=True)
-            aside = Path(tempfile.mkdtemp(dir=folder, prefix=f"{path.parent.name}-"))
-            os.rename(path, aside / path.name)
+        aside = self.root / "damaged" / path.parent.name / path.name
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(path, aside)
         log.warning("%s is damaged: %s. Set aside in %s; it is made again.", path, damage, aside)
 
-    def _lock(self, stage: Stage) -> FileLock:
-        return FileLock(self.root / "locks" / f"{stage.key}.lock")
+    @contextmanager
+    def _lock(self, stage: Stage) -> Iterator[None]:
+        with self._write_errors(), self._file_lock(stage.key):
+            yield
+
+    def _file_lock(self, key: str, timeout: float = -1) -> FileLock:
+        return FileLock(self.root / "locks" / f"{key}.lock", timeout=timeout)
 
     @contextmanager
     def _write_errors(self) -> Iterator[None]:
         """Turn a full or read-only disk into a sentence; libraries hide it in their own errors."""
         try:
             yield
-        except UserError:
+        except (UserError, Timeout):
             raise
         except Exception as error:
-            number = error.errno if isinstance(error, OSError) else None
             name = getattr(error, "filename", None)
-            ours = name is None or Path(str(name)).is_relative_to(self.root)
-            if shutil.disk_usage(self.root).free < 2**20:
-                number = errno.ENOSPC
-            if number not in CANNOT_WRITE or not ours:
+            if name is not None and not Path(str(name)).is_relative_to(self.root):
                 raise
-            reason = os.strerror(number)
+            reason = cannot_write(error)
+            if shutil.disk_usage(self.root).free < 2**20:
+                reason = os.strerror(errno.ENOSPC)
+            if reason is None:
+                raise
             raise UserError(
                 f"The runs folder {self.root} cannot be written ({reason}); make room or choose "
                 "another one, then run the same command again: finished stages are kept."
             ) from error
+
+
+def _damaged_since(path: Path) -> UserError:
+    return UserError(
+        f"{path} was damaged while the run was at work: run the same command again, which sets it "
+        "aside and makes it anew."
+    )

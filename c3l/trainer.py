@@ -3,8 +3,9 @@
 `c3l.training` says what is trained on; this file says how a step is made.
 """
 
-import json
+import logging
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArg
 from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
 from c3l.errors import UserError
+from c3l.files import SEAL, broken_seal, seal
 from c3l.instructions import pair_prompt
 from c3l.losses import Drawn, Losses
 from c3l.readings import Readings
@@ -32,6 +34,8 @@ from c3l.settings import TrainingSettings
 # The anchor is sampled as the pairs of the data sets are.
 ANCHOR_TOP_P, ANCHOR_TEMPERATURE = 0.9, 0.7
 WEIGHTS = "trained.safetensors"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,17 @@ class LossTrainer(Trainer):
         os.makedirs(output_dir, exist_ok=True)
         save_file(trained(self.model), Path(output_dir) / WEIGHTS)
 
+    def _save_checkpoint(self, model, trial):
+        """Seal each checkpoint, and only then remove the one before."""
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self.args.output_dir)
+            newest = folder / f"checkpoint-{self.state.global_step}"
+            seal(newest)
+            for other in folder.glob("checkpoint-*"):
+                if other != newest:
+                    shutil.rmtree(other)
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         saved, ours = load_file(Path(resume_from_checkpoint) / WEIGHTS), trained(self.model)
         if saved.keys() != ours.keys():
@@ -230,7 +245,6 @@ def run(
         fp16=backbone.dtype == torch.float16,
         save_strategy="steps",
         save_steps=settings.save_steps,
-        save_total_limit=1,
         logging_steps=1,
         logging_nan_inf_filter=False,
         seed=seed,
@@ -262,12 +276,12 @@ def run(
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole: the Trainer writes trainer_state.json last."""
+    """The newest checkpoint that is whole: one without a seal was not finished."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for checkpoint in reversed(found):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_bytes())
-        except (OSError, ValueError):
+        if not (checkpoint / SEAL).exists():
             continue
-        return str(checkpoint)
+        if (damage := broken_seal(checkpoint)) is None:
+            return str(checkpoint)
+        log.warning("%s is damaged: %s. The training goes on from before it.", checkpoint, damage)
     return None

@@ -11,7 +11,6 @@ from statistics import fmean
 
 from c3l import pipeline
 from c3l.errors import UserError
-from c3l.files import digest_file
 from c3l.store import Job, Source, Stage, Store
 from repro import recipe, runner
 from repro import stages as driver
@@ -68,7 +67,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     readings = profile.readings
     pairs, _ = recipe.initial_pool(backbone, profile, readings, data, seed=0)
     graphs = world / "graphs.jsonl"
-    truth = driver.truth(pairs, Source(graphs, digest_file(graphs)))
+    truth = driver.truth(pairs, Source.of(graphs))
     samples = perfect(data.final_graphs, sizes.final_samples, seed=0)
     tuned = [
         pipeline.vlit(backbone, samples, data.final, profile.training.vlit, readings, seed)
@@ -83,7 +82,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
         runner.run(todo, store, jobs, progress, log)
 
     def facts(stage: Stage) -> dict:
-        return store.manifest(stage)["facts"]
+        return store.facts(stage)
 
     lines = [
         "| benchmark | before tuning | tuned on perfect data | gain | unreadable before |",

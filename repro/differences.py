@@ -1,5 +1,7 @@
 """One row minus another in one column, from the samples of both rows' artefacts."""
 
+from io import BytesIO
+
 import pandas as pd
 
 from c3l.store import Store
@@ -11,7 +13,8 @@ from repro.statistics import UndefinedError, mcnemar
 def frames(runs: Runs, store: Store) -> Frames:
     """The samples of a cell's artefacts, all of which are in the store."""
     return [
-        [pd.read_parquet(store.path(stage) / "samples.parquet") for stage in some] for some in runs
+        [pd.read_parquet(BytesIO(store.read(stage, "samples.parquet"))) for stage in some]
+        for some in runs
     ]
 
 

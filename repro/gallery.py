@@ -33,7 +33,7 @@ def make(name: str, cells: Cells, seed: int, store: Store) -> tuple[dict, dict[s
     labels = [first, last]
     stages = [cells[label][RELEVANCE[0]][0][0] for label in labels]
     record = {"rule": RULE.format(count=IMAGES, seed=seed), "data_seed": seed, "images": []}
-    reasons = [store.manifest(stage)["facts"].get("unscored") for stage in stages]
+    reasons = [store.facts(stage).get("unscored") for stage in stages]
     if reason := next(filter(None, reasons), None):
         return record | {"unscored": reason}, {}
     picked = pick([_samples(stage, store) for stage in stages], seed)
@@ -92,7 +92,7 @@ def _shown(label: str, pair: dict, verdict: str | None) -> dict:
 
 
 def _samples(stage: Stage, store: Store) -> pd.DataFrame:
-    return pd.read_parquet(store.path(stage) / "samples.parquet")
+    return pd.read_parquet(io.BytesIO(store.read(stage, "samples.parquet")))
 
 
 def _verdicts(row: dict, store: Store) -> dict[str, str]:

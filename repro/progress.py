@@ -75,7 +75,7 @@ class Progress:
 
     def finished(self, stage: Stage, seconds: float) -> None:
         """Count a stage as done."""
-        del self.left[stage.key]
+        self.left.pop(stage.key, None)  # made once more, if it was damaged meanwhile
         self.times.add(stage, seconds)
         if self._bar:
             self._bar.advance(self._task)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from c3l import stages
 from c3l.errors import UserError
-from c3l.files import digest_file, digest_files
 from c3l.pipeline import Weights
 from c3l.samples import ImageFolder, Sample, read_records, write_samples
 from c3l.store import Job, Source, Stage
@@ -39,9 +38,9 @@ def find(folder: Path, name: str) -> Published:
     data, images, graphs = (folder / part for part in ("data", "images", "graphs.jsonl"))
     return Published(
         name,
-        Source(data, digest_files(data)) if any(data.glob("*")) else None,
-        Source(images, digest_files(images)),
-        Source(graphs, digest_file(graphs)) if graphs.is_file() else None,
+        Source.of(data) if any(data.glob("*")) else None,
+        Source.of(images),
+        Source.of(graphs) if graphs.is_file() else None,
     )
 
 

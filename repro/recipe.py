@@ -7,7 +7,6 @@ from pathlib import Path
 from benchmarks.served import Served
 from c3l import pipeline
 from c3l.errors import UserError
-from c3l.files import digest_file, digest_files
 from c3l.pipeline import Weights
 from c3l.readings import Readings
 from c3l.store import Source, Stage, Store
@@ -122,13 +121,13 @@ def _published(profile: Profile, store: Store) -> dict[str, Published]:
 
 def _graphs(folder: Path) -> Source | None:
     path = folder / "graphs.jsonl"
-    return Source(path, digest_file(path)) if path.is_file() else None
+    return Source.of(path) if path.is_file() else None
 
 
 def benchmark_source(folder: Path, task: str) -> Source:
     """A benchmark's data in a folder laid out like the pocket world. Raises UserError without."""
     path = benchmark_folder(folder, task)
-    return Source(path, digest_files(path))
+    return Source.of(path)
 
 
 def benchmark_folder(folder: Path, task: str) -> Path:

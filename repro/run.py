@@ -48,11 +48,14 @@ class Run:
         todo = runner.missing(targets, self.store)
         everything = runner.everything(targets)
         times = Times(self.profile.expected.seconds, everything.values(), self.store)
+        ran = bool(todo)
         with Progress(todo, len(everything) - len(todo), times, jobs) as progress:
-            runner.run(todo, self.store, jobs, progress, folder / "workers.log")
+            while todo:
+                runner.run(todo, self.store, jobs, progress, folder / "workers.log")
+                todo = runner.missing(targets, self.store)  # nothing, if nothing was damaged
         seconds = time.monotonic() - started
         for name, cells in self.tables.items():
-            yield self._write(name, cells, folder, seconds if todo else None)
+            yield self._write(name, cells, folder, seconds if ran else None)
         say(f"Done in {duration(seconds)}; the tables are in {folder}.")
 
     def _write(self, name: str, cells: Cells, folder: Path, seconds: float | None) -> str:

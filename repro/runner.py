@@ -10,9 +10,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import cache
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
@@ -40,7 +42,11 @@ def everything(targets: Iterable[Stage]) -> Stages:
 
 
 def missing(targets: Iterable[Stage], store: Store) -> Stages:
-    """What has to run for the targets to be there. Verifies what is there and would be read."""
+    """What has to run for the targets to be there, and what is damaged of all they were made from.
+
+    Verifies what would be read, and of the rest what was touched since it was made; what is not
+    there and not needed may be gone.
+    """
     found: Stages = {}
     whole: set[str] = set()
 
@@ -54,8 +60,12 @@ def missing(targets: Iterable[Stage], store: Store) -> Stages:
             visit(source)
         found[stage.key] = stage
 
+    targets = list(targets)
     for target in targets:
         visit(target)
+    for stage in everything(targets).values():
+        if stage.key not in found and stage.key not in whole and store.touched(stage):
+            visit(stage)
     return found
 
 
@@ -95,7 +105,7 @@ def run(todo: Stages, store: Store, jobs: int, progress: Progress, log: Path) ->
         multiprocessing.get_context("spawn"),
         initializer=_start_worker,
         # the number of threads changes sums in their last digits: not how much is left to do
-        initargs=(store.root, jobs > 1, log),
+        initargs=(jobs > 1, log),
     )
     try:
         while waiting or running:
@@ -103,7 +113,8 @@ def run(todo: Stages, store: Store, jobs: int, progress: Progress, log: Path) ->
             for key in sorted(ready, key=lengths.__getitem__, reverse=True):
                 if len(running) < jobs:
                     del waiting[key]
-                    running[pool.submit(_make, todo[key])] = todo[key]
+                    with _deaf_children():
+                        running[pool.submit(_make, todo[key], store.root)] = todo[key]
             progress.show(running.values())
             for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
                 stage = running.pop(future)
@@ -124,13 +135,25 @@ def run(todo: Stages, store: Store, jobs: int, progress: Progress, log: Path) ->
         store.sweep()  # what killed workers left
 
 
-_store: Store
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal's group, and a worker that is only starting would
+    make a traceback of it. Those started here do not hear of it; this process does, after."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _start_worker(root: Path, one_thread: bool, log: Path) -> None:
-    """Set a worker up; torch reads the number of threads when a stage first imports it."""
-    global _store
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and stops us
+_store = cache(Store)
+
+
+def _start_worker(one_thread: bool, log: Path) -> None:
+    """Set a worker up; torch reads the number of threads when a stage first imports it.
+
+    What fails here breaks the pool without a word of why: nothing may that a full disk does.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if one_thread:
@@ -144,7 +167,6 @@ def _start_worker(root: Path, one_thread: bool, log: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)
-    _store = Store(root)
 
 
 def _die_with_parent() -> None:
@@ -152,7 +174,9 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _make(stage: Stage) -> float:
-    """Make a stage; how many seconds it took (as its manifest says)."""
-    _store.make(stage)
-    return _store.manifest(stage)["seconds"]
+def _make(stage: Stage, root: Path) -> float:
+    """Make a stage; how many seconds it took, as its manifest says."""
+    store = _store(root)
+    store.make(stage)
+    manifest = store.manifest(stage)
+    return manifest["seconds"] if manifest else 0.0  # damaged already: the run looks once more

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from c3l.backbones.prompts import ChatFormat, answer_masks, answer_pieces
 from c3l.backbones.tokens import tokenise
@@ -374,4 +374,9 @@ class Backbone:
         """Write safetensors weights and the processor; adapters are merged into the weights."""
         self.settle()
         self.model.save_pretrained(path)
+        for tokenizer in vars(self.processor).values():
+            if isinstance(tokenizer, PreTrainedTokenizerFast):
+                # How its last batch was padded is no part of it: equal backbones have equal bytes.
+                tokenizer.backend_tokenizer.no_padding()
+                tokenizer.backend_tokenizer.no_truncation()
         self.processor.save_pretrained(path)

@@ -39,6 +39,31 @@ def fail(job: Job) -> dict:
     raise ValueError("no such luck")
 
 
+def damage_input(job: Job) -> dict:
+    """Damage what is read, having read it."""
+    facts = write_text(job)
+    for path in job.inputs.values():
+        (path / "length").write_text("damaged")
+    return facts
+
+
+def damage_input_once(job: Job) -> dict:
+    """The same, the first time only, and fail for it where config["text"] is "fails"."""
+    once = Path(job.config["calls"]) / "once-0"
+    if once.exists():
+        return write_text(job)
+    once.touch()
+    if job.config["text"] != "fails":
+        return damage_input(job)
+    for path in job.inputs.values():
+        (path / "length").write_text("damaged")
+    raise ValueError("the input makes no sense")
+
+
+def nothing(job: Job) -> dict:
+    return {}
+
+
 def unscored(job: Job) -> dict:
     return {"unscored": "it wrote nothing"}
 

@@ -65,6 +65,25 @@ def test_a_killed_run_ends_as_one_left_alone(
     assert resumed_metrics["loss"] == metrics["loss"]
 
 
+def test_a_damaged_checkpoint_is_named_and_not_used(
+    tiny_llava, samples, images, tmp_path, monkeypatch, caplog
+):
+    def train(folder):
+        backbone = load_backbone(tiny_llava, device="cpu")
+        tune(backbone, samples, images, SETTINGS, READINGS, 0, folder)
+        return weights(backbone)
+
+    alone = train(tmp_path / "alone")
+    with killed_after(2, monkeypatch):
+        train(tmp_path / "killed")
+    checkpoint = tmp_path / "killed" / "checkpoint-2"
+    content = bytearray((checkpoint / "trained.safetensors").read_bytes())
+    content[-1] ^= 1
+    (checkpoint / "trained.safetensors").write_bytes(content)
+    assert not moved(alone, train(tmp_path / "killed"))
+    assert f"{checkpoint} is damaged: trained.safetensors does not match" in caplog.text
+
+
 def test_a_finished_run_is_not_done_again(tiny_llava, samples, images, tmp_path, monkeypatch):
     def train():
         backbone = load_backbone(tiny_llava, device="cpu")

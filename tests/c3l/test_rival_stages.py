@@ -99,7 +99,7 @@ def test_a_generator_learns_from_any_selection(store, tiny_llava, tiny_images, b
         pipeline.backbone_source(tiny_llava),
         pool_stage(),
         selection,
-        Source(tiny_images, "images"),
+        Source.of(tiny_images),
         TrainingSettings(batch_size=2, epochs=2, anchor_tokens=4),
         Readings(tuning="language+projector"),
         0,
@@ -138,7 +138,7 @@ class Vicuna:
 def test_vigcs_pool_is_both_kinds_and_everything_is_counted(store, tiny_images, monkeypatch):
     monkeypatch.setattr(rival_stages, "load", lambda job, name: Vicuna())
     settings = GenerationSettings(caption_tokens=8, pair_tokens=8, pairs_per_class=3, batch_size=2)
-    images = Source(tiny_images, "images")
+    images = Source.of(tiny_images)
     stage = pipeline.vigc(images, images, 2, settings, Readings(), 0)
     pool = read_samples(store.make(stage) / "samples.jsonl")
     facts = store.manifest(stage)["facts"]

@@ -58,7 +58,7 @@ def test_the_key_holds_everything_that_matters_and_nothing_else(tmp_path):
     for folder in folders:
         (folder / "deep").mkdir(parents=True)
         (folder / "deep" / "weights").write_bytes(b"\0\1")
-    sources = [Source(folder, digest_files(folder)) for folder in folders]
+    sources = [Source.of(folder) for folder in folders]
     assert len({toy.stage(tmp_path, x=source).key for source in sources}) == 1
     (folders[1] / "deep" / "weights").write_bytes(b"\0\2")
     assert digest_files(folders[1]) != sources[0].key
@@ -90,7 +90,7 @@ def test_any_damage_is_found_and_made_again(tmp_path_factory, name, damage, plac
     assert store.manifest(stage)["facts"] == {"parts": 0}
     assert (path / "a" / "text").read_text() == "some text"
     again = len(calls(tmp_path / "calls")) == 2
-    aside = list((tmp_path / "store" / "damaged").glob("*/*"))
+    aside = list((tmp_path / "store" / "damaged" / "toy").glob("*"))
     assert again == bool(aside)
     # A flip that leaves the manifest's JSON value as it was (white space) is no damage.
     assert again or (name, damage) == ("manifest.json", "flip")
@@ -111,6 +111,78 @@ def test_a_damaged_input_is_made_again_before_it_is_used(tmp_path):
     (Store(tmp_path / "store").make(a) / "a" / "text").write_text("lie")
     path = Store(tmp_path / "store").make(b)
     assert (path / "a" / "text").read_text() == "a b"
+
+
+def test_what_is_damaged_while_a_stage_reads_it_is_not_used(tmp_path):
+    """Neither when the stage is done with it, nor when it fails for it."""
+    for text, made in (("b", ["a", "a", "b", "b", "once"]), ("fails", ["a", "a", "fails", "once"])):
+        a = toy.stage(tmp_path / text, "a")
+        b = toy.stage(tmp_path / text, text, run=toy.damage_input_once, left=a)
+        store = Store(tmp_path / "store" / text)
+        assert (store.make(b) / "a" / "text").read_text() == f"a {text}"
+        assert calls(tmp_path / text) == made
+        assert (store.path(a) / "length").read_text() == "0"
+        assert len(list(store.root.glob("damaged/toy/*"))) == 1
+
+
+def test_what_was_kept_of_a_damaged_input_is_not_used(tmp_path):
+    a = toy.stage(tmp_path / "calls", "a")
+    b = toy.stage(tmp_path / "calls", run=toy.crash_once, left=a)
+    store = Store(tmp_path / "store")
+    for crashes in (True, True, False):  # twice, for the second time the shard is not there
+        process = spawn.Process(target=make, args=(store.root, b))
+        process.start()
+        process.join()
+        assert process.exitcode == (-signal.SIGKILL if crashes else 0)
+        if crashes and len(calls(tmp_path / "calls")) == 1:
+            (store.path(a) / "length").unlink()
+    assert calls(tmp_path / "calls") == ["a", "a", "x"]
+
+
+def test_what_is_always_damaged_is_said(tmp_path):
+    b = toy.stage(tmp_path, "b", run=toy.damage_input, left=toy.stage(tmp_path, "a"))
+    with pytest.raises(UserError, match=r"damaged 3 times .* have the disk"):
+        Store(tmp_path / "store").make(b)
+
+
+def test_a_source_that_is_another_one_by_now_is_not_used(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a").write_text("one")
+    (tmp_path / "images" / "b").write_text("not counted")
+    source, store = Source.of(tmp_path / "images", ["a"]), Store(tmp_path / "store")
+    stage = Stage("toy", 1, toy.nothing, {}, {"images": source})
+    (tmp_path / "images" / "b").write_text("another")
+    assert store.make(stage)
+    store.discard(stage)
+    (tmp_path / "images" / "a").write_text("two")
+    with pytest.raises(UserError, match="not what it was when the run began"):
+        store.make(stage)
+    (tmp_path / "images" / "a").unlink()
+    with pytest.raises(UserError, match="a cannot be read"):
+        store.make(stage)
+
+
+def test_damage_that_one_process_saw_whole_is_found_by_it(tmp_path):
+    a = toy.stage(tmp_path / "calls", "a")
+    store = Store(tmp_path / "store")
+    path = store.make(a)
+    time.sleep(0.2)
+    assert store.find(a)
+    (path / "length").write_text("1")
+    with pytest.raises(UserError, match="length was damaged"):
+        store.read(a, "length")
+    assert store.find(a) is None
+    with pytest.raises(UserError, match=r"manifest\.json was damaged"):
+        store.facts(a)
+
+
+def test_what_was_set_aside_is_kept_once(tmp_path):
+    stage, store = toy.stage(tmp_path / "calls"), Store(tmp_path / "store")
+    for text in ("7", "8"):
+        (store.make(stage) / "length").write_text(text)
+        assert store.find(stage) is None
+    (aside,) = store.root.glob("damaged/toy/*")
+    assert (aside / "length").read_text() == "8"
 
 
 def test_two_processes_share_the_work(tmp_path):

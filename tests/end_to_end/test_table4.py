@@ -1,11 +1,10 @@
-"""Table 4 at toy size through the real command line: left alone, stopped, killed, and checked.
+"""Table 4 at toy size through the real command line, checked (tests/faults disturbs it).
 
 All in one file, so that parallel test workers share its one undisturbed run.
 """
 
 import json
 import os
-import shutil
 from pathlib import Path
 from statistics import fmean
 
@@ -16,8 +15,13 @@ from lmms_eval.tasks.pope.utils import pope_aggregate_f1_score
 import tables.paper
 from benchmarks.pope import CATEGORIES
 from tests.benchmarks import plain
-from tests.end_to_end.running import HALF_DONE, Running, options
+from tests.faults.running import leftovers, made
 from tests.repro import toy
+
+
+def options(profile: Path, runs: Path) -> list:
+    return ["table4", "--profile", profile, "--runs", runs, "--seeds", 1, "--jobs", 2]
+
 
 SEED = {"seedbench": "seed_image,none", "seedbench_ppl": "acc,none"}  # lmms-eval's number
 
@@ -34,39 +38,6 @@ def finished(toy_profile, tmp_path_factory):
 def files(runs: Path) -> dict[str, str]:
     """The table's files by suffix."""
     return {path.suffix: path.read_text() for path in (runs / "toy").glob("table4.*")}
-
-
-def what_lasts(runs: Path) -> dict:
-    """The table's files without dates and times, and without the commit: a checkout may change
-    while its tests run."""
-    found = files(runs)
-    table = json.loads(found[".json"])
-    times = {name: table.pop(name) for name in ("made", "core_seconds", "wall_clock_seconds")}
-    assert all(times.values())
-    return found | {".json": table, ".md": found[".md"].replace(table.pop("commit"), "")}
-
-
-def manifests(runs: Path) -> list[Path]:
-    return [p for p in (runs / "store").glob("*/*/manifest.json") if p.parent.name[0] != "."]
-
-
-def made(runs: Path) -> dict[Path, tuple[int, int]]:
-    """Each artefact's manifest, and what changes when it is written again."""
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in manifests(runs)}
-
-
-def contents(runs: Path) -> dict[str, dict[str, str]]:
-    """Of each artefact the digests of its files; not of lmms-eval's log, which has the time."""
-    found = {}
-    for path in manifests(runs):
-        digests = json.loads(path.read_text())["files"]
-        digests.pop("lmms_eval.log", None)
-        found[f"{path.parent.parent.name}/{path.parent.name}"] = digests
-    return found
-
-
-def leftovers(runs: Path) -> list[Path]:
-    return [*runs.rglob(".tmp-*"), *runs.rglob(".partial-*"), *runs.glob("store/damaged")]
 
 
 def test_every_cell_is_measured(finished):
@@ -140,41 +111,3 @@ def test_a_cell_is_what_lmms_eval_alone_says(finished, toy_profile, tmp_path, co
     else:
         value = theirs["results"][SEED[task]]
     assert cell["extra"]["values"][0][0] == pytest.approx(100 * value)
-
-
-def test_sigterm_ends_a_run_in_order(toy_profile, tmp_path):
-    with Running(toy_profile, tmp_path / "runs") as run:
-        run.half_done("captions")
-        run.process.terminate()
-        assert run.process.wait(timeout=30) == 130
-        assert run.all_dead(seconds=10)
-    assert "run the same command again" in run.said.read_text()
-    assert not list((tmp_path / "runs").rglob(".tmp-*"))
-
-
-def test_a_run_killed_in_each_stage_ends_with_the_same_table(finished, toy_profile, tmp_path):
-    runs = tmp_path / "runs"
-    for kind in HALF_DONE:
-        before = made(runs)
-        for _ in range(5):
-            with Running(toy_profile, runs) as run:
-                key = run.half_done(kind)
-                assert len(run.alive()) > 1
-                run.process.kill()  # it alone: its workers have to notice
-                assert run.all_dead(seconds=10)
-            artefact = runs / "store" / kind / key
-            if not artefact.exists():
-                break
-            shutil.rmtree(artefact)  # it was finished before its worker was dead: once more
-        else:
-            pytest.fail(f"{kind} was always finished before its worker was dead")
-        assert artefact.with_name(f".tmp-{key}").exists()
-        assert not (runs / "toy" / "table4.json").exists()
-        assert before.items() <= made(runs).items()
-    before = made(runs)
-    done = toy.repro(*options(toy_profile, runs))
-    assert done.returncode == 0, done.stderr
-    assert before.items() <= made(runs).items()
-    assert not leftovers(runs)
-    assert contents(runs) == contents(finished[0])
-    assert what_lasts(runs) == what_lasts(finished[0])

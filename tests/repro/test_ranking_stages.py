@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from benchmarks.pocket.scenes import Scene, Thing
 from c3l import pipeline
-from c3l.files import digest_file
 from c3l.readings import Readings
 from c3l.relevance import i2c
 from c3l.rival_stages import ALONE
@@ -71,7 +70,7 @@ def rank(tmp_path):
     lines = [json.dumps({"image": name, **SCENE.to_dict()}) for name in ("a.png", "b.png", "c.png")]
     path = tmp_path / "graphs.jsonl"
     path.write_text("\n".join(lines) + "\n")
-    graphs, store = Source(path, digest_file(path)), Store(tmp_path / "store")
+    graphs, store = Source.of(path), Store(tmp_path / "store")
 
     def run(by: str, scored: int = len(POOL), seed: int | None = None, share: float = 0.25):
         scores = Stage("scored", 1, random_scores, {"scored": scored})

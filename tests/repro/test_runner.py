@@ -33,8 +33,10 @@ def test_shared_stages_run_once_and_stored_ones_not_at_all(tmp_path):
     assert len(list(calls.glob("base-*"))) == 1
     assert (store.path(targets[0]) / "a" / "text").read_text() == "base row 0"
     assert run(targets, Store(store.root), tmp_path) == 0
-    # What nobody reads any more need not be there.
+    # What nobody reads any more need not be there; what is there has to be whole.
     (store.path(base) / "length").unlink()
+    assert runner.missing(targets, Store(store.root)).keys() == {base.key}
+    assert not store.path(base).exists()
     assert runner.missing(targets, Store(store.root)) == {}
 
 

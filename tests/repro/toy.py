@@ -74,7 +74,6 @@ def profile(folder: Path, backbone: Path) -> Path:
         "batch_size": 4,
         "epochs": 1,
         "anchor_tokens": 8,
-        "save_steps": 1,  # so that a killed training has somewhere to go on from
     }
     values = {
         "data": "world",

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.pocket.scenes import WORLD_VERSION
+from c3l.hub import seal_weights
 
 BACKBONES = Path(__file__).resolve().parent.parent / "backbones"
 STAGES = ("language", "vision")
@@ -148,6 +149,7 @@ def save_backbone(model, processor, out: Path, stages: dict[str, dict]) -> None:
             for fact, value in facts.items()
         ]
     (out / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    seal_weights(out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import pytest
 from benchmarks.pocket.drawing import draw
 from benchmarks.pocket.scenes import draw_scenes
 from c3l import pipeline
-from c3l.files import digest_files
 from c3l.samples import Sample, write_samples
 from c3l.stages import SAMPLES
 from c3l.store import Job, Source, Stage, Store
@@ -31,7 +30,7 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     for number, scene in enumerate(draw_scenes(0, "initial", 2)):
         draw(scene).save(folder / f"{number}.png")
-    return Source(folder, digest_files(folder))
+    return Source.of(folder)
 
 
 @pytest.mark.parametrize("label", sorted(POCKET.backbones))

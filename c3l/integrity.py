@@ -1,0 +1,72 @@
+"""Whether files are still what they were: hashed once, then looked at.
+
+Hashing finds any damage and takes seconds a gigabyte; asking the system whether a file was touched
+takes microseconds and finds what was done to it by way of the system. So a process hashes a file
+when it first reads it, and again only when it looks different.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from c3l.errors import UserError
+from c3l.files import difference, read_sealed
+from c3l.stage import Source
+
+MANIFEST = "manifest.json"
+SETTLED = 100_000_000  # ns: clocks of file systems are coarse
+
+Look = list[tuple[int, int, int, int]]
+"""Of files, what a file system changes when it changes a file; the time of change last."""
+
+
+class Integrity:
+    """What this process has found intact, and how it looked then."""
+
+    def __init__(self):
+        self._looks: dict[tuple[Path, str], Look] = {}
+
+    def damage(self, path: Path) -> str | None:
+        """What is wrong with the artefact in a folder, or None."""
+        manifest = read_sealed(path / MANIFEST)
+        if manifest is None or manifest.get("key") != path.name:
+            return f"{MANIFEST} is missing or does not match its digest"
+        files = manifest["files"]
+        try:
+            look = _look([path / MANIFEST, *(path / name for name in files)])
+        except OSError as error:
+            return f"{Path(error.filename).relative_to(path)} cannot be read ({error.strerror})"
+        return self._ask((path, path.name), look, lambda: difference(path, files))
+
+    def verify(self, source: Source) -> None:
+        """Raise UserError for a source that is no longer what the run was planned with."""
+        try:
+            look = _look(source.files())
+            damage = self._ask((source.path, source.key), look, source.difference)
+        except OSError as error:
+            damage = f"{error.filename} cannot be read ({error.strerror})"
+        if damage:
+            raise UserError(
+                f"{source.path} is not what it was when the run began ({damage}): run the same "
+                "command again."
+            )
+
+    def _ask(
+        self, what: tuple[Path, str], look: Look, difference: Callable[[], str | None]
+    ) -> str | None:
+        """The difference, unless the files look as they did when there was none."""
+        if self._looks.get(what) == look:
+            return None
+        found = difference()
+        # What has just been written may be written again without looking any different.
+        newest = max((changed for *_, changed in look), default=0)
+        if found is None and newest < time.time_ns() - SETTLED:
+            self._looks[what] = look
+        return found
+
+
+def _look(files: Iterable[Path]) -> Look:
+    """How files look. Raises OSError for one that is not there."""
+    found = (os.stat(path) for path in files)
+    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found]

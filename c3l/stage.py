@@ -1,0 +1,92 @@
+"""What a stage is, and what it is made from (`c3l.store` keeps what it makes)."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from c3l.files import digest, digest_file, digest_files
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input that no stage made: a file or folder outside the store, and its contents' digest."""
+
+    path: Path
+    key: str
+    names: tuple[str, ...] | None = None
+    """Of a folder, the files that count; None: all of them."""
+
+    @classmethod
+    def of(cls, path: Path, names: Iterable[str] | None = None) -> "Source":
+        """A file, or the files of a folder, as they are now."""
+        names = None if names is None else tuple(names)
+        return cls(path, cls._digest(path, names), names)
+
+    @staticmethod
+    def _digest(path: Path, names: tuple[str, ...] | None) -> str:
+        return digest_file(path) if path.is_file() else digest_files(path, names)
+
+    def difference(self) -> str | None:
+        """What to say if the contents have another digest by now, or None."""
+        same = self._digest(self.path, self.names) == self.key
+        return None if same else "its files do not match its digest"
+
+    def files(self) -> list[Path]:
+        """What is read."""
+        if self.names is not None:
+            return [self.path / name for name in self.names]
+        if self.path.is_dir():
+            return [path for path in self.path.rglob("*") if path.is_file()]
+        return [self.path]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage's function is given: read `inputs`, write into `out`, return the facts.
+
+    `partial` survives a crash and is there again when the stage is taken up; `keys` are the
+    inputs' digests.
+    """
+
+    out: Path
+    partial: Path
+    inputs: dict[str, Path]
+    keys: dict[str, str]
+    config: dict
+    seed: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A step of the pipeline.
+
+    `run` is a function of a module (so that other processes find it) from a Job to a dict of
+    facts for the manifest: counts, metrics. The fact "unscored" says why there is no result; then
+    every stage that builds on this one is unscored for the same reason and does not run. The fact
+    "transient" says that another time it may have one: a run discards the artefact and tries anew.
+    """
+
+    name: str
+    version: int
+    run: Callable[[Job], dict]
+    config: dict = field(default_factory=dict)
+    inputs: "dict[str, Stage | Source]" = field(default_factory=dict)
+    seed: int | None = None
+
+    @cached_property
+    def key(self) -> str:
+        return digest(
+            {
+                "stage": self.name,
+                "version": self.version,
+                "config": self.config,
+                "inputs": {name: source.key for name, source in self.inputs.items()},
+                "seed": self.seed,
+            }
+        )
+
+    @property
+    def stages(self) -> "list[Stage]":
+        """The inputs that are stages themselves."""
+        return [source for source in self.inputs.values() if isinstance(source, Stage)]
