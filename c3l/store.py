@@ -34,10 +34,13 @@ from filelock import FileLock, Timeout
 from c3l import provenance
 from c3l.errors import UserError
 from c3l.files import digest, digest_file, fsync, read_sealed, write_sealed
+from c3l.progress import Place, written
+from c3l.progress import read as read_place
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+PLACE = "place.json"  # in `.partial-<key>`: how far the stage is
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -139,6 +142,10 @@ class Store:
         """The manifest of an artefact, or None when it is absent or damaged."""
         return read_sealed(self.path(stage) / MANIFEST)
 
+    def place(self, stage: Stage) -> Place | None:
+        """How far a stage that some process is at work on is, if it has said so."""
+        return read_place(self.path(stage).with_name(f".partial-{stage.key}") / PLACE)
+
     def make(self, stage: Stage) -> Path:
         """The stage's artefact, made now (inputs first) if it is not there whole."""
         if found := self.find(stage):
@@ -191,7 +198,9 @@ class Store:
                 if unscored := next(filter(None, reasons), None):
                     facts = {"unscored": unscored}
                 else:
-                    facts = stage.run(Job(work, partial, inputs, keys, stage.config, stage.seed))
+                    job = Job(work, partial, inputs, keys, stage.config, stage.seed)
+                    with written(partial / PLACE):
+                        facts = stage.run(job)
                 self._seal(work, stage, keys, facts, time.perf_counter() - started)
                 os.rename(work, final)
                 fsync(final.parent)

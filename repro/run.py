@@ -48,7 +48,8 @@ class Run:
         todo = runner.missing(targets, self.store)
         everything = runner.everything(targets)
         times = Times(self.profile.expected.seconds, everything.values(), self.store)
-        with Progress(todo, len(everything) - len(todo), times, jobs) as progress:
+        stored, rows = len(everything) - len(todo), recipe.rows(self.tables)
+        with Progress(todo, stored, times, jobs, rows=rows, everything=everything) as progress:
             runner.run(todo, self.store, jobs, progress, folder / "workers.log")
         seconds = time.monotonic() - started
         for name, cells in self.tables.items():
