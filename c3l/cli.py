@@ -24,7 +24,8 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=False,
     rich_markup_mode=MARKUP,
-    help="Content-correlated VLIT data (C³L).",
+    help="Content-correlated VLIT data (C³L).\n\nExample:\n"
+    "  python -m c3l generate --backbone PATH --images DIR --out DIR --n 5000",
 )
 app.add_typer(convert.app, name="convert")
 
@@ -100,7 +101,7 @@ def generate(
         typer.Option("--batch-size", min=1, help="texts and answers a forward (default: 16)"),
     ] = None,
 ) -> None:
-    r"""Instruction data with I²C scores from one's own images: the whole method.
+    r"""Write instruction data about one's own images: the whole method.
 
     The backbone captions some of the images and writes pairs about them, learns from the best
     of these, and writes about the others. OUT then holds data.json (LLaVA's layout), data.jsonl,
@@ -170,7 +171,7 @@ def score(
         str | None, typer.Option("--dtype", help="float32 (default) or bfloat16")
     ] = None,
 ) -> None:
-    r"""Score samples: how much each image changes the probability of its answers (I²C).
+    r"""Add I²C to samples: how much the image changes an answer's probability.
 
     As .json or .jsonl the data come back with `i2c` and `tokens` (of the answer), as lists where a
     conversation has several turns. As .parquet the file has a row a sample: its id, its score, what

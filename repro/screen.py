@@ -2,6 +2,10 @@
 
 import re
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # A row of a markdown table, and the line below its head.
 _ROW, _RULE = re.compile(r"^\|.*\|\s*$"), re.compile(r"^\|[\s:|-]+\|\s*$")
@@ -41,41 +45,42 @@ def _cells(line: str) -> list[str]:
     return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", inner)]
 
 
-def _show_table(console, rows: list[list[str]]) -> None:
+def _show_table(console: "Console", rows: list[list[str]]) -> None:
     """The table whole, or its columns in several tables below one another, each with the first.
 
-    No number is ever cut: a column is at least as wide as its longest word.
+    No number is ever cut: a column is at least as wide as its longest word, but for the first,
+    whose words may be folded.
     """
     from rich.table import Table
+    from rich.text import Text
 
-    head, *body = rows
     columns = list(zip(*rows, strict=True))
-    widths = [
-        max(len(word) for cell in column for word in (*cell.split(), "")) for column in columns
+    least = [
+        max(len(word) for cell in column for word in ["", *cell.split()]) for column in columns
     ]
-    # The first column holds sentences; it may be folded anywhere.
-    first = min(widths[0], console.width // 3)
-    parts: list[list[int]] = [[]]
-    for index in range(1, len(head)):
-        some = [*parts[-1], index]
-        if parts[-1] and first + 2 + sum(widths[i] + 2 for i in some) > console.width:
-            parts.append([index])
-        else:
-            parts[-1] = some
+    least[0] = min(least[0], console.width // 3)
+    parts: list[list[int]] = [[0]]
+    for index in range(1, len(columns)):
+        if len(parts[-1]) > 1 and _width(least, [*parts[-1], index]) > console.width:
+            parts.append([0])
+        parts[-1].append(index)
     for part in parts:
-        table = Table(box=None, header_style="bold", padding=(0, 1))
-        table.add_column(_plain(head[0]), overflow="fold", min_width=first)
+        spare = max(0, console.width - _width(least, part))
+        table = Table(box=None, header_style="bold")
         for index in part:
+            more = min(spare, max(map(len, columns[index])) - least[index])
+            spare -= more
             table.add_column(
-                _plain(head[index]), justify="right", overflow="fold", min_width=widths[index]
+                Text(rows[0][index]),
+                justify="right" if index else "left",
+                overflow="fold",
+                width=least[index] + more,
             )
-        for row in body:
-            table.add_row(_plain(row[0]), *(_plain(row[index]) for index in part))
+        for row in rows[1:]:
+            table.add_row(*(Text(row[index]) for index in part))
         console.print(table)
 
 
-def _plain(text: str):
-    """A cell's text: none of it is markup of the terminal's library."""
-    from rich.text import Text
-
-    return Text(text)
+def _width(least: list[int], part: list[int]) -> int:
+    """Of a table with these columns, each with a space before and behind it."""
+    return sum(least[index] + 2 for index in part)
