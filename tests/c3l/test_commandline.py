@@ -48,7 +48,7 @@ def run(monkeypatch):
         monkeypatch.setattr(sys, "argv", ["python -m x", *arguments])
         with pytest.raises(SystemExit) as ended:
             run_app(app, "Stopped.")
-        return ended.value.code
+        return ended.value.code or 0
 
     return run
 

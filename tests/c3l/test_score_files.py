@@ -54,10 +54,11 @@ def test_published_records_come_back_with_their_scores(scored, tmp_path):
     assert [{k: v for k, v in r.items() if k not in names} for r in told] == records
     assert told[0]["unscored"] == [None, "empty_answer", None]
     assert [type(value) for value in told[0]["i2c"]] == [float, type(None), float]
-    assert isinstance(told[1]["i2c"], float) and told[1]["tokens"] == len("A cup.")
+    assert isinstance(told[1]["i2c"], float)
     assert (told[3]["i2c"], told[3]["unscored"]) == (None, "image_missing")
     scored(tmp_path / "in.json", tmp_path / "out.parquet")
-    assert [value.i2c for value in read_scores(tmp_path / "out.parquet")][3] == told[1]["i2c"]
+    value = read_scores(tmp_path / "out.parquet")[3]
+    assert (value.i2c, len(value.kl)) == (told[1]["i2c"], told[1]["tokens"])
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json"])
