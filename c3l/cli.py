@@ -195,6 +195,7 @@ def score(
         from c3l.backbones import load_backbone
 
         model = load_backbone(backbone, device=device, dtype=dtype)
+        say(f"{len(found):,} samples to score.")
         work.on("scores")
         without = scoring.to_file(
             model, samples, found, folder, readings, out, batch_size=batch_size

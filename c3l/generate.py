@@ -142,6 +142,8 @@ class _Run:
                 f"none of the images in {self.pictures.folder.path} can be read "
                 f"({_counted(self.pictures.unreadable)}); give another --images"
             )
+        learnt = f"{len(first):,} of them to learn from, " if train else ""
+        say(f"{self.pictures.count:,} images, {learnt}{n:,} samples to write.")
         writer = self._trained(first) if train else self.backbone
         made = self._written(writer, n, first, final)
         about = [name for part in made for name in part.names]

@@ -32,6 +32,11 @@ class Pictures:
         random.Random(seed).shuffle(self._names)
         self._order = self._readable()
 
+    @property
+    def count(self) -> int:
+        """Of all images, those that cannot be read too."""
+        return len(self._names)
+
     def initial(self, count: int | None) -> list[str]:
         """The first `count`, by default the paper's number and at most its four in five."""
         count = count or min(INITIAL, max(1, len(self._names) * 4 // 5))
