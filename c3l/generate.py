@@ -77,7 +77,7 @@ def generate(
     when there is no valid sample at all.
     """
     out, folder = Path(out), ImageFolder(images)
-    _check_free(out)
+    _check_free(out, folder.path)
     store = Store(out / STORE)
     lock = FileLock(store.root / "locks" / "generate.lock", timeout=0)
     try:
@@ -97,8 +97,10 @@ def generate(
     return Made(len(samples), making.images, *map(dict, skipped), run.made, run.found)
 
 
-def _check_free(out: Path) -> None:
+def _check_free(out: Path, images: Path) -> None:
     """Raise UserError where a folder of somebody else's would be written into."""
+    if out.resolve().is_relative_to(images.resolve()):
+        raise UserError(f"{out} lies among the images; give another --out")
     if not out.absolute().parent.is_dir():
         raise UserError(f"{out.absolute().parent} is no folder; make it, or give another --out")
     ours = (out / STORE).is_dir()

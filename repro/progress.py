@@ -119,8 +119,15 @@ class Progress:
     def _time_left(self, running: list[Stage]) -> str:
         """What is expected of all that is left, less what those at work have had of it."""
         total = self.times.total(self.left.values(), 1)
-        now = time.monotonic()
         for stage in running:
             if stage.key in self.left:  # else it has just finished
-                total -= min(now - self._since[stage.key], self.times.expected(stage))
+                total += self._remaining(stage) - self.times.expected(stage)
         return duration(total / self.jobs)
+
+    def _remaining(self, stage: Stage) -> float:
+        """Seconds of one at work: what is expected of it, or once that is over what it says."""
+        elapsed = time.monotonic() - self._since[stage.key]
+        place = self.times.store.place(stage)
+        if elapsed < self.times.expected(stage) or not (place and place.share):
+            return max(self.times.expected(stage) - elapsed, 0.0)
+        return elapsed * (1 - place.share) / place.share

@@ -1,12 +1,12 @@
 """`python -m c3l convert`: published checkpoints to folders that the other commands read."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from c3l.commandline import MARKUP
+from c3l.progress import say
 
 # The converters are imported by the commands: `--help` answers at once.
 
@@ -129,6 +129,6 @@ def _write(converted, out: Path, dtype) -> None:
 
     write(converted, out, dtype)
     count = len(converted.made.tensors)
-    print(f"{count} tensors are in {out}; its README.md says where from.", file=sys.stderr)
+    say(f"{count} tensors are in {out}; its README.md says where from.")
     if unused := sum(map(len, converted.made.unused.values())):
-        print(f"{unused} of the files' keys were not used; they are named there.", file=sys.stderr)
+        say(f"{unused} of the files' keys were not used; they are named there.")

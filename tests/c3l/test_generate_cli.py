@@ -11,12 +11,14 @@ from pathlib import Path
 import datasets
 import pytest
 import yaml
+from filelock import FileLock
 
 from c3l.errors import UserError
 from c3l.generate import FILES, generate
 from c3l.instructions import CLASSES
 from c3l.samples import ImageFolder, read_samples
 from c3l.settings import MethodSettings
+from c3l.store import Store
 from tests.c3l.pocket import BACKBONE, CHANGES, pictures
 from tests.repro.toy import ROOT
 
@@ -170,6 +172,15 @@ def test_the_images_of_the_two_data_are_others_where_there_are_enough(images, tm
     assert (len(initial), len(final)) == (4, 3)
     assert not initial & final
     assert made.images == 3
+
+
+def test_one_run_at_a_time_and_none_among_the_images(images, tmp_path):
+    with pytest.raises(UserError, match="lies among the images"):
+        again(images, images / "out")
+    store = Store(tmp_path / "out" / ".store")
+    lock = FileLock(store.root / "locks" / "generate.lock")
+    with lock, pytest.raises(UserError, match="another run is at work"):
+        again(images, tmp_path / "out")
 
 
 def test_a_broken_generator_ends_with_a_sentence(tiny_llava, images, tmp_path):
