@@ -121,11 +121,10 @@ def track(steps: Collection[T], unit: str, sizes: Sequence[float] | None = None)
 
 
 def _tell() -> None:
-    share = 0.0
+    place = None
     for loop in reversed(_loops):
-        place = loop.place(share)
-        share = place.share
-    for listener in _listeners:
+        place = loop.place(place.share if place else 0.0)
+    for listener in _listeners if place else ():
         listener(place)
 
 

@@ -41,6 +41,8 @@ def test_loops_within_count_as_shares_of_the_step_around_them():
 
 def test_a_loop_that_an_error_left_is_forgotten():
     left = Loop("steps", 5)
+    with listening(lambda _: pytest.fail("it is no loop of this listener's")):
+        left.at(1, 1)
     assert told(track("ab", "letters"))[-1] == Place("letters", 2, 2)
     left.end()
 
