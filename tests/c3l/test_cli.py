@@ -92,6 +92,7 @@ def test_training_says_what_it_did_and_where_it_lies(tiny_llava, tiny_images, tm
     assert "--scores are for a generator" in refused.stderr
     done = c3l("train", *given)
     assert done.returncode == 0, done.stderr
-    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
-    assert done.stderr.startswith("Trained in 2 steps, mean loss ")
+    assert done.stdout == "" and "\x1b" not in done.stderr
+    # A slow machine says a line a minute before.
+    assert done.stderr.splitlines()[-1].startswith("Trained in 2 steps, mean loss ")
     assert load_backbone(tmp_path / "tuned").digest != load_backbone(tiny_llava).digest
