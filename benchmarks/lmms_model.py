@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from c3l.backbones import Backbone, load_backbone
 from c3l.errors import UserError
+from c3l.progress import track
 from c3l.relevance import answer_states
 
 # Characters a spreadsheet cannot hold: one of them makes lmms-eval's MMBench task fail at its very
@@ -152,17 +153,21 @@ class C3LModel(Requests, lmms):
         keys = [(repr(sorted(settings[i].items())), len(r.args[0])) for i, r in enumerate(requests)]
         order = sorted(range(len(requests)), key=keys.__getitem__)
         answers = [""] * len(requests)
-        for _, group in groupby(order, key=lambda i: keys[i][0]):
-            for chunk in _chunks(list(group), self.batch_size):
-                for batch, images in _with_and_without(chunk, requests, look):
-                    texts = self.backbone.generate(
-                        [requests[i].args[0] for i in batch],
-                        images,
-                        batch_size=self.batch_size,
-                        **self.generation(settings[batch[0]]),
-                    )
-                    for i, text in zip(batch, texts, strict=True):
-                        answers[i] = UNPRINTABLE.sub("", text)
+        chunks = [
+            chunk
+            for _, group in groupby(order, key=lambda i: keys[i][0])
+            for chunk in _chunks(list(group), self.batch_size)
+        ]
+        for chunk in track(chunks, "questions", [*map(len, chunks)]):
+            for batch, images in _with_and_without(chunk, requests, look):
+                texts = self.backbone.generate(
+                    [requests[i].args[0] for i in batch],
+                    images,
+                    batch_size=self.batch_size,
+                    **self.generation(settings[batch[0]]),
+                )
+                for i, text in zip(batch, texts, strict=True):
+                    answers[i] = UNPRINTABLE.sub("", text)
         return answers
 
     @torch.inference_mode()
@@ -191,7 +196,8 @@ class C3LModel(Requests, lmms):
             first.setdefault(key, i)
         order = sorted(range(len(requests)), key=lambda i: (len(asked[i][0]), first[asked[i]]))
         results: list[GenerationResult | None] = [None] * len(requests)
-        for chunk in _chunks(order, self.batch_size):
+        chunks = _chunks(order, self.batch_size)
+        for chunk in track(chunks, "answers", [*map(len, chunks)]):
             for batch, images in _with_and_without(chunk, requests, look):
                 questions, continuations = zip(*(requests[i].args[:2] for i in batch), strict=True)
                 runs = [len(list(run)) for _, run in groupby(batch, key=asked.__getitem__)]

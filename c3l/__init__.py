@@ -12,11 +12,15 @@ _HOME = {
     "write_samples": "c3l.samples",
     "Readings": "c3l.readings",
     "load_backbone": "c3l.backbones",
+    "ImageFolder": "c3l.samples",
+    "TrainingSettings": "c3l.settings",
 }
-_MODULES = ("relevance", "contrastive")
+_MODULES = ("relevance", "contrastive", "filtering", "generation", "scored", "selection")
+_MODULES += ("training",)
 
 __all__ = ["Readings", "Sample", "contrastive", "load_backbone", "read_samples", "relevance"]
-__all__ += ["write_samples"]
+__all__ += ["ImageFolder", "TrainingSettings", "filtering", "generation", "scored", "selection"]
+__all__ += ["training", "write_samples"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,29 +1,59 @@
-"""The method's own command line: `python -m c3l score`, `python -m c3l convert`.
+"""The method's own command line: `python -m c3l generate | score | train | convert`.
 
 What is asked for goes to files, all words to standard error. Exit codes: 0 done, 2 bad usage or
 input (one sentence), 130 interrupted.
 """
 
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
-from pydantic import ValidationError
-from typer.exceptions import TyperException
 
+from c3l import progress
+from c3l.commandline import MARKUP, run_app
 from c3l.convert import cli as convert
-from c3l.errors import UserError, cannot_write
-from c3l.files import written_whole
-from c3l.readings import Readings
+from c3l.errors import UserError
+from c3l.progress import say
+
+if TYPE_CHECKING:
+    from c3l.readings import Readings
 
 # Everything else is imported by the commands: `--help` answers at once.
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=False, help="Content-correlated VLIT data (C³L)."
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode=MARKUP,
+    help="Content-correlated VLIT data (C³L).\n\nExample:\n"
+    "  python -m c3l generate --backbone PATH --images DIR --out DIR --n 5000",
 )
 app.add_typer(convert.app, name="convert")
+
+BackboneOption = Annotated[
+    str, typer.Option("--backbone", help="a folder or a Hub id", metavar="PATH|ID")
+]
+ImagesOption = Annotated[
+    Path, typer.Option("--images", help="the folder that holds the images", metavar="DIR")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="another reading or setting: score_form=logratio_mean, training.epochs=2 (all of "
+        "them: c3l/readings.py, c3l/settings.py)",
+        metavar="KEY=VALUE",
+    ),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype", help="float32, bfloat16 or float16 (default: as saved; float32 on a processor)"
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="of all that is drawn")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="cpu or cuda (default: cuda where there is one)")
+]
 
 
 @app.callback()
@@ -32,16 +62,102 @@ def commands() -> None:
 
 
 @app.command()
+def generate(
+    backbone: BackboneOption,
+    images: ImagesOption,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="a new folder, or one of an earlier run", metavar="DIR"),
+    ],
+    n: Annotated[int, typer.Option("--n", min=1, help="samples of the final data")] = 5000,
+    initial: Annotated[
+        int | None,
+        typer.Option(
+            "--initial",
+            min=1,
+            help="images to learn from (default: 1334, at most four in five)",
+        ),
+    ] = None,
+    final: Annotated[
+        int | None,
+        typer.Option(
+            "--final",
+            min=1,
+            help="images to write about (default: as many as the samples take)",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    set_: SetOption = None,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train/--no-train", help="enhance the generator first, or write with it as it is"
+        ),
+    ] = True,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="texts and answers a forward (default: 16)"),
+    ] = None,
+) -> None:
+    r"""Write instruction data about one's own images: the whole method.
+
+    The backbone captions some of the images and writes pairs about them, learns from the best
+    of these, and writes about the others. OUT then holds data.json (LLaVA's layout), data.jsonl,
+    data.parquet and README.md, the data's card; `datasets.load_dataset(OUT)` opens it. If the
+    images do not give as many samples as asked for, there are fewer, and it says so.
+
+    All steps are kept in OUT/.store: the same command goes on after an interruption, and another
+    reading makes only what it touches anew. Remove that folder when you need it no more.
+
+    Example:
+      python -m c3l generate --backbone llava-hf/llava-1.5-7b-hf \
+          --images photos --out data --n 5000
+    """
+    from c3l.settings import MethodSettings
+
+    settings = MethodSettings().changed(set_ or [])
+    if batch_size:
+        settings = settings.changed([f"generation.batch_size={batch_size}"])
+    from c3l import generate as method
+
+    made = method.generate(
+        backbone,
+        images,
+        out,
+        n=n,
+        initial=initial,
+        final=final,
+        seed=seed,
+        settings=settings,
+        train=train,
+        device=device,
+        dtype=dtype,
+    )
+    say(f"{made.samples:,} samples about {made.images:,} images are in {out}; see its README.md.")
+    if made.samples < n:
+        say(f"{n:,} were asked for, but the images gave no more valid ones.")
+    for what, reasons in (("Not in the data", made.dropped), ("Images left out", made.unreadable)):
+        if reasons:
+            say(f"{what}: {counted(reasons)}.")
+    say(f"{made.run} stages were run, {made.found} taken from the store.")
+
+
+@app.command()
 def score(
     samples: Annotated[
         Path, typer.Argument(help="a .jsonl, .json (LLaVA) or .parquet file", metavar="SAMPLES")
     ],
-    backbone: Annotated[
-        str, typer.Option("--backbone", help="a folder or a Hub id", metavar="PATH|ID")
-    ],
-    images: Annotated[Path, typer.Option("--images", help="their folder", metavar="DIR")],
+    backbone: BackboneOption,
+    images: ImagesOption,
     out: Annotated[
-        Path, typer.Option("--out", help="scores are written here, as parquet", metavar="FILE")
+        Path,
+        typer.Option(
+            "--out",
+            help=".jsonl or .json: the data with their scores; .parquet: the scores by token",
+            metavar="FILE",
+        ),
     ],
     set_: Annotated[
         list[str] | None,
@@ -50,16 +166,22 @@ def score(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="answers a forward")] = 16,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda")] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32 or bfloat16")] = None,
+    device: DeviceOption = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="float32 (default) or bfloat16")
+    ] = None,
 ) -> None:
-    """Score samples: how much each image changes the probability of its answers (I²C).
+    r"""Add I²C to samples: how much the image changes an answer's probability.
 
-    The file has a row a sample: its id, its score, what it was made of token by token, and why it
-    has none if it has none.
+    As .json or .jsonl the data come back with `i2c` and `tokens` (of the answer), as lists where a
+    conversation has several turns. As .parquet the file has a row a sample: its id, its score, what
+    it was made of token by token. A sample that cannot be scored says why (`unscored`).
 
-    Example: python -m c3l score data.jsonl --backbone llava-hf/llava-1.5-7b-hf --images coco
-    --out scores.parquet --dtype bfloat16
+    Stopped, the same command goes on after the last 512 samples it had finished.
+
+    Example:
+      python -m c3l score data.json --backbone llava-hf/llava-1.5-7b-hf \
+          --images coco --out scored.json --dtype bfloat16
     """
     readings = read_readings(set_ or [])
     from c3l.samples import ImageFolder, read_samples
@@ -67,29 +189,101 @@ def score(
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} is no folder; make it, or give another --out")
     found, folder = read_samples(samples), ImageFolder(images)
-    from c3l import relevance
-    from c3l.backbones import load_backbone
-    from c3l.scores import unscored, write_scores
+    with progress.Work() as work:
+        work.on("loading the backbone")
+        from c3l import score as scoring
+        from c3l.backbones import load_backbone
 
-    model = load_backbone(backbone, device=device, dtype=dtype)
-    scores = relevance.score(model, found, folder, readings, batch_size=batch_size)
-    without = unscored(scores)
-    count = len(scores) - sum(without.values())
-    reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(without.items()))
-    if not count:
-        raise UserError(f"none of the {len(scores)} samples of {samples} has a score ({reasons})")
-    try:
-        with written_whole(out) as path:
-            write_scores(path, scores)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
-    print(f"{count} of {len(scores)} samples are scored in {out}.", file=sys.stderr)
+        model = load_backbone(backbone, device=device, dtype=dtype)
+        say(f"{len(found):,} samples to score.")
+        work.on("scores")
+        without = scoring.to_file(
+            model, samples, found, folder, readings, out, batch_size=batch_size
+        )
+    count = len(found) - sum(without.values())
+    say(f"{count} of {len(found)} samples are scored in {out}.")
     if without:
-        print(f"{len(scores) - count} have no score: {reasons}.", file=sys.stderr)
+        say(f"{len(found) - count} have no score: {counted(without)}.")
 
 
-def read_readings(changes: list[str]) -> Readings:
+@app.command()
+def train(
+    backbone: BackboneOption,
+    data: Annotated[
+        Path,
+        typer.Option("--data", help="a .jsonl, .json (LLaVA) or .parquet file", metavar="FILE"),
+    ],
+    images: ImagesOption,
+    out: Annotated[Path, typer.Option("--out", help="a new folder", metavar="DIR")],
+    generator: Annotated[
+        bool,
+        typer.Option("--generator", help="train a generator (L_r + λ·L_c) in place of tuning"),
+    ] = False,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            "--scores",
+            help="for --generator: a .parquet file of `c3l score` (default: the data's `i2c`)",
+            metavar="FILE",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    r"""Tune a backbone on instruction data, or train a generator on scored data.
+
+    OUT becomes a folder that --backbone reads, with the training's manifest (c3l.json) and losses
+    (history.json). Stopped, the same command goes on from the last checkpoint, which lies beside
+    OUT until the training is finished.
+
+    Example:
+      python -m c3l train --backbone llava-hf/llava-1.5-7b-hf \
+          --data data/data.json --images photos --out tuned
+
+    Example:
+      python -m c3l train --generator --backbone llava-hf/llava-1.5-7b-hf \
+          --data scored.jsonl --images photos --out generator --set share=0.2
+    """
+    from c3l.settings import MethodSettings
+
+    settings = MethodSettings().changed(set_ or [])
+    if scores and not generator:
+        raise UserError("--scores are for a generator; give --generator too, or leave them out")
+    with progress.Work() as work:
+        work.on("loading the backbone")
+        from c3l import train as trainer
+
+        work.on("training")
+        made = trainer.train(
+            backbone,
+            data,
+            images,
+            out,
+            generator=generator,
+            scores=scores,
+            settings=settings,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+        )
+    metrics = made["metrics"]
+    say(f"Trained in {metrics['steps']:,} steps, mean loss {metrics['loss']:.3f}: {out}.")
+
+
+def counted(reasons: dict[str, int]) -> str:
+    """ "duplicate 3, empty 1"."""
+    return ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
+
+
+def read_readings(changes: list[str]) -> "Readings":
     """The readings with changes such as "score_form=logratio". Raises UserError for a wrong one."""
+    import yaml
+    from pydantic import ValidationError
+
+    from c3l.readings import Readings
+
     values = {}
     for change in changes:
         name, equals, text = change.partition("=")
@@ -109,37 +303,10 @@ def read_readings(changes: list[str]) -> Readings:
     return Readings.model_validate(values)
 
 
-def run_app(commands: typer.Typer, interrupted: str) -> NoReturn:
-    """Run a command line and exit; errors a user is meant to read are one sentence and exit 2.
-
-    `interrupted` is what to say after Ctrl-C.
-    """
-    try:
-        code = commands(standalone_mode=False)
-        sys.stdout.flush()  # a full disk is told of here, not while Python shuts down
-    except UserError as error:
-        print(error, file=sys.stderr)
-        code = 2
-    except TyperException as error:
-        print(f"{error.format_message().rstrip('.')} (see --help)", file=sys.stderr)
-        code = 2
-    except OSError as error:
-        if (reason := cannot_write(error)) is None:
-            raise
-        where = error.filename or "A file"
-        print(
-            f"{where} cannot be written ({reason}); make room or choose another place, then run "
-            "the same command again.",
-            file=sys.stderr,
-        )
-        code = 2
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    if code == 130:
-        print(interrupted, file=sys.stderr)
-    sys.exit(code)
-
-
 def main() -> None:
     """`python -m c3l`."""
-    run_app(app, "Interrupted; nothing was written.")
+    run_app(
+        app,
+        "Interrupted. Run the same command again: what generate, score and train had finished is "
+        "kept.",
+    )

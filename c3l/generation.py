@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from c3l.instructions import CLASSES, caption_prompt, pair_prompt, pair_prompt_from_caption
+from c3l.progress import track
 from c3l.samples import ImageFolder, Sample
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def captions(
     """A caption for each named image, in their order; greedy at temperature 0."""
     texts: list[str] = []
     # Batch by batch, so that no more images than one batch's need be in memory.
-    for start in range(0, len(names), batch_size):
+    for start in track(range(0, len(names), batch_size), "batches"):
         batch = [images[name] for name in names[start : start + batch_size]]
         texts += backbone.generate(
             [caption_prompt()] * len(batch),

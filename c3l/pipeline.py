@@ -214,6 +214,12 @@ def final(
     return Stage("final", 1, stages.final, config, {"generator": generator, "images": images}, seed)
 
 
+def drawn(parts: list[Stage], size: int | None, seed: int) -> Stage:
+    """`size` samples of several parts, by a seeded draw; without a size all of them."""
+    inputs = {f"part-{number:06d}": part for number, part in enumerate(parts)}
+    return Stage("drawn", 1, stages.drawn, {"size": size}, inputs, seed)
+
+
 def best(samples: Stage, scores: Stage, readings: Readings, size: int) -> Stage:
     """The `size` best samples by I²C."""
     config = {"readings": _of(readings, {"score_form"}), "size": size}

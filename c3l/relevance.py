@@ -15,6 +15,7 @@ from torch import Tensor
 from c3l.backbones.base import Backbone
 from c3l.errors import ImageError
 from c3l.packing import padded
+from c3l.progress import track
 from c3l.readings import Readings, ScoreForm
 from c3l.samples import ImageFolder, Sample
 from c3l.scores import ARRAYS, Score
@@ -171,7 +172,8 @@ def score(
     # allocate and free would keep the memory from shrinking.
     kept, places = [array("f") for _ in ARRAYS], {}
     with torch.inference_mode():
-        for window in _filled(parts, _WINDOW):
+        windows = [*_filled(parts, _WINDOW)]
+        for window in track(windows, "samples", [sum(map(len, runs)) for runs in windows]):
             for i, made in _score_window(backbone, samples, window, images, readings, batch_size):
                 if isinstance(made, str):
                     reasons[i] = made
@@ -208,7 +210,7 @@ def _score_window(
     direct = _read_without_image(backbone, set(pairs.values()), readings, batch_size)
     # Together what is of like length, so that little is padding.
     runs = sorted(runs, key=lambda run: sum(len(q) + len(a) for q, a in (pairs[i] for i in run)))
-    for batch in _filled(runs, batch_size):
+    for batch in track([*_filled(runs, batch_size)], "batches"):
         shown = []
         for run in batch:
             try:

@@ -63,9 +63,11 @@ def alone(job: Job) -> dict:
 
     backbone, batch_size = load(job, "backbone"), job.config["batch_size"]
     answers = sorted({sample.answer for sample in read(job)})
-    shards = in_shards(
-        job, "alone", answers, lambda some, _: alone(backbone, some, batch_size=batch_size)
-    )
+
+    def work(some: list[str], _: int) -> dict[str, float]:
+        return alone(backbone, some, batch_size=batch_size)
+
+    shards = in_shards(job, "alone", answers, work, "answers")
     found = {answer: value for shard in shards for answer, value in shard.items()}
     text = json.dumps(found, ensure_ascii=False, indent=1)
     (job.out / ALONE).write_text(text, encoding="utf-8")

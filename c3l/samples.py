@@ -41,6 +41,9 @@ class Sample:
 
 _FIELDS = tuple(f.name for f in fields(Sample))
 _REQUIRED = ("id", "image", "question", "answer")
+EXTRAS = ("caption", "i2c", "tokens", "unscored")
+"""What is said of a generated or scored sample, in `meta`. In JSONL and parquet they may be fields
+beside the sample's own (`c3l.scored`)."""
 
 
 def read_samples(path: str | os.PathLike) -> list[Sample]:
@@ -108,6 +111,10 @@ def _sample(record: Any, where: str) -> Sample:
     """A checked sample from a mapping of its fields."""
     if not isinstance(record, dict):
         raise UserError(f"{where}: expected an object with the fields {', '.join(_FIELDS)}")
+    extras = {name: record[name] for name in EXTRAS if record.get(name) is not None}
+    record = {name: value for name, value in record.items() if name not in EXTRAS}
+    if extras and isinstance(record.get("meta", {}), dict):
+        record["meta"] = record.get("meta", {}) | extras
     for name in record:
         if name not in _FIELDS:
             raise UserError(f"{where}, field {name}: unknown; put other fields into meta")

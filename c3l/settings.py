@@ -6,6 +6,9 @@ before it loads any model.
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from c3l.changes import changed, checked, values_of
+from c3l.readings import Readings
+
 
 class GenerationSettings(BaseModel):
     """Two-step generation (section 3.1); how it samples is a reading."""
@@ -54,3 +57,30 @@ class TrainingSettings(BaseModel):
         if self.save_steps % self.anchor_steps:
             raise ValueError("anchor_steps must divide save_steps")
         return self
+
+
+class MethodSettings(BaseModel):
+    """All that the method alone is run with (`python -m c3l generate` and `train`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    readings: Readings = Readings()
+    # The paper's five pairs of each class for an image; room for a LLaVA's words.
+    generation: GenerationSettings = GenerationSettings(
+        caption_tokens=256, pair_tokens=768, pairs_per_class=5, batch_size=16
+    )
+    # Its other sizes; with all fourteen negatives of an image L_c would not fit on one GPU.
+    training: TrainingSettings = TrainingSettings(max_negatives=7)
+    share: float = Field(default=0.10, gt=0, le=1)
+    """Of the initial samples, the best ones by I²C that become L_r's targets."""
+
+    def changed(self, changes: list[str]) -> "MethodSettings":
+        """The same with changes such as "training.learning_rate=1e-4"; a reading needs no
+        "readings." before it. Raises UserError for a wrong one."""
+        settings = self
+        for change in changes:
+            name = change.partition("=")[0].strip()
+            full = f"readings.{change}" if name in Readings.model_fields else change
+            values = changed(values_of(settings), full, "the method")
+            settings = checked(MethodSettings, values, f"--set {change}")
+        return settings

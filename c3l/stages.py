@@ -10,12 +10,14 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from c3l.errors import UserError
 from c3l.files import read_sealed, write_sealed
+from c3l.progress import track
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.settings import TrainingSettings
@@ -39,17 +41,38 @@ def image_names(folder: Path, count: int) -> list[str]:
 
 
 _cached: "tuple[str, Backbone] | None" = None
+_device: str | None = None
+_dtype: str | None = None
+
+
+@contextmanager
+def loading(device: str | None, dtype: str | None) -> Iterator[None]:
+    """Within, stages of this process load weights onto this device, and in this precision.
+
+    The precision is no part of a stage's key: the key of the backbone's Source has to hold it.
+    """
+    global _cached, _device, _dtype
+    before, (_device, _dtype) = (_device, _dtype), (device, dtype)
+    try:
+        yield
+    finally:
+        _cached = None
+        _device, _dtype = before
 
 
 def load(job: Job, name: str, *, to_train: bool = False) -> "Backbone":
-    """The weights of an input, in `precision()`. The last ones stay in memory for the next stage of
-    this process, unless training is about to change them."""
+    """The weights of an input: on a GPU in the precision they were saved in, on a processor, which
+    gains nothing by half precision, in float32, unless it is said otherwise (`loading`). The last
+    ones stay in memory for the next stage of this process, unless training is about to change them.
+    """
     global _cached
     from c3l.backbones import load_backbone
+    from c3l.backbones.loading import usual_dtype
 
     if _cached is None or _cached[0] != job.keys[name]:
         _cached = None  # free the old one first
-        _cached = (job.keys[name], load_backbone(job.inputs[name], dtype=precision()))
+        dtype = _dtype or usual_dtype(_device)
+        _cached = (job.keys[name], load_backbone(job.inputs[name], device=_device, dtype=dtype))
     backbone = _cached[1]
     if to_train:
         _cached = None
@@ -69,15 +92,21 @@ def read(job: Job, name: str = "samples") -> list[Sample]:
     return read_samples(job.inputs[name] / SAMPLES)
 
 
-def in_shards(job: Job, kind: str, items: list, work: Callable[[list, int], Any]) -> Iterator[Any]:
-    """`work(items of the shard, its number)` for shards of items; whole ones survive a crash."""
-    for number, start in enumerate(range(0, len(items), SHARD)):
+def in_shards(
+    job: Job, kind: str, items: list, work: Callable[[list, int], Any], unit: str = "images"
+) -> Iterator[Any]:
+    """`work(items of the shard, its number)` for shards of items; whole ones survive a crash.
+
+    `unit` is what an item is called in words about how far the work is.
+    """
+    shards = [items[start : start + SHARD] for start in range(0, len(items), SHARD)]
+    for number, some in enumerate(track(shards, unit, [*map(len, shards)])):
         path = job.partial / f"{kind}-{number:05d}.json"
         shard = read_sealed(path)
         if shard is None:
             if path.exists():
                 log.warning("%s is damaged: does not match its digest. It is made again.", path)
-            shard = {"result": work(items[start : start + SHARD], number)}
+            shard = {"result": work(some, number)}
             write_sealed(path, shard)
         yield shard["result"]
 
@@ -186,7 +215,7 @@ def scores(job: Job) -> dict:
         found = score(backbone, some, images, readings, batch_size=job.config["batch_size"])
         return [to_record(made) for made in found]
 
-    shards = in_shards(job, "scores", samples, work)
+    shards = in_shards(job, "scores", samples, work, "samples")
     found = [from_record(record) for shard in shards for record in shard]
     write_scores(job.out / SCORES, found)
     without = unscored(found)
@@ -284,16 +313,28 @@ def final(job: Job) -> dict:
     backbone = load(job, "generator")
     samples, dropped = _write(job, backbone, _caption_images(job, backbone))
     kept, filtered = filter_samples(samples, blacklist=job.config["readings"]["blacklist"])
-    size = min(job.config["size"] or len(kept), len(kept))
-    drawn = sorted(random.Random(job.seed).sample(range(len(kept)), size))
+    chosen = _draw(kept, job.config["size"], job.seed)
     return save(
         job,
-        [kept[i] for i in drawn],
+        chosen,
         written=len(samples),
         dropped=dropped,
         filtered=filtered,
-        not_drawn=len(kept) - size,
+        not_drawn=len(kept) - len(chosen),
     )
+
+
+def drawn(job: Job) -> dict:
+    parts = [read(job, name) for name in sorted(job.inputs)]
+    samples = [sample for part in parts for sample in part]
+    chosen = _draw(samples, job.config["size"], job.seed)
+    return save(job, chosen, read=len(samples), not_drawn=len(samples) - len(chosen))
+
+
+def _draw(samples: list[Sample], size: int | None, seed: int) -> list[Sample]:
+    """So many of the samples, in their order; all where there are no more, or without a size."""
+    count = min(size or len(samples), len(samples))
+    return [samples[i] for i in sorted(random.Random(seed).sample(range(len(samples)), count))]
 
 
 def best(job: Job) -> dict:

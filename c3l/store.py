@@ -36,6 +36,8 @@ from c3l import provenance
 from c3l.errors import UserError, cannot_write
 from c3l.files import digests, fsync, fsync_tree, read_sealed, write_sealed
 from c3l.integrity import MANIFEST, Integrity
+from c3l.progress import Place, written
+from c3l.progress import read as read_place
 from c3l.stage import Job, Source, Stage
 
 __all__ = ["Job", "Source", "Stage", "Store"]
@@ -43,6 +45,7 @@ __all__ = ["Job", "Source", "Stage", "Store"]
 log = logging.getLogger(__name__)
 
 INPUTS = "inputs.json"
+PLACE = "place.json"  # in `.partial-<key>`: how far the stage is
 TRIES = 3  # to make what is damaged again and again
 
 
@@ -117,6 +120,10 @@ class Store:
         except OSError:
             return True
 
+    def place(self, stage: Stage) -> Place | None:
+        """How far a stage that some process is at work on is, if it has said so."""
+        return read_place(self.path(stage).with_name(f".partial-{stage.key}") / PLACE)
+
     def make(self, stage: Stage) -> Path:
         """The stage's artefact, made now (inputs first) if it is not there whole."""
         tries = 0
@@ -178,7 +185,9 @@ class Store:
                 if unscored := next(filter(None, reasons), None):
                     facts = {"unscored": unscored}
                 else:
-                    facts = stage.run(Job(work, partial, inputs, keys, stage.config, stage.seed))
+                    job = Job(work, partial, inputs, keys, stage.config, stage.seed)
+                    with written(partial / PLACE):
+                        facts = stage.run(job)
             except Exception:
                 if self._are_intact(stage, partial):
                     raise

@@ -6,7 +6,6 @@
 import logging
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
@@ -26,6 +25,7 @@ from c3l.errors import UserError
 from c3l.files import SEAL, broken_seal, seal
 from c3l.instructions import pair_prompt
 from c3l.losses import Drawn, Losses
+from c3l.progress import Loop
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import Group
@@ -199,11 +199,17 @@ def trained(module: nn.Module) -> dict[str, Tensor]:
     return {n: p for n, p in module.named_parameters() if p.requires_grad}
 
 
-class _Bar(ProgressCallback):
-    """A progress bar on standard error; its parent writes each log to standard output as well."""
+class _Told(TrainerCallback):
+    """Tells how many steps are done."""
 
-    def on_log(self, *args, **kwargs):
-        pass
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.loop = Loop("steps", state.max_steps)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.loop.at(state.global_step, 1)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.loop.end()
 
 
 def run(
@@ -258,8 +264,7 @@ def run(
     arguments._n_gpu = min(arguments.n_gpu, 1)
     trainer = LossTrainer(losses, images, settings, args=arguments, train_dataset=items)
     trainer.remove_callback(PrinterCallback)
-    if sys.stderr.isatty():
-        trainer.add_callback(_Bar)
+    trainer.add_callback(_Told)
     trainer.train(resume_from_checkpoint=last_checkpoint(output_dir))
     losses.eval()
     if settings.gradient_checkpointing:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from c3l.generation import write_pairs
+from c3l.progress import track
 from c3l.samples import ImageFolder, Sample
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def iterative(
     # Together what takes equally many rounds, as far as its class and its wording tell.
     order = sorted(range(len(samples)), key=lambda i: (samples[i].instruction, samples[i].question))
     # Batch by batch, so that no more images than one batch's need be in memory.
-    for start in range(0, len(order), batch_size):
+    for start in track(range(0, len(order), batch_size), "batches"):
         going = order[start : start + batch_size]
         for _ in range(ROUNDS):
             if not going:

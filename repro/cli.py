@@ -7,16 +7,16 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 """
 
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from c3l.cli import run_app
+from c3l.commandline import MARKUP, run_app
 from c3l.errors import UserError
 from repro.rows import ALL, TABLES
+from repro.screen import show
 
 if TYPE_CHECKING:
     from repro.run import Run
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=False,
-    help="Run the tables of the C³L paper (IJCAI 2024) and this project's own.",
+    rich_markup_mode=MARKUP,
+    help="Run the tables of the C³L paper (IJCAI 2024) and this project's own.\n\nExample:\n"
+    "  python -m repro table4 --seeds 1",
 )
 
 ProfileOption = Annotated[
@@ -71,20 +73,24 @@ def _command(names: list[str]) -> Callable[..., None]:
     ) -> None:
         run = _prepare(names, profile, seeds, set_, runs)
         for text in run.finish(runs / run.profile.name, jobs or default_jobs()):
-            print(text)
+            show(text)
         if len(names) > 1:
             from repro.compare import reports
 
             for text in reports(run):
-                print(text)
+                show(text)
 
     return command
 
 
+EXAMPLE = "\n\nExample:\n  python -m repro {name} --seeds 1 --set readings.score_form=logratio"
 for name in TABLES:
-    app.command(name, help=ABOUT.get(name, TABLES[name].title))(_command([name]))
+    about = ABOUT.get(name, TABLES[name].title)
+    app.command(name, help=about + EXAMPLE.format(name=name))(_command([name]))
 app.command(
-    "all", help="Every table and figure but table 7, and which of the paper's claims hold."
+    "all",
+    help="Every table and figure but table 7, and which of the paper's claims hold."
+    + EXAMPLE.format(name="all"),
 )(_command(list(ALL)))
 
 
@@ -97,14 +103,18 @@ def plan(
     runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
 ) -> None:
-    """What would run, what is stored already, and the time and memory to expect."""
+    """What would run, what is stored already, and the time and memory to expect.
+
+    Example:
+      python -m repro plan table4 --seeds 1
+    """
     from repro.plan import report
 
     if table not in (*TABLES, "all"):
         raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
     names = list(ALL) if table == "all" else [table]
     run = _prepare(names, profile, seeds, set_, runs)
-    print(report(run.tables, run.profile, run.store, jobs or default_jobs()))
+    show(report(run.tables, run.profile, run.store, jobs or default_jobs()))
 
 
 @app.command()
@@ -116,7 +126,11 @@ def compare(
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Which of the paper's claims about a table hold in what has been run: reproduced, not
-    reproduced, undecided or untestable, with the intervals behind it."""
+    reproduced, undecided or untestable, with the intervals behind it.
+
+    Example:
+      python -m repro compare all --seeds 1
+    """
     from repro import profile as profiles
     from repro.compare import claimed, not_run, reports
 
@@ -130,7 +144,7 @@ def compare(
         if not (runs / profiles.load(profile, set_).name / f"{name}.json").is_file():
             raise not_run(name)
     for text in reports(_prepare(names, profile, seeds, set_, runs)):
-        print(text)
+        show(text)
 
 
 @app.command()
@@ -148,7 +162,11 @@ def report(
     ] = None,
 ) -> None:
     """One HTML file of what has been run: tables, claims, figures, and what stands behind each
-    number. It needs no network."""
+    number. It needs no network.
+
+    Example:
+      python -m repro report --out report.html
+    """
     from repro import profile as profiles
     from repro.report import write
 
@@ -167,12 +185,16 @@ def doctor(
 ) -> None:
     """Packages, machine, weights, data and judge: what is missing, and what to do about it.
 
-    Exits with 2 where something is missing that nothing runs without."""
+    Exits with 2 where something is missing that nothing runs without.
+
+    Example:
+      python -m repro doctor --profile practical
+    """
     from repro import profile as profiles
     from repro.doctor import examine, report
 
     findings = list(examine(profiles.load(profile, set_), runs))
-    print(report(findings))
+    show(report(findings))
     if missing := sum(bool(finding.remedy) and finding.needed for finding in findings):
         raise UserError(f"{missing} of {len(findings)} things are missing: see above.")
 
@@ -187,7 +209,9 @@ def data(
 ) -> None:
     """COCO images and the four benchmarks, laid out for a profile's `data`.
 
-    Example: python -m repro data --coco ~/coco/train2014 --out data/coco"""
+    Example:
+      python -m repro data --coco ~/coco/train2014 --out data/coco
+    """
     from benchmarks.real import lay_out
 
     said = lay_out(coco, out, initial=initial, final=final, seed=seed)
@@ -201,14 +225,18 @@ def criteria(
     runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
 ) -> None:
-    """What the pocket world is frozen by: its backbone before any table's row."""
+    """What the pocket world is frozen by: its backbone before any table's row.
+
+    Example:
+      python -m repro criteria --jobs 2
+    """
     from c3l.store import Store
     from repro import profile as profiles
     from repro.criteria import measure
 
     loaded = profiles.load(profile, set_)
     runs.mkdir(parents=True, exist_ok=True)
-    print(measure(loaded, Store(runs / "store"), jobs or default_jobs(), runs / "criteria.log"))
+    show(measure(loaded, Store(runs / "store"), jobs or default_jobs(), runs / "criteria.log"))
 
 
 @app.command()
@@ -221,10 +249,14 @@ def bench(
         bool, typer.Option("--quick", help="the smallest sizes: whether it runs, not how fast")
     ] = False,
 ) -> None:
-    """How fast scoring is: packed, in padded batches and one by one; and how it grows."""
+    """How fast scoring is: packed, in padded batches and one by one; and how it grows.
+
+    Example:
+      python -m repro bench --device cpu
+    """
     from repro.bench import report
 
-    print(report(device, quick))
+    show(report(device, quick))
 
 
 @app.command()
@@ -255,7 +287,9 @@ def regress(
 ) -> None:
     """Whether a backbone conforms, and scores what its baseline says: exits with 1 where not.
 
-    Example: python -m repro regress --backbone DIR --baseline FILE --junit regress.xml"""
+    Example:
+      python -m repro regress --backbone DIR --baseline FILE --junit regress.xml
+    """
     from repro import profile as profiles
     from repro.regress import MAKE_ONE, Gate, run
 
@@ -280,7 +314,7 @@ def regress(
         junit=junit,
     )
     text, well = run(gate)
-    print(text)
+    show(text)
     if not well:
         raise typer.Exit(1)
 
@@ -304,5 +338,4 @@ def default_jobs() -> int:
 
 def main() -> None:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_app(app, "Interrupted. Finished stages are kept: run the same command again to go on.")

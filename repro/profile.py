@@ -1,6 +1,5 @@
 """A profile: on which backbones, images and sizes the tables run, from a YAML file."""
 
-import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from benchmarks.served import Served
 from benchmarks.sources import TASKS
+from c3l.changes import changed, checked, first_wrong, values_of
 from c3l.errors import UserError
 from c3l.hub import is_id
 from c3l.readings import Readings
@@ -144,7 +144,7 @@ class Profile(_Part):
             try:
                 self.readings_of(label)
             except ValidationError as error:
-                key, reason = _first(error)
+                key, reason = first_wrong(error)
                 raise ValueError(f"backbones.{label}.readings.{key}: {reason}") from error
         return self
 
@@ -179,17 +179,17 @@ def load(name: str, changes: list[str] | None = None) -> Profile:
         raise UserError(f"The profile {path} cannot be read: {reason}.") from error
     if not isinstance(values, dict):
         raise UserError(f"The profile {path} is not a mapping of keys to values.")
-    profile = _checked({"name": path.stem} | values, f"The profile {path}")
+    profile = checked(Profile, {"name": path.stem} | values, f"The profile {path}")
     values = _with_paths(profile, path.parent)
     for change in changes or []:
-        values = _changed(values, change)
-        profile = _checked(values, f"--set {change}")
+        values = changed(values, change, "a profile")
+        profile = checked(Profile, values, f"--set {change}")
     return Profile.model_validate(_with_paths(profile, Path.cwd()) if changes else values)
 
 
 def _with_paths(profile: Profile, folder: Path) -> dict[str, Any]:
     """The profile's values, with relative paths read from `folder`."""
-    values = profile.model_dump(mode="json")
+    values = values_of(profile)
 
     def place(name: str) -> str:
         on_the_hub = is_id(name) and not (folder / name).is_dir()
@@ -200,44 +200,3 @@ def _with_paths(profile: Profile, folder: Path) -> dict[str, Any]:
     if profile.data != "pocket":
         values["data"] = str((folder / profile.data).resolve())
     return values
-
-
-def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
-    key, equals, text = change.partition("=")
-    if not equals:
-        raise UserError(f"--set {change}: write it as key=value.")
-    values = copy.deepcopy(values)
-    *parents, last = key.strip().split(".")
-    place: Any = values
-    for depth, part in enumerate([*parents, last]):
-        if not isinstance(place, dict) or part not in place:
-            where = ".".join(key.split(".")[:depth]) or "a profile"
-            valid = (
-                f"valid keys: {', '.join(place)}" if isinstance(place, dict) else "it is a value"
-            )
-            raise UserError(f"--set {change}: {where} has no key {part!r}; {valid}.")
-        if depth < len(parents):
-            place = place[part]
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {change}: {text!r} is not a YAML value.") from error
-    return values
-
-
-def _checked(values: dict[str, Any], where: str) -> Profile:
-    try:
-        return Profile.model_validate(values)
-    except ValidationError as error:
-        key, reason = _first(error)
-        raise UserError(f"{where}: {key}{': ' if key else ''}{reason}.") from error
-
-
-def _first(error: ValidationError) -> tuple[str, str]:
-    """The key and the reason of the first thing that is wrong."""
-    first = error.errors()[0]
-    reason = first["msg"].removeprefix("Value error, ")
-    reason = reason[0].lower() + reason[1:] if first["loc"] else reason
-    if first["type"] == "extra_forbidden":
-        reason = "there is no such key"
-    return ".".join(str(part) for part in first["loc"]), reason

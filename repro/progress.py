@@ -1,20 +1,21 @@
-"""What a run tells on standard error: a bar on a terminal, plain lines otherwise."""
+"""What a run tells on standard error: a bar on a terminal, a plain line a minute otherwise."""
 
-import sys
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from statistics import median
 
+from c3l.progress import VERBOSE, Display, duration, pace, say
 from c3l.store import Stage, Store
 
-QUIET = 10.0  # seconds between plain lines
+__all__ = ["Progress", "Times", "duration", "say"]
 
 
 class Times:
     """Expected seconds of stages: measured ones where there are any, else the profile's."""
 
     def __init__(self, guesses: dict[str, float], stages: Iterable[Stage], store: Store):
-        self.guesses = guesses
+        self.guesses, self.store = guesses, store
         self.seconds: dict[str, list[float]] = {}
         for stage in stages:
             if manifest := store.manifest(stage):
@@ -34,13 +35,29 @@ class Times:
 
 
 class Progress:
-    """How far a run is. A context manager; without a terminal a line every ten seconds at most."""
+    """How far a run is. A context manager.
 
-    def __init__(self, todo: dict[str, Stage], stored: int, times: Times, jobs: int):
+    `rows` are the rows of tables that a stage belongs to, by its key; `everything` all stages of
+    the run, the stored ones too, so that -v can name them.
+    """
+
+    def __init__(
+        self,
+        todo: dict[str, Stage],
+        stored: int,
+        times: Times,
+        jobs: int,
+        *,
+        rows: Mapping[str, list[str]] | None = None,
+        everything: Mapping[str, Stage] | None = None,
+    ):
         self.left, self.times, self.jobs = dict(todo), times, jobs
         self.total, self.stored = len(todo), stored
-        self._spoke = 0.0
-        self._bar = None
+        self.rows = rows or {}
+        self._found = [s for key, s in (everything or {}).items() if key not in todo]
+        self._since: dict[str, float] = {}  # of those at work
+        self._started = time.monotonic()
+        self._display = Display()
 
     def __enter__(self) -> "Progress":
         minutes = duration(self.times.total(self.left.values(), self.jobs))
@@ -48,56 +65,69 @@ class Progress:
             f"{self.total} stages to run, {self.stored} taken from the store; "
             f"about {minutes} with {self.jobs} workers."
         )
-        if sys.stderr.isatty() and self.total:
-            from rich import progress
-            from rich.console import Console
-
-            self._bar = progress.Progress(
-                progress.BarColumn(),
-                progress.MofNCompleteColumn(),
-                progress.TextColumn("{task.description}"),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._task = self._bar.add_task("", total=self.total)
-            self._bar.start()
+        for stage in self._found:
+            say(f"from the store: {stage.name} {stage.key[:12]}{self._row(stage)}", at=VERBOSE)
+        if self.total:
+            self._display.__enter__()
         return self
 
-    def __exit__(self, *_) -> None:
-        if self._bar:
-            self._bar.stop()
+    def __exit__(self, *error) -> None:
+        if self.total:
+            self._display.__exit__(*error)
 
     def show(self, running: Iterable[Stage]) -> None:
-        """Name what is at work, on a terminal."""
-        if self._bar:
-            names = ", ".join(sorted(stage.name for stage in running))
-            self._bar.update(self._task, description=f"{self._time_left()} left · {names}")
+        """Say what is at work: each stage, the row that it is for, and how far it is."""
+        running = list(running)
+        now = time.monotonic()
+        self._since = {stage.key: self._since.get(stage.key, now) for stage in running}
+        done = self.total - len(self.left)
+        words = f"{done} of {self.total} stages"
+        if done:
+            words += f" · {pace(done / (now - self._started))}"
+        words += f" · {self._time_left(running)} left"
+        self._display.update(
+            " · ".join([words, *self._at_work(running)]), done + self._shares(running), self.total
+        )
 
     def finished(self, stage: Stage, seconds: float) -> None:
         """Count a stage as done."""
         self.left.pop(stage.key, None)  # made once more, if it was damaged meanwhile
         self.times.add(stage, seconds)
-        if self._bar:
-            self._bar.advance(self._task)
-        elif time.monotonic() - self._spoke > QUIET or not self.left:
-            self._spoke = time.monotonic()
-            say(
-                f"{self.total - len(self.left)} of {self.total} stages done, last {stage.name} "
-                f"in {seconds:.0f} s; about {self._time_left()} left."
-            )
+        name = f"{stage.name} {stage.key[:12]}"
+        say(f"done in {duration(seconds)}: {name}{self._row(stage)}", at=VERBOSE)
 
-    def _time_left(self) -> str:
-        return duration(self.times.total(self.left.values(), self.jobs))
+    def _at_work(self, running: list[Stage]) -> list[str]:
+        """ "generator 12/40 steps (table4: CRM)"; "4 × final" of stages that say the same."""
+        words = Counter()
+        for stage in running:
+            place = self.times.store.place(stage)
+            at = f" {place.done:.0f}/{place.total:.0f} {place.unit}" if place else ""
+            words[f"{stage.name}{at}{self._row(stage)}"] += 1
+        return [f"{count} × {text}" if count > 1 else text for text, count in sorted(words.items())]
 
+    def _row(self, stage: Stage) -> str:
+        rows = self.rows.get(stage.key)
+        if not rows:
+            return ""
+        return f" ({rows[0]}{f' and {len(rows) - 1} more rows' if len(rows) > 1 else ''})"
 
-def duration(seconds: float) -> str:
-    """ "40 s", "12 min" or "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    def _shares(self, running: list[Stage]) -> float:
+        """The stages at work, as parts of a whole one."""
+        places = (self.times.store.place(stage) for stage in running)
+        return sum(place.share for place in places if place)
 
+    def _time_left(self, running: list[Stage]) -> str:
+        """What is expected of all that is left, less what those at work have had of it."""
+        total = self.times.total(self.left.values(), 1)
+        for stage in running:
+            if stage.key in self.left:  # else it has just finished
+                total += self._remaining(stage) - self.times.expected(stage)
+        return duration(total / self.jobs)
 
-def say(text: str) -> None:
-    """A line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    def _remaining(self, stage: Stage) -> float:
+        """Seconds of one at work: what is expected of it, or once that is over what it says."""
+        elapsed = time.monotonic() - self._since[stage.key]
+        place = self.times.store.place(stage)
+        if elapsed < self.times.expected(stage) or not (place and place.share):
+            return max(self.times.expected(stage) - elapsed, 0.0)
+        return elapsed * (1 - place.share) / place.share

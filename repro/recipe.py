@@ -1,12 +1,13 @@
 """From a table's rows to stages: the same stage for every row that shares it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.served import Served
 from c3l import pipeline
 from c3l.errors import UserError
+from c3l.graph import everything
 from c3l.pipeline import Weights
 from c3l.readings import Readings
 from c3l.store import Source, Stage, Store
@@ -30,6 +31,16 @@ def stages(cells: Cells) -> list[Stage]:
     return [
         stage for row in cells.values() for runs in row.values() for some in runs for stage in some
     ]
+
+
+def rows(tables: Mapping[str, Cells]) -> dict[str, list[str]]:
+    """The rows, as "table4: CRM", that each stage is made for, by its key."""
+    found: dict[str, list[str]] = {}
+    for name, cells in tables.items():
+        for label, row in cells.items():
+            for key in everything(stages({label: row})):
+                found.setdefault(key, []).append(f"{name}: {label}")
+    return found
 
 
 @dataclass(frozen=True)

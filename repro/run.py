@@ -48,8 +48,9 @@ class Run:
         todo = runner.missing(targets, self.store)
         everything = runner.everything(targets)
         times = Times(self.profile.expected.seconds, everything.values(), self.store)
-        ran = bool(todo)
-        with Progress(todo, len(everything) - len(todo), times, jobs) as progress:
+        ran, rows = bool(todo), recipe.rows(self.tables)
+        stored = len(everything) - len(todo)
+        with Progress(todo, stored, times, jobs, rows=rows, everything=everything) as progress:
             while todo:
                 runner.run(todo, self.store, jobs, progress, folder / "workers.log")
                 todo = runner.missing(targets, self.store)  # nothing, if nothing was damaged

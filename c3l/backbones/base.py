@@ -27,6 +27,7 @@ from c3l.backbones.tokens import tokenise
 from c3l.backbones.tuning import prepare, settle
 from c3l.errors import UserError
 from c3l.packing import ATTENTION, only_at, pack, padded
+from c3l.progress import track
 from c3l.readings import Embedding, Tuning
 
 
@@ -319,7 +320,7 @@ class Backbone:
         # Together what is of like length, so that little is padding; the longest first, so that
         # memory runs out at the start if it does.
         order = sorted(range(len(questions)), key=lambda i: -len(questions[i]))
-        for start in range(0, len(order), batch_size):
+        for start in track(range(0, len(order), batch_size), "batches"):
             rows = order[start : start + batch_size]
             batch = self.encode(
                 [questions[i] for i in rows],

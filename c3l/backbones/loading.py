@@ -118,6 +118,12 @@ def _device(device: str | torch.device | None) -> torch.device:
         raise UserError(f"device {device} cannot be used here; try cpu") from error
 
 
+def usual_dtype(device: str | torch.device | None) -> str:
+    """What a stage computes in: on a GPU the precision that weights were saved in ("auto"), on a
+    processor, which gains nothing by half precision, float32."""
+    return "float32" if _device(device).type == "cpu" else "auto"
+
+
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
     if isinstance(dtype, str) and dtype != "auto":
         return named_dtype(dtype)

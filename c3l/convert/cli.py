@@ -1,16 +1,20 @@
 """`python -m c3l convert`: published checkpoints to folders that the other commands read."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from c3l.commandline import MARKUP
+from c3l.progress import say
+
 # The converters are imported by the commands: `--help` answers at once.
 
 app = typer.Typer(
     no_args_is_help=False,
-    help="Convert published checkpoints to folders that --backbone reads.",
+    rich_markup_mode=MARKUP,
+    help="Convert published checkpoints to folders that --backbone reads.\n\nExample:\n"
+    "  python -m c3l convert llava --checkpoint DIR --vision DIR --out DIR",
 )
 
 Out = Annotated[Path, typer.Option("--out", help="a new folder, or an empty one", metavar="DIR")]
@@ -33,10 +37,12 @@ Clip = Annotated[Path, typer.Option("--vision", help="CLIP, as transformers has 
 def minigpt4_llama2(
     vision: Eva, projection: Linear, language: Llama, out: Out, dtype: Dtype = None
 ) -> None:
-    """MiniGPT-4 with Llama-2-7b-chat, the kind without a Q-Former.
+    r"""MiniGPT-4 with Llama-2-7b-chat, the kind without a Q-Former.
 
-    Example: python -m c3l convert minigpt4-llama2 --vision eva_vit_g.pth
-    --projection pretrained_minigpt4_llama2_7b.pth --language Llama-2-7b-chat-hf --out minigpt4
+    Example:
+      python -m c3l convert minigpt4-llama2 --vision eva_vit_g.pth \
+          --projection pretrained_minigpt4_llama2_7b.pth \
+          --language Llama-2-7b-chat-hf --out minigpt4
     """
     kept = _before(out, dtype)
     from c3l.convert import minigpt4
@@ -56,11 +62,13 @@ def minigpt4_vicuna(
     out: Out,
     dtype: Dtype = None,
 ) -> None:
-    """MiniGPT-4 with Vicuna and BLIP-2's Q-Former.
+    r"""MiniGPT-4 with Vicuna and BLIP-2's Q-Former.
 
-    Example: python -m c3l convert minigpt4-vicuna --vision eva_vit_g.pth
-    --qformer blip2_pretrained_flant5xxl.pth --projection prerained_minigpt4_7b.pth
-    --language vicuna-7b --out minigpt4-vicuna
+    Example:
+      python -m c3l convert minigpt4-vicuna --vision eva_vit_g.pth \
+          --qformer blip2_pretrained_flant5xxl.pth \
+          --projection prerained_minigpt4_7b.pth \
+          --language vicuna-7b --out minigpt4-vicuna
     """
     kept = _before(out, dtype)
     from c3l.convert import minigpt4
@@ -85,10 +93,12 @@ def llava(
     ] = None,
     dtype: Dtype = None,
 ) -> None:
-    """LLaVA 1.5: a whole checkpoint, or a stage-1 projector on its Vicuna.
+    r"""LLaVA 1.5: a whole checkpoint, or a stage-1 projector on its Vicuna.
 
-    Example: python -m c3l convert llava --projection mm_projector.bin --language vicuna-7b-v1.5
-    --vision clip-vit-large-patch14-336 --out llava-stage-1
+    Example:
+      python -m c3l convert llava --projection mm_projector.bin \
+          --language vicuna-7b-v1.5 --vision clip-vit-large-patch14-336 \
+          --out llava-stage-1
     """
     from c3l.errors import UserError
 
@@ -119,6 +129,6 @@ def _write(converted, out: Path, dtype) -> None:
 
     write(converted, out, dtype)
     count = len(converted.made.tensors)
-    print(f"{count} tensors are in {out}; its README.md says where from.", file=sys.stderr)
+    say(f"{count} tensors are in {out}; its README.md says where from.")
     if unused := sum(map(len, converted.made.unused.values())):
-        print(f"{unused} of the files' keys were not used; they are named there.", file=sys.stderr)
+        say(f"{unused} of the files' keys were not used; they are named there.")

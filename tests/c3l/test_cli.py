@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from c3l.backbones import load_backbone
 from c3l.relevance import in_form
 from c3l.samples import Sample, write_samples
 from c3l.scores import read_scores
@@ -80,3 +81,18 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert not {"torch", "pandas", "PIL"} & set(json.loads(done.stdout))
     assert "score" in c3l("--help").stdout
+
+
+def test_training_says_what_it_did_and_where_it_lies(tiny_llava, tiny_images, tmp_path):
+    write_samples(tmp_path / "data.json", GOOD)
+    given = ["--backbone", tiny_llava, "--images", tiny_images, "--data", tmp_path / "data.json"]
+    given += ["--out", tmp_path / "tuned", "--set", "tuning=projector"]
+    refused = c3l("train", *given, "--scores", tmp_path / "data.json")
+    assert refused.returncode == 2
+    assert "--scores are for a generator" in refused.stderr
+    done = c3l("train", *given)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "" and "\x1b" not in done.stderr
+    # A slow machine says a line a minute before.
+    assert done.stderr.splitlines()[-1].startswith("Trained in 2 steps, mean loss ")
+    assert load_backbone(tmp_path / "tuned").digest != load_backbone(tiny_llava).digest

@@ -1,0 +1,203 @@
+"""The card of a generated data set: what is in it, and how it was made, as the Hub reads it."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, median
+from typing import Any
+
+import yaml
+from tabulate import tabulate
+
+from c3l.changes import values_of
+from c3l.readings import Readings
+from c3l.samples import Sample
+from c3l.settings import MethodSettings
+
+BINS = 10
+WIDTH = 40  # of the histogram's longest bar, in letters
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a data set was made."""
+
+    backbone: str
+    digest: str
+    """Of the backbone's files."""
+    images: int
+    """That were written about."""
+    initial_images: int
+    trained: Mapping[str, Any] | None
+    """What the generator's training says of itself; None without one."""
+    shared_images: int
+    """Images both of the initial and of these data."""
+    asked: int
+    dropped: Mapping[str, int]
+    """Samples and pieces of text that are not in the data, by reason."""
+    settings: MethodSettings
+    seed: int
+    versions: Mapping[str, str]
+    unreadable: Mapping[str, int]
+    """Images left out, by reason."""
+
+
+def card(samples: Sequence[Sample], making: Making) -> str:
+    """The README.md of a data set in data.parquet, data.jsonl and data.json."""
+    front = {
+        "configs": [{"config_name": "default", "data_files": "data.parquet"}],
+        "task_categories": ["visual-question-answering"],
+        "tags": ["vision-language-instruction-tuning", "synthetic", "c3l"],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        "# Vision-language instruction data made with C³L",
+        f"{len(samples):,} questions with answers about {len({s.image for s in samples}):,} images,"
+        f" written by {_writer(making)}, each with its I²C score under the backbone: how much the "
+        "image changes the probability of the answer (Ma et al., IJCAI 2024, eq. 1).",
+        FILES,
+        "## Counts",
+        _table(["class", "samples"], Counter(sample.instruction for sample in samples)),
+        _counts(len(samples), making),
+        "## I²C",
+        _histogram(samples),
+        "## Lengths",
+        _lengths(samples),
+        "## Examples",
+        *_examples(samples),
+        "## How it was made",
+        _made(making),
+        "## Licence",
+        "*To be filled in by who publishes these data: the licence of the images (they are not "
+        "part of the data set), what the backbone's licence says of its output, and the licence "
+        "of the texts; then add `license:` to the head of this file.*",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+FILES = """\
+| file | what it holds |
+|---|---|
+| `data.parquet` | one row a sample: `id`, `image`, `question`, `answer`, `instruction` (its \
+class), `caption` (of the image, by the generator), `i2c`, `tokens` (of the answer), `unscored` \
+(why there is no score) |
+| `data.jsonl` | the same, one line a sample |
+| `data.json` | the same as LLaVA's conversations |
+
+`image` is a path relative to the folder that the images were in. `datasets.load_dataset` on this \
+folder reads `data.parquet`."""
+
+
+def _writer(making: Making) -> str:
+    if making.trained is None:
+        return f"`{making.backbone}`, without further training"
+    return f"a generator trained from `{making.backbone}`"
+
+
+def _table(head: list[str], counts: Mapping[str, int]) -> str:
+    return tabulate(sorted(counts.items()), head, tablefmt="pipe")
+
+
+def _counts(count: int, making: Making) -> str:
+    lines = [f"{making.asked:,} were asked for, {count:,} are here."]
+    if making.dropped:
+        lines += ["Not in the data, by reason:", _table(["reason", "count"], making.dropped)]
+    if making.unreadable:
+        lines += ["Images left out:", _table(["reason", "images"], making.unreadable)]
+    return "\n\n".join(lines)
+
+
+def _histogram(samples: Sequence[Sample]) -> str:
+    values = [sample.meta["i2c"] for sample in samples if "i2c" in sample.meta]
+    if not values:
+        return "No sample has a score."
+    low, high = min(values), max(values)
+    step = (high - low) / BINS or 1.0
+    counts = Counter(min(int((value - low) / step), BINS - 1) for value in values)
+    most = max(counts.values())
+    lines = [
+        f"{low + k * step:9.2f} to {low + (k + 1) * step:9.2f}  {counts[k]:7,}  "
+        + "█" * math.ceil(WIDTH * counts[k] / most)
+        for k in range(BINS)
+    ]
+    without = len(samples) - len(values)
+    words = f"Mean {mean(values):.2f}, median {median(values):.2f}"
+    words += f"; {without:,} samples have no score." if without else "."
+    return "\n".join([words, "", "```", *(line.rstrip() for line in lines), "```"])
+
+
+def _lengths(samples: Sequence[Sample]) -> str:
+    rows = []
+    for name, lengths in (
+        ("words of a question", [len(s.question.split()) for s in samples]),
+        ("words of an answer", [len(s.answer.split()) for s in samples]),
+        ("tokens of an answer", [s.meta["tokens"] for s in samples if "tokens" in s.meta]),
+    ):
+        if lengths:
+            rows.append([name, f"{mean(lengths):.1f}", min(lengths), median(lengths), max(lengths)])
+    return tabulate(rows, ["", "mean", "least", "median", "most"], tablefmt="pipe")
+
+
+def _examples(samples: Sequence[Sample]) -> list[str]:
+    """Of each class the sample of median score."""
+    found = []
+    for name in sorted({sample.instruction for sample in samples}):
+        some = [s for s in samples if s.instruction == name and "i2c" in s.meta]
+        if some:
+            some.sort(key=lambda sample: (sample.meta["i2c"], sample.id))
+            one = some[len(some) // 2]
+            texts = (f"> {label}: {_line(text)}" for label, text in _shown(one))
+            found.append(f"{name} (`{one.image}`, I²C {one.meta['i2c']:.2f}, its class's median):")
+            found.append("\n>\n".join(texts))
+    return found or ["No sample has a score."]
+
+
+def _shown(sample: Sample) -> list[tuple[str, str]]:
+    return [("Question", sample.question), ("Answer", sample.answer)]
+
+
+def _line(text: str) -> str:
+    """A text as one line of a quotation, none of it taken for markup."""
+    for mark in "\\`*_<>[]#|":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
+
+
+def _made(making: Making) -> str:
+    steps = [f"Backbone: `{making.backbone}`, sha256 of its files `{making.digest}`."]
+    if making.trained is not None:
+        steps.append(
+            f"Initial data about {making.initial_images:,} images; the generator trained on them "
+            f"by L_r + λ·L_c in {making.trained['steps']:,} steps, mean loss "
+            f"{making.trained['loss']:.3f}."
+        )
+    else:
+        steps.append("No training: the backbone as it is wrote the data.")
+    also = f", {making.shared_images:,} of them initial ones too" if making.shared_images else ""
+    steps.append(f"These data: about {making.images:,} images{also}. Seed {making.seed}.")
+    versions = ", ".join(f"{name} {number}" for name, number in making.versions.items())
+    steps.append(f"Made with {versions}.")
+    usual = Readings()
+    rows = [
+        [f"`{name}`", f"`{value}`", "" if value == getattr(usual, name) else "changed"]
+        for name, value in making.settings.readings
+    ]
+    sizes = {
+        f"{part}.{name}": value
+        for part in ("generation", "training")
+        for name, value in values_of(getattr(making.settings, part)).items()
+    } | {"share": making.settings.share}
+    return "\n\n".join(
+        [
+            "\n".join(f"- {step}" for step in steps),
+            "Readings (where the paper is open):",
+            tabulate(rows, ["reading", "value", ""], tablefmt="pipe"),
+            "Settings:",
+            tabulate(
+                [[f"`{k}`", f"`{v}`"] for k, v in sizes.items()],
+                tablefmt="pipe",
+                headers=["setting", "value"],
+            ),
+        ]
+    )

@@ -1,0 +1,70 @@
+"""Values of nested records, changed from the command line: `--set training.learning_rate=1e-4`."""
+
+import copy
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from c3l.errors import UserError
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def values_of(record: BaseModel) -> dict[str, Any]:
+    """The record's values by name, nested; also those that its own dump leaves out."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, BaseModel):
+            return {name: plain(inner) for name, inner in value}
+        if isinstance(value, dict):
+            return {name: plain(inner) for name, inner in value.items()}
+        return value
+
+    return plain(record)
+
+
+def changed(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
+    """The nested values with one change, "key.key=value", the value in YAML.
+
+    Raises UserError naming the change, and the valid keys of `what`, where there is no such key.
+    """
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise UserError(f"--set {change}: write it as key=value.")
+    values = copy.deepcopy(values)
+    *parents, last = key.strip().split(".")
+    place: Any = values
+    for depth, part in enumerate([*parents, last]):
+        if not isinstance(place, dict) or part not in place:
+            where = ".".join(key.split(".")[:depth]) or what
+            valid = (
+                f"valid keys: {', '.join(place)}" if isinstance(place, dict) else "it is a value"
+            )
+            raise UserError(f"--set {change}: {where} has no key {part!r}; {valid}.")
+        if depth < len(parents):
+            place = place[part]
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {change}: {text!r} is not a YAML value.") from error
+    return values
+
+
+def checked(record: type[Record], values: dict[str, Any], where: str) -> Record:
+    """The values as a record. Raises UserError naming `where`, the key, and what is wrong."""
+    try:
+        return record.model_validate(values)
+    except ValidationError as error:
+        key, reason = first_wrong(error)
+        raise UserError(f"{where}: {key}{': ' if key else ''}{reason}.") from error
+
+
+def first_wrong(error: ValidationError) -> tuple[str, str]:
+    """The key and the reason of the first thing that is wrong."""
+    first = error.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[0].lower() + reason[1:] if first["loc"] else reason
+    if first["type"] == "extra_forbidden":
+        reason = "there is no such key"
+    return ".".join(str(part) for part in first["loc"]), reason

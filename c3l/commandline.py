@@ -1,0 +1,110 @@
+"""What both command lines share: how a command is run, how much is said, how help is shown."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from c3l import progress
+from c3l.errors import UserError
+
+# Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
+MARKUP = "rich" if sys.stdout.isatty() else None
+
+
+def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
+    """Run a command line and exit; errors a user is meant to read are one sentence and exit 2.
+
+    Every command has -v and -q. `interrupted` is what to say after Ctrl-C or SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    commands = _with_levels(typer.main.get_command(app))
+    # Whatever asks libraries to speak has said so in the environment.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        code = commands(standalone_mode=False)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        code = 2
+    except TyperException as error:
+        print(f"{error.format_message().rstrip('.')} (see --help)", file=sys.stderr)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        print(
+            "The memory of the device is full; run the same command again with a smaller batch, a "
+            f"smaller backbone or half precision ({str(error).splitlines()[0]})",
+            file=sys.stderr,
+        )
+        code = 2
+    if code == 130:
+        print(interrupted, file=sys.stderr)
+    sys.exit(code)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether torch found no memory; without importing it."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _chosen(level: int) -> Callable[[bool], None]:
+    def choose(given: bool) -> None:
+        if not given:
+            return
+        if progress.level() not in (progress.NORMAL, level):
+            raise UserError("give either -v or -q, not both")
+        progress.set_level(level)
+
+    return choose
+
+
+_levels = typer.Typer(add_completion=False)
+
+
+@_levels.command()
+def _say(
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "-v",
+            "--verbose",
+            help="say more: each stage, with its digest",
+            callback=_chosen(progress.VERBOSE),
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q",
+            "--quiet",
+            help="say less: results and errors only",
+            callback=_chosen(progress.QUIET),
+        ),
+    ] = False,
+) -> None:
+    """Not a command: its options are given to all commands."""
+
+
+def _with_levels(command: Any) -> Any:
+    """A command, or all commands of a group, with the options -v and -q."""
+    options = typer.main.get_command(_levels).params
+    for option in options:
+        option.expose_value = False  # the commands' functions do not take them
+    if MARKUP is None and command.help:  # else the lines of an example would be joined
+        command.help = command.help.replace("\n\nExample:", "\n\n\b\nExample:")
+    commands = getattr(command, "commands", None)
+    if commands is None:
+        command.params += options
+    for one in (commands or {}).values():
+        _with_levels(one)
+    return command

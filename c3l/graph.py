@@ -1,0 +1,43 @@
+"""What a result is made from: the stages behind it, and those of them that are not stored yet."""
+
+from collections.abc import Iterable
+
+from c3l.store import Stage, Store
+
+Stages = dict[str, Stage]
+"""Stages by key, inputs before the stages that use them."""
+
+
+def everything(targets: Iterable[Stage]) -> Stages:
+    """The targets and all that they are made from."""
+    found: Stages = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.key not in found:
+            for source in stage.stages:
+                visit(source)
+            found[stage.key] = stage
+
+    for target in targets:
+        visit(target)
+    return found
+
+
+def missing(targets: Iterable[Stage], store: Store) -> Stages:
+    """What has to run for the targets to be there. Verifies what is there and would be read."""
+    found: Stages = {}
+    whole: set[str] = set()
+
+    def visit(stage: Stage) -> None:
+        if stage.key in found or stage.key in whole:
+            return
+        if store.find(stage):
+            whole.add(stage.key)
+            return
+        for source in stage.stages:
+            visit(source)
+        found[stage.key] = stage
+
+    for target in targets:
+        visit(target)
+    return found

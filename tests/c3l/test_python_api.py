@@ -1,0 +1,24 @@
+"""docs/python.md is run as it stands."""
+
+import os
+import re
+
+import c3l
+from c3l.backbones import load_backbone
+from tests.c3l.pocket import BACKBONE, pictures
+from tests.c3l.training import moved, weights
+from tests.repro.toy import ROOT
+
+
+def test_the_documented_lines_run(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(code) == 1
+    pictures(tmp_path / "images", 3)
+    os.symlink(ROOT / "benchmarks", tmp_path / "benchmarks")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code[0], "docs/python.md", "exec"), {})
+    samples = c3l.read_samples("data.jsonl")
+    assert samples and all(isinstance(sample.meta["i2c"], float) for sample in samples)
+    assert {sample.image for sample in samples} <= {*c3l.ImageFolder("images").names()}
+    assert moved(weights(load_backbone(BACKBONE)), weights(load_backbone("generator")))

@@ -1,0 +1,79 @@
+"""What a run says of itself: how far, how fast, for which row, and what it took from the store."""
+
+import pytest
+
+from c3l import progress
+from c3l.progress import track
+from c3l.store import Job, Stage, Store
+from repro import recipe
+from repro.progress import Progress, Times
+from tests.c3l import store_stages as toy
+
+
+def watched(job: Job) -> dict:
+    """A stage that keeps what another process would read of it."""
+    from c3l.store import PLACE
+
+    for _ in track(range(4), "samples"):
+        pass
+    return {"place": (job.partial / PLACE).read_text()}
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A plain line each time."""
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+
+
+@pytest.fixture
+def stages(tmp_path):
+    return [toy.stage(tmp_path / "calls", f"row {k}") for k in range(3)]
+
+
+def test_what_a_stage_tells_lies_in_the_store(tmp_path):
+    store = Store(tmp_path / "store")
+    stage = Stage("watched", 1, watched)
+    store.make(stage)
+    assert store.manifest(stage)["facts"]["place"].startswith('{"unit": "samples", "done": 0')
+    assert store.place(stage) is None  # it is made
+
+
+def test_a_line_names_rate_time_stage_row_and_place(tmp_path, stages, often, capsys, monkeypatch):
+    store = Store(tmp_path / "store")
+    monkeypatch.setattr(
+        store, "place", lambda s: progress.Place("steps", 12, 40) if s is stages[1] else None
+    )
+    rows = {stages[1].key: ["table4: CRM", "table5: I²C", "figure3: 10%"]}
+    times = Times({"toy": 60.0}, [], store)
+    with Progress({s.key: s for s in stages}, 5, times, 1, rows=rows) as shown:
+        shown.show(stages[:2])
+        shown.finished(stages[0], 60.0)
+        shown.show(stages[1:2])
+    first, begun, later = capsys.readouterr().err.splitlines()
+    assert first == "3 stages to run, 5 taken from the store; about 3 min with 1 workers."
+    at = "toy 12/40 steps (table4: CRM and 2 more rows)"
+    assert begun == f"0 of 3 stages · 3 min left · toy · {at}."
+    assert later.startswith("1 of 3 stages · ") and later.endswith(f" · 2 min left · {at}.")
+    assert "/s · " in later
+
+
+def test_each_stage_is_named_when_asked_for(tmp_path, stages, capsys, monkeypatch):
+    times, left = Times({}, [], Store(tmp_path / "store")), {stages[0].key: stages[0]}
+    for level, lines in ((progress.QUIET, 0), (progress.NORMAL, 1), (progress.VERBOSE, 4)):
+        monkeypatch.setenv("C3L_VERBOSITY", str(level))
+        everything = {stage.key: stage for stage in stages}
+        with Progress(left, 2, times, 1, everything=everything) as shown:
+            shown.finished(stages[0], 2.0)
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == lines
+    assert said[1] == f"from the store: toy {stages[1].key[:12]}"
+    assert said[3] == f"done in 2 s: toy {stages[0].key[:12]}"
+
+
+def test_a_stage_belongs_to_all_rows_that_need_it(tmp_path):
+    shared = toy.stage(tmp_path, "shared")
+    ends = [toy.stage(tmp_path, f"end {k}", x=shared) for k in range(2)]
+    cells = {f"row {k}": {"SEED": [[end]]} for k, end in enumerate(ends)}
+    rows = recipe.rows({"table4": cells})
+    assert rows[shared.key] == ["table4: row 0", "table4: row 1"]
+    assert rows[ends[1].key] == ["table4: row 1"]
