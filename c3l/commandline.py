@@ -1,5 +1,6 @@
 """What both command lines share: how a command is run, how much is said, how help is shown."""
 
+import errno
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from c3l import progress
-from c3l.errors import UserError
+from c3l.errors import UserError, cannot_write
 
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
 MARKUP = "rich" if sys.stdout.isatty() else None
@@ -30,11 +31,26 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
         os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         code = commands(standalone_mode=False)
+        sys.stdout.flush()  # a full disk is told of here, not while Python shuts down
     except UserError as error:
         print(error, file=sys.stderr)
         code = 2
     except TyperException as error:
         print(f"{error.format_message().rstrip('.')} (see --help)", file=sys.stderr)
+        code = 2
+    except OSError as error:
+        # Anything else is looked at where it may happen.
+        if error.errno == errno.ENAMETOOLONG:
+            print(f"{error.filename!r:.100} is too long for a file's name", file=sys.stderr)
+        elif reason := cannot_write(error):
+            where = error.filename or "A file"
+            print(
+                f"{where} cannot be written ({reason}); make room or choose another place, then "
+                "run the same command again.",
+                file=sys.stderr,
+            )
+        else:
+            raise
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         code = 130

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from c3l import pipeline, provenance, stages
 from c3l.card import Making, card
 from c3l.errors import UserError
-from c3l.files import digest, digest_files, fsync
+from c3l.files import fsync
 from c3l.graph import missing
 from c3l.pictures import Pictures, parts
 from c3l.progress import VERBOSE, Work, say
@@ -85,7 +85,7 @@ def generate(
             store.sweep()
             work.on("reading the backbone's files")
             source = pipeline.backbone_source(backbone)
-            weights = Source(source.path, digest([source.key, dtype])) if dtype else source
+            weights = Source.of(source.path, source.names, dtype) if dtype else source
             pictures = Pictures(folder, store.root / "images", seed)
             run = _Run(str(backbone), weights, pictures, store, settings, seed, work)
             samples, making = run.finish(n, initial, final, train=train)
@@ -261,7 +261,7 @@ class _Run:
         ranks, title = self.readings.final_selection == "i2c", "final data"
         drawn = self._make(pipeline.drawn(pool, None if ranks else n, self.seed), title)
         folder = self.pictures.folder.path
-        scores = self._scores(drawn, Source(folder, digest_files(folder, about)), title)
+        scores = self._scores(drawn, Source.of(folder, about), title)
         if not ranks:
             return drawn, scores
         best = self._make(pipeline.best(drawn, scores, self.readings, n), title)

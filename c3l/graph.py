@@ -24,7 +24,11 @@ def everything(targets: Iterable[Stage]) -> Stages:
 
 
 def missing(targets: Iterable[Stage], store: Store) -> Stages:
-    """What has to run for the targets to be there. Verifies what is there and would be read."""
+    """What has to run for the targets to be there, and what is damaged of all they were made from.
+
+    Verifies what would be read, and of the rest what was touched since it was made; what is not
+    there and not needed may be gone.
+    """
     found: Stages = {}
     whole: set[str] = set()
 
@@ -38,6 +42,10 @@ def missing(targets: Iterable[Stage], store: Store) -> Stages:
             visit(source)
         found[stage.key] = stage
 
+    targets = list(targets)
     for target in targets:
         visit(target)
+    for stage in everything(targets).values():
+        if stage.key not in found and stage.key not in whole and store.touched(stage):
+            visit(stage)
     return found

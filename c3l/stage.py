@@ -16,20 +16,25 @@ class Source:
     key: str
     names: tuple[str, ...] | None = None
     """Of a folder, the files that count; None: all of them."""
+    read_as: str | None = None
+    """How it is read, where that counts as well: weights in another precision."""
 
     @classmethod
-    def of(cls, path: Path, names: Iterable[str] | None = None) -> "Source":
+    def of(
+        cls, path: Path, names: Iterable[str] | None = None, read_as: str | None = None
+    ) -> "Source":
         """A file, or the files of a folder, as they are now."""
         names = None if names is None else tuple(names)
-        return cls(path, cls._digest(path, names), names)
+        return cls(path, cls._digest(path, names, read_as), names, read_as)
 
     @staticmethod
-    def _digest(path: Path, names: tuple[str, ...] | None) -> str:
-        return digest_file(path) if path.is_file() else digest_files(path, names)
+    def _digest(path: Path, names: tuple[str, ...] | None, read_as: str | None) -> str:
+        contents = digest_file(path) if path.is_file() else digest_files(path, names)
+        return digest([contents, read_as]) if read_as else contents
 
     def difference(self) -> str | None:
         """What to say if the contents have another digest by now, or None."""
-        same = self._digest(self.path, self.names) == self.key
+        same = self._digest(self.path, self.names, self.read_as) == self.key
         return None if same else "its files do not match its digest"
 
     def files(self) -> list[Path]:

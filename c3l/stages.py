@@ -79,14 +79,6 @@ def load(job: Job, name: str, *, to_train: bool = False) -> "Backbone":
     return backbone
 
 
-def precision() -> str:
-    """What stages load weights in: on a GPU as they were saved; on a processor, which gains nothing
-    by half precision, in float32."""
-    import torch
-
-    return "auto" if torch.cuda.is_available() else "float32"
-
-
 def read(job: Job, name: str = "samples") -> list[Sample]:
     """The samples of an input stage."""
     return read_samples(job.inputs[name] / SAMPLES)

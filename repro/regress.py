@@ -144,12 +144,12 @@ def _conformance(gate: Gate) -> tuple[dict, list[Case]]:
     from transformers.utils import logging
 
     from c3l.backbones import load_backbone
+    from c3l.backbones.loading import usual_dtype
     from c3l.conformance import examine
-    from c3l.stages import precision
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    backbone = load_backbone(gate.backbone, dtype=precision())
+    backbone = load_backbone(gate.backbone, dtype=usual_dtype(None))
     model = {"digest": backbone.digest, "dtype": str(backbone.dtype).removeprefix("torch.")}
     cases = []
     for found in examine(backbone, gate.profile.readings.tuning):
