@@ -4,17 +4,18 @@ What is asked for goes to files, all words to standard error. Exit codes: 0 done
 input (one sentence), 130 interrupted.
 """
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-import yaml
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
+from c3l import strict
 from c3l.convert import cli as convert
-from c3l.errors import UserError
+from c3l.errors import UserError, brief, told
 from c3l.files import written_whole
 from c3l.readings import Readings
 
@@ -67,6 +68,8 @@ def score(
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} is no folder; make it, or give another --out")
     found, folder = read_samples(samples), ImageFolder(images)
+    if not found:
+        raise UserError(f"there is no sample in {samples}")
     from c3l import relevance
     from c3l.backbones import load_backbone
     from c3l.scores import unscored, write_scores
@@ -84,6 +87,9 @@ def score(
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
     print(f"{count} of {len(scores)} samples are scored in {out}.", file=sys.stderr)
+    if repeated := len(found) - len({sample.id for sample in found}):
+        order = f"the rows of {out} are in the order of {samples}"
+        print(f"{repeated} ids stand there more than once; {order}.", file=sys.stderr)
     if without:
         print(f"{len(scores) - count} have no score: {reasons}.", file=sys.stderr)
 
@@ -94,18 +100,18 @@ def read_readings(changes: list[str]) -> Readings:
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals:
-            raise UserError(f"--set {change}: write it as field=value.")
+            raise UserError(f"--set {told(change)}: write it as field=value.")
         try:
-            values[name.strip()] = yaml.safe_load(text)
+            values[name.strip()] = strict.from_yaml(text)
             Readings.model_validate(values)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {change}: {text!r} is not a YAML value.") from error
-        except ValidationError as error:
+        except ValidationError as error:  # which is a ValueError
             first = error.errors()[0]
             reason = first["msg"][0].lower() + first["msg"][1:]
             if first["type"] == "extra_forbidden":
                 reason = f"there is no such reading; use one of {', '.join(Readings.model_fields)}"
-            raise UserError(f"--set {change}: {reason}.") from error
+            raise UserError(f"--set {told(change)}: {reason}.") from error
+        except ValueError as error:
+            raise UserError(f"--set {told(change)}: {brief(text)} is not a YAML value.") from error
     return Readings.model_validate(values)
 
 
@@ -118,6 +124,11 @@ def run_app(commands: typer.Typer, interrupted: str) -> NoReturn:
         code = commands(standalone_mode=False)
     except UserError as error:
         print(error, file=sys.stderr)
+        code = 2
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # anything else is looked at where it may happen
+            raise
+        print(f"{told(str(error.filename))} is too long for a file's name", file=sys.stderr)
         code = 2
     except TyperException as error:
         print(f"{error.format_message().rstrip('.')} (see --help)", file=sys.stderr)

@@ -1,5 +1,11 @@
 """The errors a user is meant to read."""
 
+from collections.abc import Sequence
+from reprlib import Repr
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+
 
 class UserError(Exception):
     """Something the caller gave is wrong: one sentence saying what, where, and what to do.
@@ -14,3 +20,27 @@ class ImageError(UserError):
     def __init__(self, message: str, reason: str):
         super().__init__(message)
         self.reason = reason
+
+
+class NotFiniteError(UserError):
+    """A model predicts something that is no number; `rows` are the places in what it was asked."""
+
+    def __init__(self, rows: Sequence[int], names: Sequence[str] = ()):
+        """`names`, one a place: how the caller calls what it asked."""
+        where = ", ".join(told(names[row]) for row in rows[:10]) if names else f"rows {rows[:10]}"
+        more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
+        super().__init__(
+            f"the model's predictions are no finite numbers at {where}{more}; its weights are "
+            "damaged, or too large for their precision"
+        )
+        self.rows = list(rows)
+
+
+def brief(value: object) -> str:
+    """A value out of somebody's data for a sentence: on one line, escaped, and never long."""
+    return _SHORT.repr(value)
+
+
+def told(name: str) -> str:
+    """A name out of somebody's data for a sentence: as it is, or `brief` where it is odd."""
+    return name if name.isprintable() and len(name) <= 200 else brief(name)

@@ -4,12 +4,12 @@ import copy
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmarks.served import Served
 from benchmarks.sources import TASKS
-from c3l.errors import UserError
+from c3l import strict
+from c3l.errors import UserError, brief, told
 from c3l.hub import is_id
 from c3l.readings import Readings
 from c3l.settings import GenerationSettings, TrainingSettings
@@ -19,7 +19,7 @@ PROFILES = Path(__file__).parent / "profiles"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Backbone(_Part):
@@ -173,17 +173,16 @@ def load(name: str, changes: list[str] | None = None) -> Profile:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
         raise UserError(f"There is no profile {name!r}: give one of {known}, or a YAML file.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"The profile {path} cannot be read: {reason}.") from error
+        values = strict.from_yaml(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:  # Unicode errors too
+        raise UserError(f"The profile {path} cannot be read: {error}.") from error
     if not isinstance(values, dict):
         raise UserError(f"The profile {path} is not a mapping of keys to values.")
     profile = _checked({"name": path.stem} | values, f"The profile {path}")
     values = _with_paths(profile, path.parent)
     for change in changes or []:
         values = _changed(values, change)
-        profile = _checked(values, f"--set {change}")
+        profile = _checked(values, f"--set {told(change)}")
     return Profile.model_validate(_with_paths(profile, Path.cwd()) if changes else values)
 
 
@@ -205,7 +204,7 @@ def _with_paths(profile: Profile, folder: Path) -> dict[str, Any]:
 def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
     key, equals, text = change.partition("=")
     if not equals:
-        raise UserError(f"--set {change}: write it as key=value.")
+        raise UserError(f"--set {told(change)}: write it as key=value.")
     values = copy.deepcopy(values)
     *parents, last = key.strip().split(".")
     place: Any = values
@@ -215,13 +214,13 @@ def _changed(values: dict[str, Any], change: str) -> dict[str, Any]:
             valid = (
                 f"valid keys: {', '.join(place)}" if isinstance(place, dict) else "it is a value"
             )
-            raise UserError(f"--set {change}: {where} has no key {part!r}; {valid}.")
+            raise UserError(f"--set {told(change)}: {where} has no key {brief(part)}; {valid}.")
         if depth < len(parents):
             place = place[part]
     try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {change}: {text!r} is not a YAML value.") from error
+        place[last] = strict.from_yaml(text)
+    except ValueError as error:
+        raise UserError(f"--set {told(change)}: {brief(text)} is not a YAML value.") from error
     return values
 
 
@@ -240,4 +239,4 @@ def _first(error: ValidationError) -> tuple[str, str]:
     reason = reason[0].lower() + reason[1:] if first["loc"] else reason
     if first["type"] == "extra_forbidden":
         reason = "there is no such key"
-    return ".".join(str(part) for part in first["loc"]), reason
+    return told(".".join(str(part) for part in first["loc"])), reason
