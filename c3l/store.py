@@ -72,7 +72,8 @@ class Stage:
     `run` is a function of a module (so that other processes find it) from a Job to a dict of
     facts for the manifest: counts, metrics. The fact "unscored" says why there is no result; then
     every stage that builds on this one is unscored for the same reason and does not run. The fact
-    "transient" says that another time it may have one: a run discards the artefact and tries anew.
+    "transient" says that another time it may have one: a run discards the artefact and tries anew,
+    with what it held in `Job.partial`.
     """
 
     name: str
@@ -155,14 +156,14 @@ class Store:
             return self._build(stage, inputs)
 
     def discard(self, stage: Stage) -> None:
-        """Remove an artefact, if it is there, so that it is made again."""
+        """Take an artefact out, if it is there, so that it is made again; the next attempt finds
+        in `Job.partial` what it held."""
         final = self.path(stage)
-        work = final.with_name(f".tmp-{stage.key}")
+        partial = final.with_name(f".partial-{stage.key}")
         with self._lock(stage), self._write_errors():
             if final.exists():
-                shutil.rmtree(work, ignore_errors=True)
-                os.rename(final, work)
-                shutil.rmtree(work)
+                shutil.rmtree(partial, ignore_errors=True)
+                os.rename(final, partial)
         self._intact.discard(stage.key)
 
     def sweep(self) -> None:
