@@ -1,10 +1,11 @@
 """Where weights lie: a folder, or a model of the Hugging Face Hub, fetched once."""
 
+import json
 import os
 import re
 from pathlib import Path
 
-from c3l.errors import UserError
+from c3l.errors import UserError, brief
 
 # What a backbone is made of; a folder may hold cards, logs and optimizer states besides.
 FILES = (
@@ -58,3 +59,20 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
 def weight_files(folder: Path) -> list[Path]:
     """The files of a backbone's folder that it is made of, in sorted order."""
     return sorted({file for pattern in FILES for file in folder.glob(pattern) if file.is_file()})
+
+
+def indexed_files(index: Path) -> list[Path]:
+    """The weight files that an index names, in sorted order; none where there is no index.
+
+    Raises UserError for a damaged index, and for one that names files of another folder.
+    """
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{index} is no index of weights; get it again") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or name == "..":
+            raise UserError(f"{index} names {brief(name)}, which is no file beside it")
+    return [index.with_name(name) for name in sorted(names)]
