@@ -132,18 +132,17 @@ def _write(job: Job, backbone: "Backbone", captions: dict[str, str]) -> tuple[li
 
 
 def save(job: Job, samples: list[Sample], size: int | None = None, **facts: Any) -> dict:
-    """Write the samples; without any, or with fewer than `size`, the stage is unscored.
+    """Write the samples; without any, or with one pair over and over, the stage is unscored.
 
-    Rows are compared at equal sizes: one that learnt from less would be another row.
+    `size` is how many were asked for, which tables name where there are fewer.
     """
     write_samples(job.out / SAMPLES, samples)
     if not samples:
         facts["unscored"] = "the generator wrote no valid pair"
-    elif size is not None and len(samples) < size:
-        facts["unscored"] = (
-            f"only {len(samples)} of the {size} final samples could be had: the generator wrote "
-            "too many pairs that repeat others or are invalid"
-        )
+    elif len({(sample.question, sample.answer) for sample in samples}) == 1 < len(samples):
+        facts["unscored"] = f"the generator repeats itself: one pair, {len(samples)} times"
+    if size is not None:
+        facts["asked"] = size
     return {"samples": len(samples), **facts}
 
 

@@ -18,8 +18,9 @@ from c3l.relevance import score
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, unscored, write_scores
 from c3l.selection import groups
-from c3l.store import Job
+from c3l.store import Job, Stage, Store
 from c3l.training import train_generator, tune
+from repro.table import _short
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 from tests.c3l.training import READINGS, SETTINGS
@@ -182,7 +183,7 @@ class Parrot:
 
 def job(tmp_path, images, **config) -> Job:
     for name in ("out", "partial"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(parents=True)
     readings = {"caption_temperature": 0.0, "pair_temperature": 0.7, "pair_top_p": 0.9}
     config = {
         "images": 4,
@@ -199,8 +200,8 @@ def job(tmp_path, images, **config) -> Job:
 @pytest.mark.parametrize(
     ("text", "samples", "reason"),
     [
-        ("Question: What is it here? Answer: A cup.", 4, "only 4 of the 8 final samples"),
-        ("Question: What is it here? Answer: A cup. " * 50, 4, "only 4 of the 8 final samples"),
+        ("Question: What is it here? Answer: A cup.", 4, "repeats itself: one pair, 4 times"),
+        ("Question: What is it here? Answer: A cup. " * 50, 4, "one pair, 4 times"),
         ("red " * 50, 0, "wrote no valid pair"),
         ("", 0, "wrote no valid pair"),
     ],
@@ -217,6 +218,18 @@ def test_a_generator_that_repeats_itself_leaves_the_row_unscored(
         assert reason in facts["unscored"]
         assert facts["written"] == len(kept) + sum(facts["filtered"].values()) + facts["not_drawn"]
         assert facts["empty_captions"] == (0 if text.strip() else 4)
+
+
+def test_a_row_of_fewer_samples_than_asked_for_says_so(tmp_path, tiny_images, monkeypatch):
+    text = "Question: What is it here? Answer: A cup.\nQuestion: Is it red here? Answer: Yes."
+    monkeypatch.setattr(stages, "load", lambda *_, **__: Parrot(text))
+    made = job(tmp_path / "job", tiny_images, size=50)
+    store = Store(tmp_path / "store")
+    stage = Stage("final", 1, lambda _: stages.final(made))
+    store.make(stage)
+    assert "unscored" not in store.manifest(stage)["facts"]
+    (note,) = _short({"a row": {"SEED": [[stage]]}, "another": {}}, store)
+    assert note.startswith("a row: 8 of 50 final samples")
 
 
 def test_captions_of_nothing_are_unscored(tmp_path, tiny_images, monkeypatch, record_fault):
