@@ -6,6 +6,7 @@ Importing this module imports lmms-eval (seconds): import it only where somethin
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
@@ -25,7 +26,9 @@ from benchmarks.served_model import ServedModel, Unanswered
 from benchmarks.sources import TASKS
 from benchmarks.tasks import load_task
 from c3l.backbones import Backbone
+from c3l.errors import NotFiniteError
 
+REPLIES = "replies.jsonl"
 NO_JUDGE = "no judge configured: the answers are kept, their score needs one"
 
 
@@ -38,6 +41,7 @@ def evaluate(
     *,
     max_new_tokens: int | None = None,
     judge: Judge | None = None,
+    replies: Path | None = None,
 ) -> dict:
     """Score a backbone, or a model at an address, on a benchmark through lmms-eval.
 
@@ -52,12 +56,15 @@ def evaluate(
         max_new_tokens: upper limit on an answer's length; None leaves each task its own.
         judge: who judges the answers to "llava_w"; without one, and where a single judgement
             fails, they are kept and unscored.
+        replies: a file in which the judge's replies are kept, each as soon as it is there; what
+            it holds already is not asked again. It is left in `output_dir` as well.
 
     Returns:
         The cell: task, metric, value (0 to 100; None if unscored), unscored (the reason, or None),
         n (questions scored), unreadable (share of answers that the benchmark's parser cannot read,
         0 to 1) and extra. That of "llava_w" also names its judge, and its value may exceed 100.
-        Where the judge or the address failed, `transient` is True: another time it may not.
+        Where the judge or the address failed, `transient` is True: another time it may not. Where
+        the model's predictions are no numbers, or all its answers empty, the cell is unscored.
 
     Raises:
         UserError: no such task, or a data set that cannot be read.
@@ -79,6 +86,8 @@ def evaluate(
         source = load_task(task, data_dir, Path(cache))
         expected = len(source.eval_docs)
         if task == "llava_w":
+            if judge:
+                judging.prepare(replies)
             unjudged = judging.ping(source) if judge else NO_JUDGE
         try:
             outcome = simple_evaluate(
@@ -95,6 +104,8 @@ def evaluate(
             )
         except Unanswered as error:
             return _empty(task) | {"unscored": f"{backbone.name}: {error}", "transient": True}
+        except NotFiniteError as error:
+            return _empty(task) | {"unscored": str(error)}
     name = source.config.task
     logged = sorted(outcome["samples"][name], key=lambda sample: sample["doc_id"])
     samples = scoring.table(task, logged, model.images)
@@ -108,6 +119,8 @@ def evaluate(
     else:
         cell["extra"]["weights"] = backbone.digest
     samples.to_parquet(output_dir / "samples.parquet", index=False)
+    if judge and replies and replies.exists():
+        shutil.copyfile(replies, output_dir / REPLIES)
     numbers = {key: value for key, value in official.items() if isinstance(value, int | float)}
     (output_dir / "results.json").write_text(
         json.dumps({"cell": cell, "lmms_eval": numbers}, indent=2) + "\n"
@@ -131,9 +144,14 @@ def _cell(
     if answered != expected:
         cell["unscored"] = f"lmms-eval returned {answered} of {expected} answers"
         return cell
+    if not any(text.strip() for text in samples["response"]):
+        cell["unscored"] = f"the model answered nothing: all {len(samples)} answers are empty"
+        return cell
     if task == "llava_w":
         reasons = [] if unjudged else samples["failure"].dropna().tolist()
         cell["unscored"] = unjudged or judging.failures(reasons, len(samples))
+        if not cell["unscored"] and not samples["reference_score"].any():
+            cell["unscored"] = "the judge graded every reference answer 0: there is no ratio to it"
         if cell["unscored"]:
             return cell
     theirs = official[f"{source.key},none"] * source.scale

@@ -17,17 +17,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 
 from benchmarks.pocket import grading
+from c3l.errors import UserError
 
 POCKET_MODEL = f"pocket-judge-{grading.RULE}"
-
-# What lmms-eval's LLaVA-Bench task sends. An answer may hold anything, so the second one reaches
-# to the last mark there is.
-PROMPT = re.compile(
-    r"\[Context\]\n(?P<context>.*?)\n\n\[Question\]\n(?P<question>.*?)"
-    r"\n\n\[(?P<role>\w+) 1\]\n(?P<first>.*?)\n\n\[End of (?P=role) 1\]"
-    r"\n\n\[(?P=role) 2\]\n(?P<second>.*)\n\n\[End of (?P=role) 2\]\n\n\[System\]\n",
-    re.DOTALL,
-)
 
 PROBE = """\
 [Context]
@@ -69,8 +61,16 @@ class Judge:
 
     @property
     def key(self) -> str:
-        """The key. Never empty: servers without keys take any, lmms-eval does not take none."""
-        return os.environ.get(self.key_variable or "") or "no-key"
+        """The key. Never empty: servers without keys take any, lmms-eval does not take none.
+
+        Raises UserError for one that no HTTP header can hold: the client would print it.
+        """
+        key = os.environ.get(self.key_variable or "", "").strip() or "no-key"
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(
+                f"the key in {self.key_variable} holds characters that no key has; set it again"
+            )
+        return key
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
@@ -97,6 +97,27 @@ def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
             thread.join()
 
 
+# Two grades alone on the first line, as LLaVA-Bench asks for. lmms-eval takes the first two numbers
+# there are: "I cannot rate on a scale of 1 to 10" would be a 1 and a 10.
+_GRADES = re.compile(r"[^\w-]*(\d+(?:\.\d+)?)[^\w-]+(\d+(?:\.\d+)?)[^\w-]*")
+
+
+def grades(reply: str) -> tuple[float, float] | None:
+    """The two grades from 0 to 10 that a judge's reply begins with, or None."""
+    found = _GRADES.fullmatch(reply.strip().partition("\n")[0])
+    if found is None:
+        return None
+    first, second = map(float, found.groups())
+    return (first, second) if max(first, second) <= 10 else None
+
+
+def without_key(text: str, key: str) -> str:
+    """A text of a server's, which may repeat the key, without it."""
+    for form in {key, repr(key)[1:-1], json.dumps(key)[1:-1]}:
+        text = text.replace(form, "***")
+    return text
+
+
 def probe(judge: Judge, timeout: float = 30.0) -> str | None:
     """Have one answer judged, as LLaVA-Bench's are; a reason if that gave no two scores, or None.
 
@@ -112,13 +133,14 @@ def probe(judge: Judge, timeout: float = 30.0) -> str | None:
             )
             said = reply.choices[0].message.content
         except OpenAIError as error:
-            return str(error).replace(judge.key, "***")
+            return without_key(str(error), judge.key)
         # Servers send anything with status 200.
         except (AttributeError, IndexError, TypeError, ValueError):
             return "its reply is no chat completion with a text"
-    if re.match(r"\s*\d+(\.\d+)?[\s,]+\d+(\.\d+)?\b", said or ""):
+    if grades(said or ""):
         return None
-    return f"its reply does not begin with two scores: {(said or '')[:100]!r}"
+    told = without_key(said or "", judge.key)
+    return f"its reply does not begin with two scores: {told[:100]!r}"
 
 
 def review(prompt: str) -> str:
@@ -126,16 +148,33 @@ def review(prompt: str) -> str:
 
     Raises ValueError for any other prompt, and for a context that is no complete caption.
     """
-    found = PROMPT.search(prompt)
-    if not found:
-        raise ValueError("the prompt is not that of LLaVA-Bench (in the wild)")
-    scene = grading.read_caption(found["context"])
-    grades = [
-        grading.grade(found["question"], found[answer], scene) for answer in ("first", "second")
-    ]
+    context, question, answers = _asked(prompt)
+    scene = grading.read_caption(context)
+    grades = [grading.grade(question, answer, scene) for answer in answers]
     lines = [" ".join(f"{grade.value:g}" for grade in grades)]
     lines += [f"Answer {n}: {grade.reason}." for n, grade in enumerate(grades, start=1)]
     return "\n".join(lines)
+
+
+def _asked(prompt: str) -> tuple[str, str, tuple[str, str]]:
+    """Context, question and both answers of what lmms-eval's LLaVA-Bench task sends.
+
+    An answer may hold anything, so the second one reaches to the last mark there is. Mark by mark,
+    in linear time: a regular expression for the whole takes minutes for a prompt of nothing but
+    marks. Raises ValueError for any other prompt.
+    """
+    _, start, rest = prompt.partition("[Context]\n")
+    context, question_mark, rest = rest.partition("\n\n[Question]\n")
+    first_mark = re.search(r"\n\n\[(\w+) 1\]\n", rest)
+    if start and question_mark and first_mark:
+        role, question = first_mark[1], rest[: first_mark.start()]
+        first, between, rest = rest[first_mark.end() :].partition(
+            f"\n\n[End of {role} 1]\n\n[{role} 2]\n"
+        )
+        second, end, _ = rest.rpartition(f"\n\n[End of {role} 2]\n\n[System]\n")
+        if between and end:
+            return context, question, (first, second)
+    raise ValueError("the prompt is not that of LLaVA-Bench (in the wild)")
 
 
 class _Pocket(BaseHTTPRequestHandler):

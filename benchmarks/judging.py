@@ -1,20 +1,31 @@
-"""lmms-eval's own judging of LLaVA-Bench, with an end to its patience.
+"""lmms-eval's own judging of LLaVA-Bench, with patience that ends and replies that are kept.
 
 Prompt, parser and aggregation are lmms-eval's. By itself it asks again five times (and its client
-three times within each, each up to ten minutes), question after question, and scores a judge that
-never answers 100. Here the client alone asks again, nothing is asked after a question that failed,
-and each failure has a reason.
+three times within each, each up to ten minutes), question after question, scores a judge that
+never answers 100, and takes any two numbers for grades. Here the client alone asks again, within
+a budget; nothing is asked after a question that failed, and each failure has a reason.
 """
+
+import json
+import os
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from threading import Lock
 
 from lmms_eval.api.task import ConfigurableTask
 from lmms_eval.llm_judge import ProviderFactory, Request, Response, ServerConfig
 from lmms_eval.llm_judge.providers.openai import OpenAIProvider, build_sampling_kwargs
-from openai import OpenAIError
+from openai import APIStatusError, OpenAIError
 
-from benchmarks.judge import Judge
+from benchmarks.judge import Judge, grades, without_key
+from c3l.files import digest
 
 TIMEOUT = 60.0  # seconds for one reply
-RETRIES = 2  # by the client, after about half a second and one
+TRIES = 4  # requests for one question
+BACKOFF = 1.0  # seconds before the second request; twice as many before each further one
+PATIENCE = 300.0  # seconds that one evaluation waits between requests, all questions together
 NOT_ASKED = "not asked after a failure"
 METRIC = "gpt_eval_llava_all"
 PING = {
@@ -26,37 +37,123 @@ PING = {
 }
 
 
+class Replies:
+    """What a judge has said, by the digest of what it was asked; on the disk as soon as said.
+
+    A line a reply, each begun with its line feed: what a crash cut off spoils no other.
+    """
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self._said: dict[str, str] = {}
+        self._lock = Lock()  # lmms-eval asks several questions at a time
+        content = path.read_bytes() if path and path.exists() else b""
+        for line in content.split(b"\n"):
+            try:
+                record = json.loads(line)
+                self._said[record["request"]] = str(record["reply"])
+            except (ValueError, TypeError, KeyError):
+                continue
+
+    def get(self, request: str) -> str | None:
+        return self._said.get(request)
+
+    def keep(self, request: str, reply: str) -> None:
+        with self._lock:
+            self._said[request] = reply
+            if self.path is None:
+                return
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write("\n" + json.dumps({"request": request, "reply": reply}))
+                file.flush()
+                os.fsync(file.fileno())
+
+
 class Client(OpenAIProvider):
-    """lmms-eval's client, for one evaluation: it gives up at the first question that fails."""
+    """lmms-eval's client, for one evaluation: it gives up at the first question that fails.
+
+    Questions that are asked meanwhile, in other threads, are not asked again.
+    """
+
+    replies: Replies  # see `prepare`
 
     def __init__(self, config: ServerConfig):
         super().__init__(config)
-        self.client = self.client.with_options(timeout=TIMEOUT, max_retries=RETRIES)
+        self.client = self.client.with_options(timeout=TIMEOUT, max_retries=0)
         self.failed = False
+        self._patience, self._lock = PATIENCE, Lock()
 
     def evaluate(self, request: Request) -> Response:
-        if self.failed:
-            raise RuntimeError(NOT_ASKED)
-        try:
-            return self._ask(request)
-        except OpenAIError as error:
-            reason = str(error).replace(self.api_key, "***")  # some servers repeat the key
-        except (AttributeError, IndexError, TypeError, ValueError):
-            # Servers send anything with status 200, and the client checks little of it.
-            reason = "its reply is no chat completion with a text"
-        self.failed = True
-        raise RuntimeError(reason)
-
-    def _ask(self, request: Request) -> Response:
-        reply = self.client.chat.completions.create(
-            model=request.config.model_name,
-            messages=self.prepare_messages(request),
+        asked = {
+            "model": request.config.model_name,
+            "messages": self.prepare_messages(request),
             **build_sampling_kwargs(request.config),
-        )
-        return Response(reply.choices[0].message.content.strip(), reply.model)
+        }
+        key = digest(asked)
+        if (reply := self.replies.get(key)) is None:
+            reply = self._judged(asked)
+            self.replies.keep(key, reply)
+        return Response(reply, request.config.model_name)
+
+    def _judged(self, asked: dict) -> str:
+        """A reply with two grades, asked for again where that may help; RuntimeError without."""
+        for tried in range(1, TRIES + 1):
+            if self.failed:
+                raise RuntimeError(NOT_ASKED)
+            wait = BACKOFF * 2 ** (tried - 1)
+            try:
+                reply = self._ask(asked)
+                if grades(reply):
+                    return reply
+                reason = f"its reply has no two scores from 0 to 10: {reply[:100]!r}"
+            except APIStatusError as error:
+                reason = str(error)
+                if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
+                    break
+                wait = max(wait, retry_after(error.response.headers.get("Retry-After")))
+            except OpenAIError as error:
+                reason = str(error)
+            except (AttributeError, IndexError, TypeError, ValueError):
+                # Servers send anything with status 200, and the client checks little of it.
+                reason = "its reply is no chat completion with a text"
+            if tried == TRIES:
+                break
+            if not self._may_wait(wait):
+                reason += f" (it would have to be waited for {wait:.0f} s)"
+                break
+            time.sleep(wait)
+        self.failed = True
+        raise RuntimeError(without_key(reason, self.api_key))
+
+    def _may_wait(self, seconds: float) -> bool:
+        """Whether the budget holds so many seconds more; they are taken from it."""
+        with self._lock:
+            enough = seconds <= self._patience
+            self._patience -= seconds if enough else 0
+        return enough
+
+    def _ask(self, asked: dict) -> str:
+        reply = self.client.chat.completions.create(**asked).choices[0].message.content.strip()
+        return without_key(reply, self.api_key)
 
 
-ProviderFactory.register_provider("c3l", Client)
+def retry_after(value: str | None) -> float:
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 for anything else."""
+    try:
+        seconds = float(value or 0)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):  # no date, or one without a time zone
+            return 0.0
+    return max(seconds, 0.0) if seconds == seconds else 0.0
+
+
+def prepare(replies: Path | None) -> None:
+    """Have the next evaluation of this process judged by a new `Client`, which knows `replies`."""
+    # lmms-eval makes the client itself and takes nothing but a class.
+    client = type("KeepingClient", (Client,), {"replies": Replies(replies)})
+    ProviderFactory.register_provider("c3l", client)
 
 
 def variables(judge: Judge, url: str) -> dict[str, str]:
@@ -80,10 +177,8 @@ def failure(judgement: dict) -> str | None:
     """Why lmms-eval's judgement of an answer is none, or None."""
     if all(0 <= score <= 10 for score in judgement["scores"]):
         return None
-    review = " ".join(judgement["review"].split())
-    if review.startswith("error: "):  # lmms-eval's word for an exception
-        return review.removeprefix("error: ")[:300]
-    return f"its reply has no two scores from 0 to 10: {review[:100]!r}"
+    # lmms-eval's word for an exception of the client, which gives no reply without two grades
+    return " ".join(judgement["review"].split()).removeprefix("error: ")[:300]
 
 
 def failures(reasons: list[str], answers: int) -> str | None:

@@ -1,6 +1,7 @@
 """A backbone as lmms-eval sees it: one object for every task, batched, no error swallowed."""
 
 import hashlib
+import math
 import os
 import re
 import sys
@@ -15,13 +16,17 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from c3l.backbones import Backbone, load_backbone
-from c3l.errors import UserError
+from c3l.errors import NotFiniteError, UserError, brief
 from c3l.progress import track
 from c3l.relevance import answer_states
 
 # Characters a spreadsheet cannot hold: one of them makes lmms-eval's MMBench task fail at its very
 # end, when it writes its submission file, and lose all results.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+# What Pillow raises for a damaged picture, or one that would fill the memory.
+PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class Requests:
@@ -54,7 +59,15 @@ class Requests:
 
         @lru_cache(maxsize=self.batch_size)
         def look(to_visual, doc_id: int, task: str, split: str) -> Image.Image | None:
-            visuals = (to_visual(self.task_dict[task][split][doc_id]) if to_visual else None) or []
+            try:
+                visuals = (
+                    to_visual(self.task_dict[task][split][doc_id]) if to_visual else None
+                ) or []
+            except PICTURE_ERRORS as error:
+                raise UserError(
+                    f"The image of question {doc_id} of {task} cannot be read "
+                    f"({brief(str(error))}); get the data again, or remove the question."
+                ) from error
             if len(visuals) > 1:
                 raise UserError(
                     f"Question {doc_id} of {task} has {len(visuals)} images; one is supported."
@@ -160,12 +173,15 @@ class C3LModel(Requests, lmms):
         ]
         for chunk in track(chunks, "questions", [*map(len, chunks)]):
             for batch, images in _with_and_without(chunk, requests, look):
-                texts = self.backbone.generate(
-                    [requests[i].args[0] for i in batch],
-                    images,
-                    batch_size=self.batch_size,
-                    **self.generation(settings[batch[0]]),
-                )
+                try:
+                    texts = self.backbone.generate(
+                        [requests[i].args[0] for i in batch],
+                        images,
+                        batch_size=self.batch_size,
+                        **self.generation(settings[batch[0]]),
+                    )
+                except NotFiniteError as error:
+                    raise _named(error.rows, batch, requests) from None
                 for i, text in zip(batch, texts, strict=True):
                     answers[i] = UNPRINTABLE.sub("", text)
         return answers
@@ -180,7 +196,8 @@ class C3LModel(Requests, lmms):
         tuple into a string.
 
         Continuations of the same context and document share one pass over them (c3l.packing); a
-        forward holds at most `batch_size` continuations. Raises UserError for an empty one.
+        forward holds at most `batch_size` continuations. Raises UserError for an empty one, and
+        NotFiniteError for one whose loss is no number.
         """
         look = self.looker()
         asked = [(request.args[0], *request.args[3:]) for request in requests]
@@ -202,6 +219,9 @@ class C3LModel(Requests, lmms):
                 questions, continuations = zip(*(requests[i].args[:2] for i in batch), strict=True)
                 runs = [len(list(run)) for _, run in groupby(batch, key=asked.__getitem__)]
                 pairs = self._losses(questions, images, continuations, runs)
+                # The smallest number wins, and NaN would be taken for it.
+                if wrong := [k for k, (loss, _) in enumerate(pairs) if not math.isfinite(loss)]:
+                    raise _named(wrong, batch, requests)
                 for i, pair in zip(batch, pairs, strict=True):
                     results[i] = GenerationResult(text=pair)
         return results
@@ -242,6 +262,12 @@ def _whole(name: str, value: int | str) -> int:
     if not str(value).isdecimal() or int(value) < 1:
         raise UserError(f"{name}={value}: give a whole number of at least 1")
     return int(value)
+
+
+def _named(rows: list[int], batch: list[int], requests: list[Instance]) -> NotFiniteError:
+    """The error for some of a batch's requests, which are named by their task and document."""
+    names = [f"{requests[i].args[4]} {requests[i].args[3]}" for i in batch]
+    return NotFiniteError(rows, names)
 
 
 def _chunks(items: list, size: int) -> list[list]:

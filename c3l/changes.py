@@ -3,10 +3,10 @@
 import copy
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from c3l.errors import UserError
+from c3l import strict
+from c3l.errors import UserError, brief, told
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -31,7 +31,7 @@ def changed(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
     """
     key, equals, text = change.partition("=")
     if not equals:
-        raise UserError(f"--set {change}: write it as key=value.")
+        raise UserError(f"--set {told(change)}: write it as key=value.")
     values = copy.deepcopy(values)
     *parents, last = key.strip().split(".")
     place: Any = values
@@ -41,13 +41,13 @@ def changed(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
             valid = (
                 f"valid keys: {', '.join(place)}" if isinstance(place, dict) else "it is a value"
             )
-            raise UserError(f"--set {change}: {where} has no key {part!r}; {valid}.")
+            raise UserError(f"--set {told(change)}: {where} has no key {brief(part)}; {valid}.")
         if depth < len(parents):
             place = place[part]
     try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {change}: {text!r} is not a YAML value.") from error
+        place[last] = strict.from_yaml(text)
+    except ValueError as error:
+        raise UserError(f"--set {told(change)}: {brief(text)} is not a YAML value.") from error
     return values
 
 
@@ -67,4 +67,4 @@ def first_wrong(error: ValidationError) -> tuple[str, str]:
     reason = reason[0].lower() + reason[1:] if first["loc"] else reason
     if first["type"] == "extra_forbidden":
         reason = "there is no such key"
-    return ".".join(str(part) for part in first["loc"]), reason
+    return told(".".join(str(part) for part in first["loc"])), reason

@@ -12,7 +12,7 @@ import typer
 from c3l import progress
 from c3l.commandline import MARKUP, run_app
 from c3l.convert import cli as convert
-from c3l.errors import UserError
+from c3l.errors import UserError, brief, told
 from c3l.progress import say
 
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ def score(
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} is no folder; make it, or give another --out")
     found, folder = read_samples(samples), ImageFolder(images)
+    if not found:
+        raise UserError(f"there is no sample in {samples}")
     with progress.Work() as work:
         work.on("loading the backbone")
         from c3l import score as scoring
@@ -202,6 +204,9 @@ def score(
         )
     count = len(found) - sum(without.values())
     say(f"{count} of {len(found)} samples are scored in {out}.")
+    if repeated := len(found) - len({sample.id for sample in found}):
+        order = f"what is in {out} is in the order of {samples}"
+        say(f"{repeated} ids stand there more than once; {order}.")
     if without:
         say(f"{len(found) - count} have no score: {counted(without)}.")
 
@@ -279,27 +284,27 @@ def counted(reasons: dict[str, int]) -> str:
 
 def read_readings(changes: list[str]) -> "Readings":
     """The readings with changes such as "score_form=logratio". Raises UserError for a wrong one."""
-    import yaml
     from pydantic import ValidationError
 
+    from c3l import strict
     from c3l.readings import Readings
 
     values = {}
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals:
-            raise UserError(f"--set {change}: write it as field=value.")
+            raise UserError(f"--set {told(change)}: write it as field=value.")
         try:
-            values[name.strip()] = yaml.safe_load(text)
+            values[name.strip()] = strict.from_yaml(text)
             Readings.model_validate(values)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {change}: {text!r} is not a YAML value.") from error
-        except ValidationError as error:
+        except ValidationError as error:  # which is a ValueError
             first = error.errors()[0]
             reason = first["msg"][0].lower() + first["msg"][1:]
             if first["type"] == "extra_forbidden":
                 reason = f"there is no such reading; use one of {', '.join(Readings.model_fields)}"
-            raise UserError(f"--set {change}: {reason}.") from error
+            raise UserError(f"--set {told(change)}: {reason}.") from error
+        except ValueError as error:
+            raise UserError(f"--set {told(change)}: {brief(text)} is not a YAML value.") from error
     return Readings.model_validate(values)
 
 

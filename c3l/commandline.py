@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from c3l import progress
-from c3l.errors import UserError, cannot_write
+from c3l.errors import UserError, cannot_write, told
 
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
 MARKUP = "rich" if sys.stdout.isatty() else None
@@ -41,7 +41,7 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
     except OSError as error:
         # Anything else is looked at where it may happen.
         if error.errno == errno.ENAMETOOLONG:
-            print(f"{error.filename!r:.100} is too long for a file's name", file=sys.stderr)
+            print(f"{told(str(error.filename))} is too long for a file's name", file=sys.stderr)
         elif reason := cannot_write(error):
             where = error.filename or "A file"
             print(

@@ -34,8 +34,8 @@ def difficulty(score: Score, alone: float) -> float:
 def alone(backbone: "Backbone", answers: Sequence[str], *, batch_size: int) -> dict[str, float]:
     """Mean log p of a token of each answer behind an empty question, without an image, in nats.
 
-    Answers without a token are left out. Every other one must fit into the context, as those do
-    that have a score.
+    Answers without a token are left out, and those whose likelihood is no finite number. Every
+    other one must fit into the context, as those do that have a score.
     """
     import torch
     import torch.nn.functional as F
@@ -53,6 +53,6 @@ def alone(backbone: "Backbone", answers: Sequence[str], *, batch_size: int) -> d
             logp = F.log_softmax(backbone.head(states).float(), -1).gather(1, tokens[:, None])
             lengths = batch["answer_mask"].sum(1).tolist()
             for answer, part in zip(some, logp[:, 0].split(lengths), strict=True):
-                if len(part):
+                if len(part) and part.isfinite().all():
                     found[answer] = part.mean().item()
     return found

@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Sequence
+from reprlib import Repr
 
 # What a disk says that is full, read-only, not ours or broken.
 CANNOT_WRITE = (
@@ -12,6 +14,9 @@ CANNOT_WRITE = (
     errno.EACCES,
     errno.EPERM,
 )
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 
 
 class UserError(Exception):
@@ -42,3 +47,27 @@ def cannot_write(error: BaseException | None) -> str | None:
                 return reason
         error = error.__cause__ or error.__context__
     return None
+
+
+class NotFiniteError(UserError):
+    """A model predicts something that is no number; `rows` are the places in what it was asked."""
+
+    def __init__(self, rows: Sequence[int], names: Sequence[str] = ()):
+        """`names`, one a place: how the caller calls what it asked."""
+        where = ", ".join(told(names[row]) for row in rows[:10]) if names else f"rows {rows[:10]}"
+        more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
+        super().__init__(
+            f"the model's predictions are no finite numbers at {where}{more}; its weights are "
+            "damaged, or too large for their precision"
+        )
+        self.rows = list(rows)
+
+
+def brief(value: object) -> str:
+    """A value out of somebody's data for a sentence: on one line, escaped, and never long."""
+    return _SHORT.repr(value)
+
+
+def told(name: str) -> str:
+    """A name out of somebody's data for a sentence: as it is, or `brief` where it is odd."""
+    return name if name.isprintable() and len(name) <= 200 else brief(name)

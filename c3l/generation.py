@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from c3l.errors import NotFiniteError
 from c3l.instructions import CLASSES, caption_prompt, pair_prompt, pair_prompt_from_caption
 from c3l.progress import track
 from c3l.samples import ImageFolder, Sample
@@ -46,15 +47,18 @@ def captions(
     texts: list[str] = []
     # Batch by batch, so that no more images than one batch's need be in memory.
     for start in track(range(0, len(names), batch_size), "batches"):
-        batch = [images[name] for name in names[start : start + batch_size]]
-        texts += backbone.generate(
-            [caption_prompt()] * len(batch),
-            batch,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            batch_size=batch_size,
-            seed=seed + start,
-        )
+        some = names[start : start + batch_size]
+        try:
+            texts += backbone.generate(
+                [caption_prompt()] * len(some),
+                [images[name] for name in some],
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                batch_size=batch_size,
+                seed=seed + start,
+            )
+        except NotFiniteError as error:
+            raise NotFiniteError(error.rows, some) from None
     return texts
 
 
@@ -78,20 +82,24 @@ def write_pairs(
     are "<image>-<c, d or r>-<k>", with k counting the samples of an image and class from 0.
     """
     asked = [(name, instruction) for name in captions for instruction in instructions]
-    written = backbone.write(
-        [
-            pair_prompt(instruction, n)
-            if captions[name] is None
-            else pair_prompt_from_caption(instruction, n, captions[name])
-            for name, instruction in asked
-        ],
-        None if images is None else [images[name] for name, _ in asked],
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        batch_size=batch_size,
-    )
+    prompts = [
+        pair_prompt(instruction, n)
+        if captions[name] is None
+        else pair_prompt_from_caption(instruction, n, captions[name])
+        for name, instruction in asked
+    ]
+    try:
+        written = backbone.write(
+            prompts,
+            None if images is None else [images[name] for name, _ in asked],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            batch_size=batch_size,
+        )
+    except NotFiniteError as error:
+        raise NotFiniteError(error.rows, [name for name, _ in asked]) from None
     samples: list[Sample] = []
     dropped: Counter[str] = Counter()
     for (name, instruction), answer in zip(asked, written, strict=True):

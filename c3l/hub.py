@@ -1,10 +1,11 @@
 """Where weights lie: a folder, or a model of the Hugging Face Hub, fetched once."""
 
+import json
 import os
 import re
 from pathlib import Path
 
-from c3l.errors import UserError
+from c3l.errors import UserError, brief
 from c3l.files import seal
 
 # What a backbone is made of; a folder may hold cards, logs and optimizer states besides.
@@ -70,3 +71,20 @@ def seal_weights(folder: Path) -> None:
     """Write the digests of a backbone's files beside them: damage to a backbone without them, such
     as a flipped bit in its weights, cannot be told from another backbone."""
     seal(folder, weight_names(folder))
+
+
+def indexed_files(index: Path) -> list[Path]:
+    """The weight files that an index names, in sorted order; none where there is no index.
+
+    Raises UserError for a damaged index, and for one that names files of another folder.
+    """
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{index} is no index of weights; get it again") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or name == "..":
+            raise UserError(f"{index} names {brief(name)}, which is no file beside it")
+    return [index.with_name(name) for name in sorted(names)]

@@ -9,7 +9,7 @@ Whatever else a record holds becomes `meta`.
 
 from typing import Any
 
-from c3l.errors import UserError
+from c3l.errors import UserError, told
 from c3l.instructions import CLASSES
 
 PLACEHOLDER = "<image>"
@@ -34,7 +34,7 @@ def turns(record: Any, number: int, stem: str, where: str) -> list[dict[str, Any
     else:
         raise UserError(
             f"{where}, field conversations: missing, and question and answer are not both there; "
-            f"its fields ({', '.join(map(str, record))}) are of no layout known here"
+            f"its fields ({told(', '.join(map(str, record)))}) are of no layout known here"
         )
     image = "image" if "image" in record else "image_id"
     meta = {k: v for k, v in record.items() if k not in {"id", image} | texts}

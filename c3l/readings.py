@@ -27,7 +27,7 @@ Tuning = Literal["language+projector", "projector", "lora", "qlora", "full"]
 class Readings(BaseModel):
     """One choice for every open point. The defaults are the literal reading of the paper."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # ── Scores (section 3.2) ─────────────────────────────────────────────────────────────────────
 

@@ -229,7 +229,10 @@ def _score_window(
         both = [(i, x, y) for i, x, y in both if x is not None and y is not None]
         arrays = _compare(backbone, [x for _, x, _ in both], [y for _, _, y in both])
         for (i, _, _), made in zip(both, arrays, strict=True):
-            yield i, made if len(made[0]) else "empty_answer"  # to the tokenizer
+            if not len(made[0]):  # to the tokenizer
+                yield i, "empty_answer"
+            else:
+                yield i, made if all(np.isfinite(part).all() for part in made) else "not_finite"
 
 
 def _read_without_image(

@@ -105,6 +105,7 @@ def rival_selection(job: Job) -> dict:
     facts = {
         "targets": len(chosen.targets),
         "groups": len(chosen.groups),
+        "without_score": len(read(job)) - len(samples),
         "without_positive": sum(not group.positives for group in chosen.groups),
         "without_negative": sum(not group.negatives for group in chosen.groups),
     }
@@ -116,15 +117,22 @@ def rival_selection(job: Job) -> dict:
 
 
 def scored(job: Job) -> "tuple[list[Sample], list[Score]]":
-    """The samples that have a score, and their scores; all samples where no score is an input."""
+    """The samples that have a score, and their scores; all samples where no score is an input.
+
+    Where the likelihood of answers alone is an input, only those that have one.
+    """
     samples = read(job)
     if "scores" not in job.inputs:
         return samples, []
     from c3l.scores import read_scores
 
-    scores = {score.id: score for score in read_scores(job.inputs["scores"] / SCORES)}
-    samples = [sample for sample in samples if not scores[sample.id].unscored]
-    return samples, [scores[sample.id] for sample in samples]
+    alone = read_alone(job)
+    both = [
+        (sample, score)
+        for sample, score in zip(samples, read_scores(job.inputs["scores"] / SCORES), strict=True)
+        if not score.unscored and (alone is None or sample.answer in alone)
+    ]
+    return [sample for sample, _ in both], [score for _, score in both]
 
 
 def read_alone(job: Job) -> dict[str, float] | None:

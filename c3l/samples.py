@@ -1,4 +1,4 @@
-"""VLIT samples and their files: JSONL, JSON as others publish it, parquet; the image folder.
+"""VLIT samples and their files: JSONL, JSON as others publish it, parquet.
 
 Readers are strict: what cannot be understood is an error that names file, place and field.
 Writers are atomic: a file is the old one or the whole new one, never a part.
@@ -8,18 +8,16 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
-
-from c3l import layouts
-from c3l.errors import ImageError, UserError
+from c3l import layouts, strict
+from c3l.errors import UserError, brief, told
+from c3l.images import ImageFolder
 from c3l.instructions import CLASSES
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+__all__ = ["ImageFolder", "Sample", "read_records", "read_samples", "write_samples"]
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,7 @@ def read_records(path: str | os.PathLike) -> list[list[Sample]]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give a file of samples") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+        raise UserError(f"{path} cannot be read ({error.strerror or _line(error)})") from error
 
 
 def write_samples(path: str | os.PathLike, samples: Iterable[Sample]) -> None:
@@ -117,17 +113,19 @@ def _sample(record: Any, where: str) -> Sample:
         record["meta"] = record.get("meta", {}) | extras
     for name in record:
         if name not in _FIELDS:
-            raise UserError(f"{where}, field {name}: unknown; put other fields into meta")
+            raise UserError(f"{where}, field {told(name)}: unknown; put other fields into meta")
     for name in _REQUIRED:
         if name not in record:
             raise UserError(f"{where}, field {name}: missing")
     for name, value in record.items():
         expected = dict if name == "meta" else str
         if not isinstance(value, expected):
-            raise UserError(f"{where}, field {name}: expected {expected.__name__}, got {value!r}")
-        # JSON can spell half a surrogate pair, which no file and no tokenizer can hold.
-        if expected is str and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise UserError(f"{where}, field {name}: not valid Unicode")
+            got = brief(value)
+            raise UserError(f"{where}, field {name}: expected {expected.__name__}, got {got}")
+        try:
+            strict.check_plain(value)
+        except ValueError as error:
+            raise UserError(f"{where}, field {name}: {error}") from error
     if record.get("instruction") not in (None, "", *CLASSES):
         raise UserError(f"{where}, field instruction: none of {', '.join(CLASSES)}")
     return Sample(**record)
@@ -135,29 +133,38 @@ def _sample(record: Any, where: str) -> Sample:
 
 def _read_jsonl(path: Path) -> list[list[Sample]]:
     records = []
-    # Only "\n" ends a line: JSON strings may hold the other separators Python would split at.
-    with open(path, encoding="utf-8", newline="\n") as file:
+    # As bytes, so that a line that is no text has a number, and because only "\n" ends a line:
+    # JSON strings may hold the other separators Python would split at.
+    with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            if line.strip():
-                where = f"{path}, line {number}"
-                records.append([_sample(_json(line, where), where)])
+            where = f"{path}, line {number}"
+            if text := _text(line, where, first=number == 1).strip():
+                records.append([_sample(_json(text, where), where)])
     return records
 
 
 def _write_jsonl(file, samples: list[Sample]) -> None:
     for sample in samples:
-        file.write(json.dumps(asdict(sample), ensure_ascii=False).encode() + b"\n")
+        file.write(json.dumps(vars(sample), ensure_ascii=False).encode() + b"\n")
+
+
+def _text(content: bytes, where: str, *, first: bool = True) -> str:
+    """Bytes as UTF-8; what a file begins with may be the mark that some editors put there."""
+    try:
+        return content.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 text; save the file as UTF-8") from error
 
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({error})") from error
+        return strict.from_json(text)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _read_json(path: Path) -> list[list[Sample]]:
-    records = _json(path.read_text(encoding="utf-8"), str(path))
+    records = _json(_text(path.read_bytes(), str(path)), str(path))
     if not isinstance(records, list):
         raise UserError(f"{path}: expected a list of LLaVA records")
     found = []
@@ -193,8 +200,8 @@ def _read_parquet(path: Path) -> list[list[Sample]]:
 
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{path} is not a whole parquet file ({error})") from error
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a whole parquet file ({_line(error)})") from error
     records = []
     for number, row in enumerate(rows, 1):
         where = f"{path}, row {number}"
@@ -204,57 +211,20 @@ def _read_parquet(path: Path) -> list[list[Sample]]:
     return records
 
 
+def _line(error: Exception) -> str:
+    """The first line of what a library says, which may go on for pages."""
+    return brief(str(error).strip().partition("\n")[0])
+
+
 def _write_parquet(file, samples: list[Sample]) -> None:
     import pyarrow
     import pyarrow.parquet
 
     # meta as JSON text: parquet wants one type a column, and meta is anything.
-    rows = [asdict(sample) | {"meta": json.dumps(sample.meta)} for sample in samples]
+    rows = [vars(sample) | {"meta": json.dumps(sample.meta)} for sample in samples]
     schema = pyarrow.schema([(name, pyarrow.string()) for name in _FIELDS])
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), file)
 
 
 _READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
 _WRITERS = {".jsonl": _write_jsonl, ".json": _write_llava, ".parquet": _write_parquet}
-
-
-class ImageFolder:
-    """The images below a folder, by their path relative to it: `folder["a/b.png"]`.
-
-    Images are RGB, turned upright by their EXIF orientation; the last ones used are kept and
-    shared, so do not draw on them.
-    """
-
-    def __init__(self, path: str | os.PathLike, cached: int = 256):
-        self.path = Path(path)
-        if not self.path.is_dir():
-            raise UserError(f"{self.path} is no folder; give the folder that holds the images")
-        self._cached_open = lru_cache(maxsize=cached)(self._open)
-
-    def names(self) -> list[str]:
-        """The relative paths of all files with an image's suffix, in sorted order."""
-        return sorted(
-            file.relative_to(self.path).as_posix()
-            for file in self.path.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-        )
-
-    def __getitem__(self, name: str) -> Image.Image:
-        return self._cached_open(name)
-
-    def _open(self, name: str) -> Image.Image:
-        # By name alone: links that the folder's owner placed in it may lead elsewhere.
-        if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
-            raise ImageError(
-                f"image {name} lies outside {self.path}; use paths relative to it", "image_outside"
-            )
-        try:
-            with Image.open(self.path / name) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except FileNotFoundError:
-            raise ImageError(f"image {name} is missing from {self.path}", "image_missing") from None
-        # Pillow's decoders raise all of these for damaged files.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ImageError(
-                f"image {self.path / name} cannot be read ({error})", "image_unreadable"
-            ) from error

@@ -25,7 +25,8 @@ class Score:
     The arrays are float32, one entry for each token of the answer: log p^v_t and log p^d_t in
     nats, and the divergence KL(p^v ‖ p^d) over the whole vocabulary at that position. A sample that
     could not be scored has empty arrays, NaN, and the reason in `unscored`: "empty_answer",
-    "longer_than_context", "image_missing", "image_unreadable" or "image_outside".
+    "longer_than_context", "not_finite" (the model's predictions are no numbers), "image_missing",
+    "image_unreadable", "image_too_large" or "image_outside".
     """
 
     id: str

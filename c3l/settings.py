@@ -13,7 +13,7 @@ from c3l.readings import Readings
 class GenerationSettings(BaseModel):
     """Two-step generation (section 3.1); how it samples is a reading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     caption_tokens: int = Field(ge=1)
     """The most tokens of a caption."""
@@ -27,7 +27,7 @@ class GenerationSettings(BaseModel):
 class TrainingSettings(BaseModel):
     """How to train. The defaults are the paper's where it gives a number (section 4.1)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(default=2e-5, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)

@@ -69,7 +69,8 @@ class Stage:
     `run` is a function of a module (so that other processes find it) from a Job to a dict of
     facts for the manifest: counts, metrics. The fact "unscored" says why there is no result; then
     every stage that builds on this one is unscored for the same reason and does not run. The fact
-    "transient" says that another time it may have one: a run discards the artefact and tries anew.
+    "transient" says that another time it may have one: a run discards the artefact and tries anew,
+    with what it held in `Job.partial`.
     """
 
     name: str

@@ -158,11 +158,18 @@ def _write(job: Job, backbone: "Backbone", captions: dict[str, str]) -> tuple[li
     return samples, dict(dropped)
 
 
-def save(job: Job, samples: list[Sample], **facts: Any) -> dict:
-    """Write the samples; without any, the stage is unscored."""
+def save(job: Job, samples: list[Sample], size: int | None = None, **facts: Any) -> dict:
+    """Write the samples; without any, or with one pair over and over, the stage is unscored.
+
+    `size` is how many were asked for, which tables name where there are fewer.
+    """
     write_samples(job.out / SAMPLES, samples)
     if not samples:
         facts["unscored"] = "the generator wrote no valid pair"
+    elif len({(sample.question, sample.answer) for sample in samples}) == 1 < len(samples):
+        facts["unscored"] = f"the generator repeats itself: one pair, {len(samples)} times"
+    if size is not None:
+        facts["asked"] = size
     return {"samples": len(samples), **facts}
 
 
@@ -179,7 +186,14 @@ def captions(job: Job) -> dict:
     texts = _caption_images(job, load(job, "backbone"))
     text = json.dumps(texts, ensure_ascii=False, indent=1)
     (job.out / "captions.json").write_text(text, encoding="utf-8")
-    return {"captions": len(texts)}
+    facts = {"captions": len(texts), "empty": _empty(texts)}
+    if facts["empty"] == len(texts):
+        facts["unscored"] = f"the backbone wrote nothing about any of {len(texts)} images"
+    return facts
+
+
+def _empty(captions: dict[str, str]) -> int:
+    return sum(not text.strip() for text in captions.values())
 
 
 def initial(job: Job) -> dict:
@@ -229,12 +243,14 @@ def _scored(job: Job) -> tuple[list[Sample], list[float], dict]:
     from c3l.scores import read_scores
 
     form = job.config["readings"]["score_form"]
-    found = {score.id: score for score in read_scores(job.inputs["scores"] / SCORES)}
-    samples = [sample for sample in read(job) if not found[sample.id].unscored]
-    values = in_form([found[sample.id] for sample in samples], form)
-    lengths = [len(found[sample.id].kl) for sample in samples]
+    # In order, not by id: published data repeat ids.
+    both = list(zip(read(job), read_scores(job.inputs["scores"] / SCORES), strict=True))
+    samples = [sample for sample, score in both if not score.unscored]
+    found = [score for _, score in both if not score.unscored]
+    values = in_form(found, form)
+    lengths = [len(score.kl) for score in found]
     facts = {
-        "without_score": len(found) - len(samples),
+        "without_score": len(both) - len(samples),
         # eq. 1 adds up over tokens: long answers are favoured, and one should see how much
         "length_correlation": float(pd.Series(values).corr(pd.Series(lengths), "spearman")),
     }
@@ -303,12 +319,15 @@ def final(job: Job) -> dict:
     from c3l.filtering import filter_samples
 
     backbone = load(job, "generator")
-    samples, dropped = _write(job, backbone, _caption_images(job, backbone))
+    texts = _caption_images(job, backbone)
+    samples, dropped = _write(job, backbone, texts)
     kept, filtered = filter_samples(samples, blacklist=job.config["readings"]["blacklist"])
     chosen = _draw(kept, job.config["size"], job.seed)
     return save(
         job,
         chosen,
+        job.config["size"],
+        empty_captions=_empty(texts),
         written=len(samples),
         dropped=dropped,
         filtered=filtered,
@@ -334,7 +353,7 @@ def best(job: Job) -> dict:
 
     samples, values, facts = _scored(job)
     kept = ranked(samples, values)[: job.config["size"]]
-    return save(job, kept, read=len(samples), **facts)
+    return save(job, kept, job.config["size"], read=len(samples), **facts)
 
 
 def vlit(job: Job) -> dict:

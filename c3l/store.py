@@ -142,14 +142,14 @@ class Store:
         return found
 
     def discard(self, stage: Stage) -> None:
-        """Remove an artefact, if it is there, so that it is made again."""
+        """Take an artefact out, if it is there, so that it is made again; the next attempt finds
+        in `Job.partial` what it held."""
         final = self.path(stage)
-        work = final.with_name(f".tmp-{stage.key}")
+        partial = final.with_name(f".partial-{stage.key}")
         with self._lock(stage):
             if final.exists():
-                shutil.rmtree(work, ignore_errors=True)
-                os.rename(final, work)
-                shutil.rmtree(work)
+                shutil.rmtree(partial, ignore_errors=True)
+                os.rename(final, partial)
 
     def sweep(self) -> None:
         """Remove what dead processes left half-written."""

@@ -4,12 +4,14 @@
 """
 
 import logging
+import math
 import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from statistics import fmean
 from typing import Any
 
@@ -21,7 +23,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
-from c3l.errors import UserError
+from c3l.errors import NotFiniteError, UserError
 from c3l.files import SEAL, broken_seal, seal
 from c3l.instructions import pair_prompt
 from c3l.losses import Drawn, Losses
@@ -72,6 +74,7 @@ class LossTrainer(Trainer):
         self.images, self.settings = images, settings
         self.totals: Counter[str] = Counter()  # answer tokens and groups of the current step
         self.parts: Counter[str] = Counter()  # what the current step adds to the log
+        self.ids: list[str] = []  # the samples of the current step
         self.anchors: dict[int, str] = {}  # by place, of the steps they were last sampled for
         super().__init__(losses, data_collator=self._collate, **kwargs)
 
@@ -89,6 +92,7 @@ class LossTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """The parts of one step; counts what their losses are divided by."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.ids = [name for batch in batches for item in batch["items"] for name in item.ids]
         encoded = [batch["encoded"] for batch in batches if batch["encoded"] is not None]
         self.totals = Counter(
             l_r=sum(int((batch["labels"] != -100).sum()) for batch in encoded),
@@ -116,6 +120,18 @@ class LossTrainer(Trainer):
             )
         self.parts.update(parts)
         return loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """The gradient's norm before clipping; a step that has none is not taken."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        # float16's scaler makes infinite gradients on purpose, and leaves such steps out itself.
+        if not self.args.fp16 and not math.isfinite(norm):
+            raise UserError(
+                f"training stopped: the gradient's norm is {float(norm)} in step "
+                f"{self.state.global_step + 1}, at the samples {', '.join(self.ids)}; lower the "
+                "learning rate or look at these samples"
+            )
+        return norm
 
     def _draw_anchors(self, items: Sequence[Item]) -> list[Drawn]:
         """Each group's anchor, group and image.
@@ -147,16 +163,21 @@ class LossTrainer(Trainer):
         self.model.eval()
         # The losses' own forward is under accelerate's autocast; this is not.
         half = self.args.bf16 or self.args.fp16
-        with torch.autocast(backbone.device.type, backbone.dtype, enabled=half):
-            texts = backbone.generate(
-                [pair_prompt(item.group.instruction, 1) for item in items],
-                [self.images[item.group.image] for item in items],
-                max_new_tokens=self.settings.anchor_tokens,
-                temperature=ANCHOR_TEMPERATURE,
-                top_p=ANCHOR_TOP_P,
-                seed=int(seed),
-                batch_size=len(items),
-            )
+        try:
+            with torch.autocast(backbone.device.type, backbone.dtype, enabled=half):
+                texts = backbone.generate(
+                    [pair_prompt(item.group.instruction, 1) for item in items],
+                    [self.images[item.group.image] for item in items],
+                    max_new_tokens=self.settings.anchor_tokens,
+                    temperature=ANCHOR_TEMPERATURE,
+                    top_p=ANCHOR_TOP_P,
+                    seed=int(seed),
+                    batch_size=len(items),
+                )
+        except NotFiniteError as error:
+            found = NotFiniteError(error.rows, [" ".join(item.ids) for item in items])
+            step = self.state.global_step + 1
+            raise UserError(f"training stopped in step {step}: {found}") from None
         self.model.train()
         return {item.place: text for item, text in zip(items, texts, strict=True)}
 
@@ -192,6 +213,17 @@ class LossTrainer(Trainer):
         with torch.no_grad():
             for name, parameter in ours.items():
                 parameter.copy_(saved[name])
+
+
+def _check_weights(losses: Losses, dtype: torch.dtype, trainer: LossTrainer) -> None:
+    """Raise UserError where the last step, after which no loss is looked at, left no numbers."""
+    if all(bool(p.to(dtype).isfinite().all()) for p in trained(losses).values()):
+        return
+    raise UserError(
+        f"training stopped: after step {trainer.state.global_step} weights are no finite numbers "
+        f"in {str(dtype).removeprefix('torch.')}, at the samples {', '.join(trainer.ids)}; lower "
+        "the learning rate or look at these samples"
+    )
 
 
 def trained(module: nn.Module) -> dict[str, Tensor]:
@@ -265,7 +297,15 @@ def run(
     trainer = LossTrainer(losses, images, settings, args=arguments, train_dataset=items)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Told)
-    trainer.train(resume_from_checkpoint=last_checkpoint(output_dir))
+    checkpoint = last_checkpoint(output_dir)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except UnpicklingError as error:  # the Trainer reads with weights_only: nothing of it has run
+        raise UserError(
+            f"the checkpoint {checkpoint} holds more than tensors and plain data, which is not "
+            "read; remove its folder, then run the same command again"
+        ) from error
+    _check_weights(losses, backbone.dtype, trainer)
     losses.eval()
     if settings.gradient_checkpointing:
         backbone.model.gradient_checkpointing_disable()

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from c3l.errors import NotFiniteError
 from c3l.generation import write_pairs
 from c3l.progress import track
 from c3l.samples import ImageFolder, Sample
@@ -61,13 +62,16 @@ def iterative(
         for _ in range(ROUNDS):
             if not going:
                 break
-            written = backbone.write(
-                [samples[i].question for i in going],
-                [images[samples[i].image] for i in going],
-                begun=[answers[i] for i in going],
-                max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
-            )
+            try:
+                written = backbone.write(
+                    [samples[i].question for i in going],
+                    [images[samples[i].image] for i in going],
+                    begun=[answers[i] for i in going],
+                    max_new_tokens=max_new_tokens,
+                    batch_size=batch_size,
+                )
+            except NotFiniteError as error:
+                raise NotFiniteError(error.rows, [samples[i].id for i in going]) from None
             still = []
             for i, answer in zip(going, written, strict=True):
                 sentence, rest = first_sentence(answer.text, finished=answer.finished)

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmarks.served import Served
 from benchmarks.sources import TASKS
+from c3l import strict
 from c3l.changes import changed, checked, first_wrong, values_of
-from c3l.errors import UserError
+from c3l.errors import UserError, told
 from c3l.hub import is_id
 from c3l.readings import Readings
 from c3l.settings import GenerationSettings, TrainingSettings
@@ -19,7 +19,7 @@ PROFILES = Path(__file__).parent / "profiles"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Backbone(_Part):
@@ -173,17 +173,16 @@ def load(name: str, changes: list[str] | None = None) -> Profile:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
         raise UserError(f"There is no profile {name!r}: give one of {known}, or a YAML file.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"The profile {path} cannot be read: {reason}.") from error
+        values = strict.from_yaml(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:  # Unicode errors too
+        raise UserError(f"The profile {path} cannot be read: {error}.") from error
     if not isinstance(values, dict):
         raise UserError(f"The profile {path} is not a mapping of keys to values.")
     profile = checked(Profile, {"name": path.stem} | values, f"The profile {path}")
     values = _with_paths(profile, path.parent)
     for change in changes or []:
         values = changed(values, change, "a profile")
-        profile = checked(Profile, values, f"--set {change}")
+        profile = checked(Profile, values, f"--set {told(change)}")
     return Profile.model_validate(_with_paths(profile, Path.cwd()) if changes else values)
 
 

@@ -113,7 +113,9 @@ def run_lengths(job: Job) -> dict:
     from transformers import AutoTokenizer  # the backbone's own, without its weights
 
     samples = stages.read(job)
-    tokenizer = AutoTokenizer.from_pretrained(job.inputs["backbone"], local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        job.inputs["backbone"], local_files_only=True, trust_remote_code=False
+    )
     columns = {
         "question_id": [sample.id for sample in samples],
         "image_id": [sample.image for sample in samples],

@@ -84,7 +84,7 @@ def judge_of(scoring: Scoring) -> Judge | None:
 
 
 def run_evaluation(job: Job) -> dict:
-    from benchmarks.evaluate import evaluate
+    from benchmarks.evaluate import REPLIES, evaluate
     from c3l.stages import load
 
     served, judge = job.config.get("served"), job.config.get("judge")
@@ -97,6 +97,7 @@ def run_evaluation(job: Job) -> dict:
         job.config["batch_size"],
         max_new_tokens=job.config["answer_tokens"],
         judge=Judge(**judge) if judge else None,
+        replies=job.partial / REPLIES,
     )
 
 

@@ -49,7 +49,7 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
             _compare(row, cells, measured, profile, store)
     _adjust(measured)
     tuned = _tuning_seeds(cells)
-    notes = _notes(table, measured, seeds, tuned, profile)
+    notes = _notes(table, measured, seeds, tuned, profile) + _short(cells, store)
     return {
         "table": name,
         "title": table.title or paper.title,
@@ -106,6 +106,22 @@ def _notes(
     for label, row in measured.items():
         served = {cell["served"] for cell in row.values() if "served" in cell}
         notes += [f"{label}: served, {name}." for name in sorted(served)]
+    return notes
+
+
+def _short(cells: Cells, store: Store) -> list[str]:
+    """Which rows learnt from fewer samples than were asked for."""
+    notes = []
+    for label, row in cells.items():
+        manifests = (store.manifest(stage) for stage in everything(stages({label: row})).values())
+        facts = [manifest["facts"] for manifest in manifests if manifest]
+        short = [found for found in facts if found.get("asked", 0) > found.get("samples", 0)]
+        if short:
+            least = min(found["samples"] for found in short)
+            notes.append(
+                f"{label}: {least} of {short[0]['asked']} final samples at the least; the "
+                "generator wrote no more that are valid and no duplicates."
+            )
     return notes
 
 

@@ -20,12 +20,18 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from c3l.backbones.prompts import ChatFormat, answer_masks, answer_pieces
 from c3l.backbones.tokens import tokenise
 from c3l.backbones.tuning import prepare, settle
-from c3l.errors import UserError
+from c3l.errors import NotFiniteError, UserError
 from c3l.packing import ATTENTION, only_at, pack, padded
 from c3l.progress import track
 from c3l.readings import Embedding, Tuning
@@ -37,6 +43,16 @@ class Generated:
 
     text: str
     finished: bool
+
+
+class _Finite(LogitsProcessor):
+    """Stops where a prediction is no number: greedy decoding takes NaN for the best token."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        wrong = ~scores.amax(-1).isfinite()
+        if wrong.any():
+            raise NotFiniteError(wrong.nonzero()[:, 0].tolist())
+        return scores
 
 
 class Backbone:
@@ -311,6 +327,8 @@ class Backbone:
         string of `stop`, or before what the prompt format ends an answer with (###), and is
         stripped of outer white space. With `begun`, one text a question,
         the answers go on from there, and only what is new is given back.
+
+        Raises NotFiniteError, with the questions' places, where a prediction is no number.
         """
         self.model.eval()
         sampling = {"do_sample": False}
@@ -331,13 +349,17 @@ class Backbone:
             with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
                 # Not seed + number: then neighbouring seeds would share their batches' noise.
                 torch.manual_seed(crc32(f"{seed}/{start}".encode()))
-                tokens = self._continued(
-                    batch,
-                    max_new_tokens=max_new_tokens,
-                    num_beams=1,
-                    repetition_penalty=1.0,
-                    **sampling,
-                )
+                try:
+                    tokens = self._continued(
+                        batch,
+                        max_new_tokens=max_new_tokens,
+                        num_beams=1,
+                        repetition_penalty=1.0,
+                        logits_processor=LogitsProcessorList([_Finite()]),
+                        **sampling,
+                    )
+                except NotFiniteError as error:
+                    raise NotFiniteError([rows[k] for k in error.rows]) from None
             for i, row in zip(rows, tokens.tolist(), strict=True):
                 written[i] = self._read(row, stop)
         return written

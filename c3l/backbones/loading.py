@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,9 @@ from c3l.backbones.llava import Llava
 from c3l.backbones.minigpt4 import MiniGPT4
 from c3l.backbones.prompts import ChatFormat, answer_pieces
 from c3l.errors import UserError
-from c3l.hub import weight_files, weights_folder
+from c3l.hub import indexed_files, weight_files, weights_folder
+
+INDEX = "model.safetensors.index.json"
 
 # By config.json's model_type.
 FAMILIES: dict[str, type[Backbone]] = {
@@ -47,6 +48,7 @@ def load_backbone(
     """
     folder = weights_folder(path_or_id)
     family = FAMILIES[_model_type(folder)]
+    indexed_files(folder / INDEX)  # transformers would follow names out of the folder
     processor = _processor(folder, trust_remote_code)
     model = _model(family.model_class, folder, _dtype(dtype)).to(_device(device))
     return family(model, processor, name=str(path_or_id), files=weight_files(folder))
@@ -71,9 +73,7 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
     model_type = _model_type(folder)
     _processor(folder, trust_remote_code=False)
     files = set(folder.glob("*.safetensors"))
-    with suppress(FileNotFoundError):
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-        files |= {folder / name for name in index["weight_map"].values()}
+    files |= set(indexed_files(folder / INDEX))
     if not files:
         raise UserError(f"there are no safetensors files in {folder}; get the backbone again")
     parameters = 0
@@ -97,7 +97,7 @@ def _model_type(folder: Path) -> str:
         config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder} has no config.json; give the folder of a backbone") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}); get the backbone again") from error
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type not in FAMILIES:
@@ -177,4 +177,9 @@ def _processor(folder: Path, trust_remote_code: bool):
         raise UserError(f"{folder} needs a fast tokenizer with an end-of-sequence token; {remedy}")
     if processor.tokenizer.pad_token is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
+    try:
+        ChatFormat(processor)
+    # A template is a program, though one in a sandbox: it may raise anything, or say nothing.
+    except Exception as error:
+        raise UserError(f"the chat template in {folder} renders no chat; {remedy}") from error
     return processor

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from c3l.errors import UserError
+from c3l.hub import indexed_files
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict:
         config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder} has no {name}; give the folder of a published model") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}); get it again") from error
     if not isinstance(config, dict):
         raise UserError(f"{file} is no JSON object; get it again")
@@ -87,10 +88,8 @@ def read_config(folder: Path, name: str = "config.json") -> dict:
 
 
 def _shards(folder: Path, stem: str, ending: str) -> list[Path]:
-    index = folder / f"{stem}.{ending}.index.json"
-    if index.is_file():
-        names = read_config(folder, index.name).get("weight_map", {}).values()
-        return [folder / name for name in sorted(set(names))]
+    if indexed := indexed_files(folder / f"{stem}.{ending}.index.json"):
+        return indexed
     single = folder / f"{stem}.{ending}"
     return [single] if single.is_file() else sorted(folder.glob(f"{stem}-*.{ending}"))
 

@@ -1,0 +1,1 @@
+"""Bad input, generated from a seed: see `generate`."""
