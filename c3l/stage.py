@@ -41,9 +41,9 @@ class Source:
         """What is read."""
         if self.names is not None:
             return [self.path / name for name in self.names]
-        if self.path.is_dir():
-            return [path for path in self.path.rglob("*") if path.is_file()]
-        return [self.path]
+        if self.path.is_file():
+            return [self.path]
+        return [path for path in self.path.rglob("*") if path.is_file()]  # none, if it is not there
 
 
 @dataclass(frozen=True)

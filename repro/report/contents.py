@@ -185,9 +185,8 @@ class Contents:
         settings = self._profile.model_dump(mode="json", exclude={"expected"})
         # Who reads the page need not know where things lie on the machine that it is from.
         settings["data"] = Path(settings["data"]).name
-        settings["backbones"] = {
-            label: Path(place).name for label, place in settings["backbones"].items()
-        }
+        for backbone in settings["backbones"].values():
+            backbone["weights"] = Path(backbone["weights"]).name
         return {
             "tables": tables,
             "settings": settings,

@@ -196,7 +196,7 @@ def test_a_broken_generator_ends_with_a_sentence(tiny_llava, images, tmp_path):
     [
         (["--out", ROOT / "tests"], "holds something else"),
         (["--out", "/nowhere/out"], "/nowhere is no folder"),
-        (["--images", ROOT / "docs"], "there is no image in"),
+        (["--images", ROOT / "c3l"], "there is no image in"),
         (["--initial", "99"], "give a smaller --initial than 99"),
         (["--set", "training.speed=3"], "training has no key 'speed'; valid keys: learning_rate"),
         (["--set", "tuning=best"], "readings.tuning: input should be 'language+projector'"),

@@ -23,6 +23,7 @@ from c3l.backbones import load_backbone
 from c3l.backbones.loading import inspect
 from c3l.convert.sources import read_file, read_folder
 from c3l.errors import UserError
+from c3l.files import SEAL, seal
 from c3l.instructions import CLASSES
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.store import Source, Store
@@ -116,6 +117,8 @@ def test_a_malicious_training_state_is_not_run(
     assert (checkpoint / name).is_file()
     torch.save({"evil": Payload(trap)}, checkpoint / name)
     torch.save(Payload(trap), checkpoint / "training_args.bin")
+    (checkpoint / SEAL).unlink()  # whoever can write a checkpoint can seal it
+    seal(checkpoint, [path.name for path in checkpoint.iterdir()])
     more = settings.model_copy(update={"epochs": 2})  # so that there is a step to take
     backbone = load_backbone(tiny_llava, device="cpu")
     with record_fault(AREA, "a malicious pickle for a training's state"):
@@ -329,7 +332,7 @@ def test_the_judges_key_is_written_nowhere(
         caplog.set_level(logging.DEBUG, name)
     folder = data.llava_w(tmp_path / "data")
     store, scoring = Store(tmp_path / "runs" / "store"), load("pocket").scoring
-    weights, wild = Source(tiny_llava, "weights"), Source(folder, "wild")
+    weights, wild = Source.of(tiny_llava), Source.of(folder)
     with (
         record_fault(AREA, "a judge that repeats its key"),
         serve(Echo) as good,

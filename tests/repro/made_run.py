@@ -160,8 +160,8 @@ def _cells(folder: Path, backbone: Path) -> dict[str, Cells]:
     pictures = pipeline.image_source(folder / "images", 4)
     weights = pipeline.backbone_source(backbone)
     sources = {
-        "seedbench": Source(data.seedbench(folder / "seedbench", n=24, video=0), "seed"),
-        "pope": Source(data.pope(folder / "pope"), "pope"),
+        "seedbench": Source.of(data.seedbench(folder / "seedbench", n=24, video=0)),
+        "pope": Source.of(data.pope(folder / "pope")),
     }
     readings = {"readings": {"score_eos": False, "without_image": "removed"}}
     initial = Stage("filtered", 1, write, {}, {"images": pictures})

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from c3l.conformance import CHECKS
 from c3l.errors import UserError
+from c3l.files import SEAL
 from repro import baseline, junit, profile
 from repro.columns import COLUMNS, pope_counts
 from repro.junit import Case
@@ -103,6 +104,7 @@ def test_a_damaged_backbone_regresses_against_the_shipped_baseline(tmp_path):
         if "projector" in name:
             tensor += torch.randn(tensor.shape).to(tensor.dtype) * tensor.float().std()
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    (folder / SEAL).unlink()  # with it, it would be refused as damaged
     options = ["--baseline", POCKET / "baselines" / "llava-7b.json", "--benchmarks", "POPE"]
     options += ["--runs", tmp_path / "runs", "--jobs", 1, "--junit", tmp_path / "junit.xml"]
     done = repro("regress", "--backbone", folder, *options)
