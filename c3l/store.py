@@ -150,6 +150,7 @@ class Store:
             if final.exists():
                 shutil.rmtree(partial, ignore_errors=True)
                 os.rename(final, partial)
+                write_sealed(partial / INPUTS, self._manifests(stage))
 
     def sweep(self) -> None:
         """Remove what dead processes left half-written."""
@@ -205,7 +206,7 @@ class Store:
         """The folder of what an earlier attempt left. Empty, if it was made from an input that was
         made again since: that one may have been damaged by then."""
         partial = self.path(stage).with_name(f".partial-{stage.key}")
-        inputs = {source.key: self.manifest(source) for source in stage.stages}
+        inputs = self._manifests(stage)
         if read_sealed(partial / INPUTS) != inputs:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
@@ -213,6 +214,10 @@ class Store:
             for folder in (partial.parent, self.root):
                 fsync(folder)
         return partial
+
+    def _manifests(self, stage: Stage) -> dict[str, dict | None]:
+        """Of the inputs that are stages, by key."""
+        return {source.key: self.manifest(source) for source in stage.stages}
 
     def _seal(self, work: Path, stage: Stage, keys: dict, facts: dict, seconds: float) -> None:
         """Write the manifest and bring everything in the folder to the disk."""
