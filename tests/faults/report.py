@@ -10,6 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from c3l import provenance
+from tests.faults.moments import LONG
 from tests.repro.toy import ROOT
 
 OUT = ROOT / "docs" / "reliability.md"
@@ -69,10 +70,11 @@ def render(records: Iterator[dict]) -> str:
     counts = [row for rows in areas.values() for row in rows.values()]
     sums = [sum(row[place] for row in counts) for place in range(4)]
     made = datetime.now(UTC).date().isoformat()
+    version = "long" if LONG else "short"
     parts = [
         INTRODUCTION,
         f"{sums[0]} faults tried, {sums[1]} survived, {sums[2]} lost, in {sums[3]:.0f} s; "
-        f"{made}, commit {provenance.commit()}.\n",
+        f"the {version} version, {made}, commit {provenance.commit()}.\n",
     ]
     for area, rows in areas.items():
         lines = [
