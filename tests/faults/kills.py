@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults import world
-from tests.faults.moments import LONG, Moment
+from tests.faults.moments import Moment
 from tests.faults.running import Running, contents, damaged, leftovers, made, what_lasts
 
 STOPPED = {"SIGINT": 130, "SIGTERM": 130, "kill worker": 2}
@@ -59,8 +59,7 @@ class Trial:
         started = time.monotonic()
         code = run.process.wait(timeout=300)
         if moment.do in ("SIGINT", "SIGTERM"):
-            # With all tests, another worker of theirs has the other processor.
-            assert time.monotonic() - started < (5 if LONG else 30)
+            assert time.monotonic() - started < 5
         assert run.all_dead(seconds=10)
         said = run.said.read_text()
         if moment.do == "kill run":
