@@ -1,6 +1,8 @@
 """`python -m repro`."""
 
-from repro.cli import main
-
 if __name__ == "__main__":  # worker processes import this file under another name
+    try:
+        from repro.cli import main
+    except KeyboardInterrupt:  # nothing has begun, and nobody else would catch it yet
+        raise SystemExit(130) from None
     main()

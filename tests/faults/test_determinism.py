@@ -1,6 +1,7 @@
 """The same bytes from the same seed, and the same selections however the work is cut."""
 
 import json
+import os
 
 import pytest
 
@@ -8,6 +9,9 @@ from c3l import pipeline, stages
 from c3l.readings import Readings
 from c3l.samples import Sample, write_samples
 from c3l.store import Job, Source, Stage, Store
+from tests.faults import world
+from tests.faults.running import contents, what_lasts
+from tests.repro import toy
 
 BATCHES, SHARDS = (1, 3, 16), (512, 5, 1)
 WORDS = ("A cup.", "A red ball.", "Yes.", "No, it is a very small house.", "Two.", "On the left.")
@@ -65,3 +69,14 @@ def test_batches_and_shards_select_the_same(selected, record_fault, batch, shard
 def test_again_from_nothing_the_same_bytes(selected, record_fault):
     with record_fault("determinism", "scores and selection twice from an empty store"):
         assert selected(*(3, 512)) == selected(*(3, 512))
+
+
+def test_a_whole_run_again_from_nothing(small_profile, undisturbed, tmp_path, record_fault):
+    """Every file of every artefact, and the table; by one worker instead of two."""
+    runs = tmp_path / "runs"
+    with record_fault("determinism", "a whole run twice, by one worker and by two"):
+        env = os.environ | {"OMP_NUM_THREADS": "1"}  # one worker would take all processors
+        done = toy.repro(*world.options(small_profile, runs, jobs=1), env=env)
+        assert done.returncode == 0, done.stderr
+        assert contents(runs) == contents(undisturbed)
+        assert what_lasts(runs) == what_lasts(undisturbed)
