@@ -1,9 +1,17 @@
 """Fixtures of the tests of faults."""
 
+import signal
+
 import pytest
 
 from tests.faults import record, world
 from tests.repro import toy
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard_signals():
+    """What a script starts in the background is deaf to Ctrl-C, and so is whatever that starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
