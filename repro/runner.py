@@ -17,7 +17,7 @@ from repro.progress import Progress, Times, say
 
 __all__ = ["Stages", "chains", "discard_transient", "everything", "missing", "run"]
 
-TRIES = 3  # of a stage whose workers are killed
+TRIES = 3  # workers that a stage may cost
 
 
 def discard_transient(targets: Iterable[Stage], store: Store) -> None:
@@ -72,7 +72,7 @@ class _Run:
         self.helping: dict[Future, Stage] = {}
         self.helped: set[str] = set()
         """Stages whose helpers found nothing more to begin."""
-        self.killed: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
 
     def to_the_end(self) -> None:
         lengths = chains(self.todo, self.progress.times)
@@ -103,14 +103,7 @@ class _Run:
         try:
             seconds = future.result()
         except engines.Lost as lost:
-            self.killed[stage.key] += 1
-            if self.killed[stage.key] == TRIES:
-                raise UserError(
-                    f"Each of {TRIES} workers that were at {stage.name} {stage.key[:12]} was lost, "
-                    f"perhaps for lack of memory ({lost}); run the same command again with fewer "
-                    "--jobs: finished stages are kept."
-                ) from lost
-            say(f"A worker was lost ({lost}); {stage.name} {stage.key[:12]} goes on in another.")
+            self._lost(stage, lost)
             self.waiting[stage.key] = set()
             return
         self.progress.finished(stage, seconds)
@@ -120,6 +113,19 @@ class _Run:
     def _has_helped(self, future: Future) -> None:
         """What stopped it from helping stops the worker that makes the stage as well, and that one
         says so."""
-        stage = self.helping.pop(future)
-        if not isinstance(future.exception(), engines.Lost):
+        stage, error = self.helping.pop(future), future.exception()
+        if isinstance(error, engines.Lost):
+            self._lost(stage, error)
+        else:
             self.helped.add(stage.key)
+
+    def _lost(self, stage: Stage, lost: engines.Lost) -> None:
+        """Raises UserError where the stage has cost too many workers."""
+        name = f"{stage.name} {stage.key[:12]}"
+        self.lost[stage.key] += 1
+        if self.lost[stage.key] == TRIES:
+            raise UserError(
+                f"{TRIES} workers that were at {name} were lost, perhaps for lack of memory "
+                f"({lost}); run the same command again with fewer --jobs: finished stages are kept."
+            ) from lost
+        say(f"A worker was lost ({lost}); {name} goes on in another.")
