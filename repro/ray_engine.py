@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from c3l.errors import UserError
+from c3l.errors import UserError, told
 from c3l.store import Stage
 from repro import worker
 from repro.engines import Lost
@@ -67,14 +67,14 @@ class Ray:
     def submit(self, task: worker.Task, stage: Stage) -> Future[float]:
         arguments = task, stage, self._root, self._mark, self._environment, self._log
         reference = self._task.remote(*arguments)
-        told: Future[float] = Future()
-        self._tasks[told] = reference
-        reference.future().add_done_callback(partial(_tell, told))
-        return told
+        answer: Future[float] = Future()
+        self._tasks[answer] = reference
+        reference.future().add_done_callback(partial(_tell, answer))
+        return answer
 
     def __exit__(self, kind: type | None, *_) -> None:
-        for told, reference in self._tasks.items() if kind else ():
-            if not told.done():
+        for answer, reference in self._tasks.items() if kind else ():
+            if not answer.done():
                 self._ray.cancel(reference, force=True)
         self._stack.close()
 
@@ -113,8 +113,21 @@ def _imported() -> Any:
 
 def _connect() -> None:
     """To the cluster that RAY_ADDRESS names, once."""
-    if not _imported().is_initialized():
-        _init(address=os.environ["RAY_ADDRESS"])
+    if _imported().is_initialized():
+        return
+    address = os.environ["RAY_ADDRESS"]
+    host, _, port = address.rpartition(":")
+    if "://" in address or (address != "auto" and not port.isdigit()):
+        raise UserError(f"RAY_ADDRESS is {told(address)}: give HOST:PORT of the head, or auto.")
+    try:
+        if host:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"No Ray answers at {told(address)} ({error}): start it there with `ray start --head`, "
+            "or unset RAY_ADDRESS to use this machine alone."
+        ) from error
+    _init(address=address)
 
 
 def _init(**options: Any) -> None:
@@ -132,25 +145,25 @@ def _init(**options: Any) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tell(told: Future, done: Future) -> None:
+def _tell(answer: Future, done: Future) -> None:
     """Hand on what a task came to; called in a thread of Ray's."""
     from ray.exceptions import RayError, RayTaskError
 
     try:
         result, warnings = done.result()
     except RayTaskError as error:
-        told.set_exception(error.cause or error)
+        answer.set_exception(error.cause or error)
     except RayError as error:
-        told.set_exception(Lost(str(error).strip().partition(".")[0]))
+        answer.set_exception(Lost(str(error).strip().partition(".")[0]))
     except BaseException as error:
-        told.set_exception(error)
+        answer.set_exception(error)
     else:
         for warning in warnings:
             logging.getLogger("c3l").warning("%s", warning)
         if isinstance(result, UserError):
-            told.set_exception(result)
+            answer.set_exception(result)
         else:
-            told.set_result(result)
+            answer.set_result(result)
 
 
 # ── In the worker ────────────────────────────────────────────────────────────────────────────────

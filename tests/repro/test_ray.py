@@ -57,25 +57,25 @@ def test_same_tables_byte_for_byte(tmp_path, shards_of_one):
     """As the local engine's, by a run that was stopped, went on, and lost a worker."""
     profile = world.profile(tmp_path)
     local, runs = tmp_path / "local", tmp_path / "ray"
-    done = toy.repro(*world.options(profile, local), env=shards_of_one)
+    one = ["--set", "scoring.tasks={SEED: seedbench_ppl}"]
+    done = toy.repro(*world.options(profile, local), *one, env=shards_of_one)
     assert done.returncode == 0, done.stderr
-    command = [*world.options(profile, runs), "--engine", "ray"]
+    command = [*world.options(profile, runs), *one, "--engine", "ray"]
     with Running(command, tmp_path / "stopped", shards_of_one) as stopped:
-        wait_for(lambda: list(runs.glob("store/captions/[!.]*/manifest.json")), stopped)
+        wait_for(lambda: list(runs.glob("store/captions/.tmp-*")), stopped)
         started = time.monotonic()
         stopped.process.send_signal(signal.SIGTERM)
         assert stopped.process.wait(timeout=60) == 130, stopped.said.read_text()
         assert time.monotonic() - started < 5
         assert stopped.all_dead(seconds=10)
-    before = made(runs)
     with Running(command, tmp_path / "killed", shards_of_one) as killed:
         wait_for(lambda: list(runs.glob("store/vlit/.tmp-*")), killed)
+        before = made(runs)
         os.kill(busiest(killed), signal.SIGKILL)
         assert killed.process.wait(timeout=600) == 0, killed.said.read_text()
         assert killed.all_dead(seconds=10)
-        said = killed.said.read_text()
-    assert "A worker was lost" in said
-    assert "goes on in another" in said
+    assert "A worker was lost" in killed.said.read_text()
+    assert before
     assert before.items() <= made(runs).items()
     assert not leftovers(runs)
     assert contents(runs) == contents(local)
@@ -93,7 +93,7 @@ def busiest(running: Running) -> int:
     workers = [
         process
         for process in map(psutil.Process, running.alive())
-        if "_do" in process.name() or "ray::" in " ".join(process.cmdline()[:1])
+        if process.cmdline()[:1] == ["ray::_do"]
     ]
     return max(workers, key=lambda process: sum(process.cpu_times()[:2])).pid
 
@@ -114,3 +114,15 @@ def test_a_machine_that_does_not_see_the_runs_folder_says_so(tmp_path):
     error, _ = _do("make", None, tmp_path, Path(tmp_path / "no mark"), {}, tmp_path / "log")
     assert isinstance(error, UserError)
     assert f"does not see the runs folder {tmp_path}" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("127.0.0.1:1", "No Ray answers at 127.0.0.1:1"), ("ray://head:10001", "give HOST:PORT")],
+)
+def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path, address, words):
+    env = os.environ | {"RAY_ADDRESS": address}
+    done = toy.repro("table4", "--engine", "ray", "--runs", tmp_path / "runs", env=env)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
