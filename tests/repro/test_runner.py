@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from c3l import shards
 from c3l.errors import UserError
 from c3l.store import Job, Store
 from repro import runner
@@ -97,7 +98,8 @@ def test_a_worker_without_a_stage_helps_with_shards(tmp_path):
     assert not list(store.root.glob("*/.*"))
 
 
-def test_help_for_what_is_not_at_work_does_nothing(tmp_path):
+def test_help_for_what_is_not_at_work_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 1)  # which the stage sets in this process
     store = Store(tmp_path / "store")
     stage = toy.stage(tmp_path / "calls", run=toy.in_shards_of_one)
     store.help(stage)
