@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample
-from c3l.stages import SCORES, image_names, in_shards, load, read, save, shard_seed
+from c3l.shards import in_shards, shard_seed
+from c3l.stages import SCORES, image_names, load, read, save
 from c3l.store import Job
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def vigc(job: Job) -> dict:
         }
 
     names = image_names(job.inputs["images"], job.config["images"])
-    shards = list(in_shards(job, "vigc", names, work))
+    shards = in_shards(job, "vigc", names, work)
     samples = [Sample(**fields) for shard in shards for fields in shard["samples"]]
     facts = {
         name: dict(sum((Counter(shard[name]) for shard in shards), Counter()))

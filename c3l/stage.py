@@ -51,7 +51,8 @@ class Job:
     """What a stage's function is given: read `inputs`, write into `out`, return the facts.
 
     `partial` survives a crash and is there again when the stage is taken up; `keys` are the
-    inputs' digests.
+    inputs' digests. `wanted` is for processes that only help the one which makes the stage, with
+    shards (`c3l.shards`) in `partial`: whether these are still wanted.
     """
 
     out: Path
@@ -60,6 +61,7 @@ class Job:
     keys: dict[str, str]
     config: dict
     seed: int | None
+    wanted: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,24 +9,22 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from c3l.errors import UserError
-from c3l.files import read_sealed, write_sealed
-from c3l.progress import track
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.settings import TrainingSettings
+from c3l.shards import in_shards, shard_seed
 from c3l.store import Job
 
 if TYPE_CHECKING:
     from c3l.backbones import Backbone
 
-SHARD = 512  # images or samples; a killed stage loses at most one shard
 SAMPLES, SCORES = "samples.jsonl", "scores.parquet"
 
 log = logging.getLogger(__name__)
@@ -84,30 +82,6 @@ def read(job: Job, name: str = "samples") -> list[Sample]:
     return read_samples(job.inputs[name] / SAMPLES)
 
 
-def in_shards(
-    job: Job, kind: str, items: list, work: Callable[[list, int], Any], unit: str = "images"
-) -> Iterator[Any]:
-    """`work(items of the shard, its number)` for shards of items; whole ones survive a crash.
-
-    `unit` is what an item is called in words about how far the work is.
-    """
-    shards = [items[start : start + SHARD] for start in range(0, len(items), SHARD)]
-    for number, some in enumerate(track(shards, unit, [*map(len, shards)])):
-        path = job.partial / f"{kind}-{number:05d}.json"
-        shard = read_sealed(path)
-        if shard is None:
-            if path.exists():
-                log.warning("%s is damaged: does not match its digest. It is made again.", path)
-            shard = {"result": work(some, number)}
-            write_sealed(path, shard)
-        yield shard["result"]
-
-
-def shard_seed(job: Job, number: int) -> int:
-    """Another seed for each shard; greedy stages have none."""
-    return (job.seed or 0) + 1_000_003 * number
-
-
 def _caption_images(job: Job, backbone: "Backbone") -> dict[str, str]:
     """A caption for each of the job's images, by name."""
     from c3l import generation
@@ -152,7 +126,7 @@ def _write(job: Job, backbone: "Backbone", captions: dict[str, str]) -> tuple[li
         )
         return {"samples": [asdict(sample) for sample in samples], "dropped": dropped}
 
-    shards = list(in_shards(job, "pairs", sorted(captions), work))
+    shards = in_shards(job, "pairs", sorted(captions), work)
     samples = [Sample(**fields) for shard in shards for fields in shard["samples"]]
     dropped = sum((Counter(shard["dropped"]) for shard in shards), Counter())
     return samples, dict(dropped)

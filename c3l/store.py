@@ -26,7 +26,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from c3l.files import digests, fsync, fsync_tree, read_sealed, write_sealed
 from c3l.integrity import MANIFEST, Integrity
 from c3l.progress import Place, written
 from c3l.progress import read as read_place
+from c3l.shards import Helped, seconds_of_help, unmade
 from c3l.stage import Job, Source, Stage
 
 __all__ = ["Job", "Source", "Stage", "Store"]
@@ -122,7 +123,11 @@ class Store:
 
     def place(self, stage: Stage) -> Place | None:
         """How far a stage that some process is at work on is, if it has said so."""
-        return read_place(self.path(stage).with_name(f".partial-{stage.key}") / PLACE)
+        return read_place(self._partial_path(stage) / PLACE)
+
+    def shards_left(self, stage: Stage) -> int:
+        """How many shards a stage that some process is at work on still lacks, if it has any."""
+        return unmade(self._partial_path(stage))
 
     def make(self, stage: Stage) -> Path:
         """The stage's artefact, made now (inputs first) if it is not there whole."""
@@ -141,11 +146,25 @@ class Store:
                     self._build(stage, inputs)
         return found
 
+    def help(self, stage: Stage) -> None:
+        """Make shards of a stage that another process is making, until none is left to begin."""
+        inputs = {name: self._input(source) for name, source in stage.inputs.items()}
+        keys = {name: source.key for name, source in stage.inputs.items()}
+        partial, begun = self._partial_path(stage), self._manifests(stage)
+
+        def wanted() -> bool:
+            return read_sealed(partial / INPUTS) == begun
+
+        with self._write_errors(), suppress(Helped), tempfile.TemporaryDirectory() as out:
+            if wanted():
+                job = Job(Path(out), partial, inputs, keys, stage.config, stage.seed, wanted)
+                stage.run(job)
+
     def discard(self, stage: Stage) -> None:
         """Take an artefact out, if it is there, so that it is made again; the next attempt finds
         in `Job.partial` what it held."""
         final = self.path(stage)
-        partial = final.with_name(f".partial-{stage.key}")
+        partial = self._partial_path(stage)
         with self._lock(stage):
             if final.exists():
                 shutil.rmtree(partial, ignore_errors=True)
@@ -195,17 +214,21 @@ class Store:
                 return
             if not self._are_intact(stage, partial):
                 return
-            self._seal(work, stage, keys, facts, time.perf_counter() - started)
+            seconds = time.perf_counter() - started + seconds_of_help(partial)
+            self._seal(work, stage, keys, facts, seconds)
             os.rename(work, final)
             fsync(final.parent)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
 
+    def _partial_path(self, stage: Stage) -> Path:
+        return self.path(stage).with_name(f".partial-{stage.key}")
+
     def _partial(self, stage: Stage) -> Path:
         """The folder of what an earlier attempt left. Empty, if it was made from an input that was
         made again since: that one may have been damaged by then."""
-        partial = self.path(stage).with_name(f".partial-{stage.key}")
+        partial = self._partial_path(stage)
         inputs = self._manifests(stage)
         if read_sealed(partial / INPUTS) != inputs:
             shutil.rmtree(partial, ignore_errors=True)

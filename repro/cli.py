@@ -9,7 +9,7 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -46,6 +46,12 @@ JobsOption = Annotated[
     int | None,
     typer.Option("--jobs", min=1, help="worker processes (default: one a processor)"),
 ]
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--engine", help="where the workers run: ray takes the cluster that RAY_ADDRESS names"
+    ),
+]
 
 
 ABOUT = {
@@ -70,9 +76,12 @@ def _command(names: list[str]) -> Callable[..., None]:
         set_: SetOption = None,
         runs: RunsOption = Path("runs"),
         jobs: JobsOption = None,
+        engine: EngineOption = "local",
     ) -> None:
+        there = _cluster_jobs() if engine == "ray" else None
+        jobs = jobs or there or default_jobs()
         run = _prepare(names, profile, seeds, set_, runs)
-        for text in run.finish(runs / run.profile.name, jobs or default_jobs()):
+        for text in run.finish(runs / run.profile.name, jobs, engine):
             show(text)
         if len(names) > 1:
             from repro.compare import reports
@@ -328,6 +337,12 @@ def _prepare(
 
     loaded = profiles.load(profile, changes)
     return Run.prepare(names, loaded, list(range(seeds)), Store(runs / "store"))
+
+
+def _cluster_jobs() -> int | None:
+    from repro.ray_engine import cluster_jobs
+
+    return cluster_jobs()
 
 
 def default_jobs() -> int:

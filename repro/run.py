@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from c3l.errors import UserError
 from c3l.store import Store
-from repro import recipe, runner
+from repro import engines, recipe, runner
 from repro.profile import Profile
 from repro.progress import Progress, Times, duration, say
 from repro.recipe import Cells, Data, stages
@@ -36,7 +36,7 @@ class Run:
         tables = {name: _cells(TABLES[name], profile, data, seeds) for name in names}
         return cls(tables, profile, seeds, store)
 
-    def finish(self, folder: Path, jobs: int) -> Iterator[str]:
+    def finish(self, folder: Path, jobs: int, engine: engines.Name = "local") -> Iterator[str]:
         """Run what is missing; write each table to `folder` and give its markdown."""
         started = time.monotonic()
         targets = [stage for cells in self.tables.values() for stage in stages(cells)]
@@ -52,7 +52,7 @@ class Run:
         stored = len(everything) - len(todo)
         with Progress(todo, stored, times, jobs, rows=rows, everything=everything) as progress:
             while todo:
-                runner.run(todo, self.store, jobs, progress, folder / "workers.log")
+                runner.run(todo, self.store, jobs, progress, folder / "workers.log", engine)
                 todo = runner.missing(targets, self.store)  # nothing, if nothing was damaged
         seconds = time.monotonic() - started
         for name, cells in self.tables.items():

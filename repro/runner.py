@@ -1,29 +1,23 @@
 """Run the missing stages of a table in worker processes, each stage once.
 
-Workers are spawned, load torch once, and die with this process however it dies. Nothing is retried:
-a stage that fails ends the run, and what was finished is found again by the next one.
+A stage that fails ends the run, and what was finished is found again by the next one. A stage whose
+worker alone was killed is taken up again where it was.
 """
 
-import logging
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from functools import cache
-from multiprocessing.connection import wait as wait_for
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
 from c3l.errors import UserError
 from c3l.graph import Stages, everything, missing
 from c3l.store import Stage, Store
-from repro.progress import Progress, Times
+from repro import engines
+from repro.progress import Progress, Times, say
 
 __all__ = ["Stages", "chains", "discard_transient", "everything", "missing", "run"]
+
+TRIES = 3  # workers that a stage may cost
 
 
 def discard_transient(targets: Iterable[Stage], store: Store) -> None:
@@ -45,7 +39,14 @@ def chains(stages: Stages, times: Times) -> dict[str, float]:
     return lengths
 
 
-def run(todo: Stages, store: Store, jobs: int, progress: Progress, log: Path) -> None:
+def run(
+    todo: Stages,
+    store: Store,
+    jobs: int,
+    progress: Progress,
+    log: Path,
+    engine: engines.Name = "local",
+) -> None:
     """Run the stages, those with the longest chain behind them first.
 
     What libraries print in the workers goes to the file `log`. Raises UserError for what a worker
@@ -53,87 +54,78 @@ def run(todo: Stages, store: Store, jobs: int, progress: Progress, log: Path) ->
     """
     if not todo:
         return
-    lengths = chains(todo, progress.times)
-    waiting = {key: {s.key for s in stage.stages} & todo.keys() for key, stage in todo.items()}
-    running: dict[Future, Stage] = {}
     log.write_text("")
-    pool = ProcessPoolExecutor(
-        min(jobs, len(todo)),
-        multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        # the number of threads changes sums in their last digits: not how much is left to do
-        initargs=(jobs > 1, log),
-    )
     try:
-        while waiting or running:
-            ready = [key for key, inputs in waiting.items() if not inputs]
-            for key in sorted(ready, key=lengths.__getitem__, reverse=True):
-                if len(running) < jobs:
-                    del waiting[key]
-                    with _deaf_children():
-                        running[pool.submit(_make, todo[key], store.root)] = todo[key]
-            progress.show(running.values())
-            for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
-                stage = running.pop(future)
-                progress.finished(stage, future.result())
-                for inputs in waiting.values():
-                    inputs.discard(stage.key)
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"A worker process was killed, perhaps for lack of memory (see {log}); run the same "
-            "command again with fewer --jobs: finished stages are kept."
-        ) from error
-    except BaseException:
-        for worker in multiprocessing.active_children():
-            worker.kill()
-        raise
+        with engines.start(engine, store.root, jobs, log) as started:
+            _Run(todo, store, progress, started).to_the_end()
     finally:
-        pool.shutdown(cancel_futures=True)
         store.sweep()  # what killed workers left
 
 
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal's group, and a worker that is only starting would
-    make a traceback of it. Those started here do not hear of it; this process does, after."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+class _Run:
+    """What waits and what is at work."""
 
+    def __init__(self, todo: Stages, store: Store, progress: Progress, engine: engines.Engine):
+        self.todo, self.store, self.progress, self.engine = todo, store, progress, engine
+        self.waiting = {k: {s.key for s in stage.stages} & todo.keys() for k, stage in todo.items()}
+        self.running: dict[Future, Stage] = {}
+        self.helping: dict[Future, Stage] = {}
+        self.helped: set[str] = set()
+        """Stages whose helpers found nothing more to begin."""
+        self.lost: Counter[str] = Counter()
 
-_store = cache(Store)
+    def to_the_end(self) -> None:
+        lengths = chains(self.todo, self.progress.times)
+        while self.waiting or self.running:
+            ready = [key for key, inputs in self.waiting.items() if not inputs]
+            for key in sorted(ready, key=lengths.__getitem__, reverse=True):
+                if self._idle():
+                    del self.waiting[key]
+                    self.running[self.engine.submit("make", self.todo[key])] = self.todo[key]
+            for stage in self.running.values():
+                while self._idle() and self._is_there_to_help(stage):
+                    self.helping[self.engine.submit("help", stage)] = stage
+            self.progress.show(self.running.values())
+            both = {*self.running, *self.helping}
+            for future in wait(both, timeout=1, return_when=FIRST_COMPLETED).done:
+                (self._made if future in self.running else self._has_helped)(future)
 
+    def _idle(self) -> bool:
+        return len(self.running) + len(self.helping) < self.engine.jobs
 
-def _start_worker(one_thread: bool, log: Path) -> None:
-    """Set a worker up; torch reads the number of threads when a stage first imports it.
+    def _is_there_to_help(self, stage: Stage) -> bool:
+        """Whether there is a shard that no worker is at."""
+        at_work = 1 + list(self.helping.values()).count(stage)
+        return stage.key not in self.helped and self.store.shards_left(stage) > at_work
 
-    What fails here breaks the pool without a word of why: nothing may that a full disk does.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    if one_thread:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            os.environ[name] = "1"
-    # Weights and data lie in folders: nothing is to be asked of the Hub.
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
-    terminal = os.fdopen(os.dup(2), "w", buffering=1)  # our own warnings still get there
-    logging.getLogger("c3l").addHandler(logging.StreamHandler(terminal))
-    with open(log, "a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.stdout.reconfigure(line_buffering=True)
+    def _made(self, future: Future) -> None:
+        stage = self.running.pop(future)
+        try:
+            seconds = future.result()
+        except engines.Lost as lost:
+            self._lost(stage, lost)
+            self.waiting[stage.key] = set()
+            return
+        self.progress.finished(stage, seconds)
+        for inputs in self.waiting.values():
+            inputs.discard(stage.key)
 
+    def _has_helped(self, future: Future) -> None:
+        """What stopped it from helping stops the worker that makes the stage as well, and that one
+        says so."""
+        stage, error = self.helping.pop(future), future.exception()
+        if isinstance(error, engines.Lost):
+            self._lost(stage, error)
+        else:
+            self.helped.add(stage.key)
 
-def _die_with_parent() -> None:
-    wait_for([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
-def _make(stage: Stage, root: Path) -> float:
-    """Make a stage; how many seconds it took, as its manifest says."""
-    store = _store(root)
-    store.make(stage)
-    manifest = store.manifest(stage)
-    return manifest["seconds"] if manifest else 0.0  # damaged already: the run looks once more
+    def _lost(self, stage: Stage, lost: engines.Lost) -> None:
+        """Raises UserError where the stage has cost too many workers."""
+        name = f"{stage.name} {stage.key[:12]}"
+        self.lost[stage.key] += 1
+        if self.lost[stage.key] == TRIES:
+            raise UserError(
+                f"{TRIES} workers that were at {name} were lost, perhaps for lack of memory "
+                f"({lost}); run the same command again with fewer --jobs: finished stages are kept."
+            ) from lost
+        say(f"A worker was lost ({lost}); {name} goes on in another.")

@@ -1,9 +1,12 @@
 """Toy stages for the tests of the store: small files, known contents, calls counted on disk."""
 
+import logging
 import os
 import time
 from pathlib import Path
 
+from c3l import shards
+from c3l.errors import ImageError
 from c3l.store import Job, Stage
 
 
@@ -32,6 +35,29 @@ def crash_once(job: Job) -> dict:
         shard.write_text("kept")
         os.kill(os.getpid(), 9)
     return write_text(job) | {"shard": shard.read_text()}
+
+
+def in_shards_of_one(job: Job) -> dict:
+    """Eight squares, each a shard; calls are noted with the process. The call of the shard that
+    config["text"] names ends as by SIGKILL, the first time."""
+    shards.SHARD, calls = 1, Path(job.config["calls"])
+    calls.mkdir(exist_ok=True)
+
+    def square(some: list[int], number: int) -> int:
+        (calls / f"{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
+        time.sleep(0.3)
+        if job.config["text"] == str(number) and not (calls / "killed").exists():
+            (calls / "killed").touch()
+            os.kill(os.getpid(), 9)
+        return some[0] ** 2
+
+    (job.out / "squares").write_text(str(shards.in_shards(job, "squares", [*range(8)], square)))
+    return {}
+
+
+def warn_and_give_up(job: Job) -> dict:
+    logging.getLogger("c3l.toy").warning("the weights look odd")
+    raise ImageError("the weights are of another world", "odd")
 
 
 def fail(job: Job) -> dict:

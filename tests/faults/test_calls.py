@@ -9,7 +9,7 @@ import pytest
 
 from c3l import provenance
 from c3l.errors import UserError
-from c3l.stages import in_shards
+from c3l.shards import in_shards
 from c3l.store import Job, Stage, Store
 from tests.faults.inject import sitecustomize
 from tests.faults.moments import LONG
@@ -19,7 +19,7 @@ fork = multiprocessing.get_context("fork")
 
 
 def in_two_shards(job: Job) -> dict:
-    shards = list(in_shards(job, "numbers", list(range(600)), lambda some, _: sum(some)))
+    shards = in_shards(job, "numbers", list(range(600)), lambda some, _: sum(some))
     (job.out / "deep").mkdir()
     (job.out / "deep" / "sums").write_text(" ".join(map(str, shards)))
     (job.out / "count").write_text(str(len(shards)))

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from c3l import pipeline, stages
+from c3l import pipeline, shards, stages
 from c3l.readings import Readings
 from c3l.samples import Sample, write_samples
 from c3l.store import Job, Source, Stage, Store
@@ -44,7 +44,7 @@ def selected(tiny_llava, tiny_images, tmp_path_factory):
         store = Store(tmp_path_factory.mktemp("store"))
         backbone, images = pipeline.backbone_source(tiny_llava), Source.of(tiny_images)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stages, "SHARD", shard)
+            patch.setattr(shards, "SHARD", shard)
             scores = pipeline.scores(backbone, samples, images, readings, batch)
             chosen = pipeline.selection(samples, scores, readings, 0.3, 0, crm=True)
             path = store.make(chosen)

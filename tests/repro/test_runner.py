@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from c3l import shards
 from c3l.errors import UserError
 from c3l.store import Job, Store
 from repro import runner
@@ -16,12 +17,12 @@ def give_up(job: Job) -> dict:
     raise UserError("the weights are of another world")
 
 
-def run(targets, store, tmp_path, jobs=2) -> int:
+def run(targets, store, tmp_path, jobs=2, engine="local") -> int:
     """Run what is missing; how many stages that were."""
     todo = runner.missing(targets, store)
     times = Times({}, runner.everything(targets).values(), store)
     with Progress(todo, 0, times, jobs) as progress:
-        runner.run(todo, store, jobs, progress, tmp_path / "workers.log")
+        runner.run(todo, store, jobs, progress, tmp_path / "workers.log", engine)
     return len(todo)
 
 
@@ -73,6 +74,39 @@ def test_a_killed_worker_is_said_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match="killed, perhaps for lack of memory"):
         run([toy.stage(tmp_path / "calls", run=toy.crash_once)], store, tmp_path)
     assert run([toy.stage(tmp_path / "calls", run=toy.crash_once)], store, tmp_path) == 1
+
+
+def made_by(calls: Path) -> dict[int, list[str]]:
+    """Who made each shard: process ids."""
+    found: dict[int, list[str]] = {}
+    for call in calls.glob("*-*-*"):
+        number, process, _ = call.name.split("-")
+        found.setdefault(int(number), []).append(process)
+    return found
+
+
+def test_a_worker_without_a_stage_helps_with_shards(tmp_path):
+    """And what it makes counts as time of the stage."""
+    store = Store(tmp_path / "store")
+    stage = toy.stage(tmp_path / "calls", run=toy.in_shards_of_one)
+    assert run([stage], store, tmp_path) == 1
+    assert store.read(stage, "squares").decode() == str([k**2 for k in range(8)])
+    processes = made_by(tmp_path / "calls")
+    assert [len(processes[k]) for k in range(8)] == [1] * 8
+    assert len({process for (process,) in processes.values()}) == 2
+    assert store.manifest(stage)["seconds"] > 8 * 0.3
+    assert not list(store.root.glob("*/.*"))
+
+
+def test_help_for_what_is_not_at_work_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 1)  # which the stage sets in this process
+    store = Store(tmp_path / "store")
+    stage = toy.stage(tmp_path / "calls", run=toy.in_shards_of_one)
+    store.help(stage)
+    store.make(stage)
+    store.help(stage)
+    assert [len(calls) for calls in made_by(tmp_path / "calls").values()] == [1] * 8
+    assert [path.name for path in (store.root / "toy").iterdir()] == [stage.key]
 
 
 def test_the_longest_chain_goes_first(tmp_path):

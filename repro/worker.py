@@ -1,0 +1,49 @@
+"""What happens in a worker process, whichever engine started it (`repro.engines`)."""
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from c3l.store import Stage, Store
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Task = Literal["make", "help"]
+
+_store = cache(Store)
+
+
+def do(task: Task, stage: Stage, root: Path) -> float:
+    """Make a stage in the store below `root`, or help the worker that makes it; how many seconds it
+    took, as the manifest says."""
+    store = _store(root)
+    if task == "help":
+        store.help(stage)
+        return 0.0
+    store.make(stage)
+    manifest = store.manifest(stage)
+    return manifest["seconds"] if manifest else 0.0  # damaged already: the run looks once more
+
+
+def environment(one_thread: bool) -> dict[str, str]:
+    """The variables that a worker's results hang on, as this process wants them there."""
+    threads = {name: "1" if one_thread else os.environ.get(name) for name in THREADS}
+    # Weights and data lie in folders: nothing is to be asked of the Hub.
+    offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+    return {name: value for name, value in (threads | offline).items() if value}
+
+
+def set_up(environment: dict[str, str], log: Path) -> None:
+    """Set this process's environment, and what libraries print goes to the file `log`.
+
+    torch reads the number of threads when a stage first imports it.
+    """
+    for name in THREADS:
+        os.environ.pop(name, None)
+    os.environ |= environment
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)
