@@ -103,7 +103,8 @@ def assert_alike(out, other, within=1e-5):
     some, more = history(out), history(other)
     assert [record.keys() for record in some] == [record.keys() for record in more]
     for record, twin in zip(some, more, strict=True):
-        for name, value in record.items():
+        for name in record.keys() - {"epoch"}:  # the last step is filled up, and counted whole
+            value = record[name]
             assert value == pytest.approx(twin[name], abs=within), (name, record["step"])
     weights, twins = (load_file(folder / "model.safetensors") for folder in (out, other))
     assert weights.keys() == twins.keys()
@@ -176,6 +177,6 @@ def test_what_one_process_finds_wrong_ends_all_in_one_sentence(launched, tiny_im
     (images / "image-3.png").write_bytes(b"no picture")
     ended = launched(tmp_path / "out", images=images)
     assert ended.returncode != 0
-    assert ended.stderr.count("image-3.png") == 1
+    assert ended.stderr.count("image-3.png cannot be read") == 1
     assert "exitcode  : 2" in ended.stderr and "exitcode  : 1" not in ended.stderr
     assert not (tmp_path / "out").exists()
