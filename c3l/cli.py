@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from c3l import progress
+from c3l import processes, progress
 from c3l.commandline import MARKUP, run_app
 from c3l.convert import cli as convert
 from c3l.errors import UserError, brief, told
@@ -117,6 +117,7 @@ def generate(
     """
     from c3l.settings import MethodSettings
 
+    processes.alone("generate")
     settings = MethodSettings().changed(set_ or [])
     if batch_size:
         settings = settings.changed([f"generation.batch_size={batch_size}"])
@@ -183,6 +184,7 @@ def score(
       python -m c3l score data.json --backbone llava-hf/llava-1.5-7b-hf \
           --images coco --out scored.json --dtype bfloat16
     """
+    processes.alone("score")
     readings = read_readings(set_ or [])
     from c3l.samples import ImageFolder, read_samples
 
@@ -241,7 +243,8 @@ def train(
 
     OUT becomes a folder that --backbone reads, with the training's manifest (c3l.json) and losses
     (history.json). Stopped, the same command goes on from the last checkpoint, which lies beside
-    OUT until the training is finished.
+    OUT until the training is finished. On several GPUs: `accelerate launch --config_file
+    c3l/launch/ddp.yaml -m c3l train …` (docs/real-size.md).
 
     Example:
       python -m c3l train --backbone llava-hf/llava-1.5-7b-hf \

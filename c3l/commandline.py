@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from c3l import progress
+from c3l import processes, progress
 from c3l.errors import UserError, cannot_write, told
 
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
@@ -23,6 +23,8 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
     Every command has -v and -q. `interrupted` is what to say after Ctrl-C or SIGTERM.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if not processes.first():
+        progress.set_level(progress.QUIET)
     commands = _with_levels(typer.main.get_command(app))
     # Whatever asks libraries to speak has said so in the environment.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -33,11 +35,9 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
         code = commands(standalone_mode=False)
         sys.stdout.flush()  # a full disk is told of here, not while Python shuts down
     except UserError as error:
-        print(error, file=sys.stderr)
-        code = 2
+        code = _end(2, str(error))
     except TyperException as error:
-        print(f"{error.format_message().rstrip('.')} (see --help)", file=sys.stderr)
-        code = 2
+        code = _end(2, f"{error.format_message().rstrip('.')} (see --help)")
     except OSError as error:
         # Anything else is looked at where it may happen.
         if error.errno == errno.ENAMETOOLONG:
@@ -64,8 +64,16 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
         )
         code = 2
     if code == 130:
-        print(interrupted, file=sys.stderr)
+        _end(code, interrupted)
     sys.exit(code)
+
+
+def _end(code: int, words: str) -> int:
+    """The code, with the last words of a command; of several processes that end alike, one says
+    them."""
+    if processes.first():
+        print(words, file=sys.stderr)
+    return code
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -75,7 +83,7 @@ def _out_of_memory(error: BaseException) -> bool:
 
 def _chosen(level: int) -> Callable[[bool], None]:
     def choose(given: bool) -> None:
-        if not given:
+        if not given or not processes.first():
             return
         if progress.level() not in (progress.NORMAL, level):
             raise UserError("give either -v or -q, not both")

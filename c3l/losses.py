@@ -1,6 +1,6 @@
 """The generator's two losses as one module: L_r (section 3.2) and L_c (section 3.3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,14 +27,24 @@ class Losses(nn.Module):
         super().__init__()
         self.model, self.projection = backbone.model, projection
         self.backbone, self.readings = backbone, readings
+        # What is not to be split when weights are put in shards: the layers that the model has.
+        whole = set(backbone.model_part("")._no_split_modules or ())
+        found = {type(module).__name__ for module in self.model.modules()}
+        self._no_split_modules = sorted(whole & found)
 
     def forward(
-        self, encoded: Mapping[str, Tensor] | None, drawn: Sequence[Drawn]
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        encoded: Mapping[str, Tensor] | None = None,
+        drawn: Sequence[Drawn] = (),
+        write: Callable[[], list[str]] | None = None,
+    ) -> tuple[Tensor, Tensor] | list[str]:
         """The cross entropy summed over the answers' tokens, and eq. 3 summed over the groups.
 
         `encoded` is a batch of `Backbone.encode` or None; `drawn` holds anchor, group and image.
+        With `write`, what that gives: something else that needs the weights.
         """
+        if write is not None:
+            return write()
         # A leaf with a gradient: a step in which every anchor came out empty is one that moves
         # nothing, not an error.
         zero = torch.zeros((), device=self.backbone.device, requires_grad=True)

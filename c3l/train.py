@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from c3l import provenance, training
+from c3l import processes, provenance, training
 from c3l.backbones import Backbone, load_backbone
 from c3l.backbones.loading import usual_dtype
 from c3l.errors import UserError
@@ -45,16 +45,48 @@ def train(
     3.2 and 3.3), which needs scores: those in the data (its `i2c`), or a file of `c3l score`. A
     training that was stopped goes on from its last checkpoint, which lies beside `out` meanwhile;
     it is the same one if weights, samples, settings and seed are (images are taken to be). What is
-    there finished is not done again. Returns the manifest. Raises UserError for what the caller
-    can mend.
+    there finished is not done again. Under `accelerate launch` each process calls this with the
+    same, and the first writes. Returns the manifest. Raises UserError for what the caller can mend.
     """
-    settings = settings or MethodSettings()
-    samples, folder = read_samples(data), ImageFolder(images)
-    if not samples:
-        raise UserError(f"there is no sample in {data}; give another --data")
-    values = _values(samples, data, scores, settings.readings) if generator else None
-    _check_free(out)
-    model = load_backbone(backbone, device=device, dtype=dtype or usual_dtype(device))
+    with processes.together(device) as own:
+        return _train(
+            backbone,
+            data,
+            images,
+            out,
+            generator=generator,
+            scores=scores,
+            settings=settings or MethodSettings(),
+            seed=seed,
+            device=own,
+            dtype=dtype,
+        )
+
+
+def _train(
+    backbone: str | Path,
+    data: Path,
+    images: Path,
+    out: Path,
+    *,
+    generator: bool,
+    scores: Path | None,
+    settings: MethodSettings,
+    seed: int,
+    device: str | None,
+    dtype: str | None,
+) -> dict[str, Any]:
+    def read() -> tuple[list[Sample], list[float] | None, Backbone]:
+        samples = read_samples(data)
+        if not samples:
+            raise UserError(f"there is no sample in {data}; give another --data")
+        values = _values(samples, data, scores, settings.readings) if generator else None
+        _check_free(out)
+        model = load_backbone(backbone, device=device, dtype=dtype or usual_dtype(device))
+        return samples, values, model
+
+    folder = ImageFolder(images)
+    samples, values, model = processes.agreed(read)
     task = {
         "trained": "generator" if generator else "vlit",
         "backbone": model.digest,
@@ -79,10 +111,15 @@ def train(
     else:
         chosen = _chosen(samples, values, settings)
         metrics = training.train_generator(model, *chosen, *how)
-    manifest = {"task": task, "from": str(backbone), "data": data.name}
-    manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
-    _save(model, out, manifest, metrics)
-    shutil.rmtree(checkpoints)
+
+    def write() -> None:
+        if processes.first():
+            manifest = {"task": task, "from": str(backbone), "data": data.name}
+            manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
+            _save(model, out, manifest, metrics)
+            shutil.rmtree(checkpoints)
+
+    processes.agreed(write)
     return read_sealed(out / MANIFEST)
 
 

@@ -1,6 +1,7 @@
 """The two losses of the method on transformers' Trainer: checkpoints, resume, logs, one step.
 
-`c3l.training` says what is trained on; this file says how a step is made.
+`c3l.training` says what is trained on; this file says how a step is made. Under `accelerate launch`
+each process computes its share of every step, and all of them together what one would alone.
 """
 
 import logging
@@ -10,6 +11,8 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from pickle import UnpicklingError
 from statistics import fmean
@@ -17,10 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import save_fsdp_optimizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer import SCHEDULER_NAME
 
+from c3l import processes, sharding
 from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
 from c3l.errors import NotFiniteError, UserError
@@ -44,7 +50,7 @@ log = logging.getLogger(__name__)
 class Item:
     """One place in the order of training: a sample for L_r, a group for L_c, or both.
 
-    The place seeds what is drawn for the item.
+    The place seeds what is drawn for the item. One with neither fills up the last step.
     """
 
     place: int
@@ -76,7 +82,11 @@ class LossTrainer(Trainer):
         self.parts: Counter[str] = Counter()  # what the current step adds to the log
         self.ids: list[str] = []  # the samples of the current step
         self.anchors: dict[int, str] = {}  # by place, of the steps they were last sampled for
+        self.sampled: int | None = None  # the first place of these steps
+        self.used = (False, False)  # the losses that the part before of this step was part of
         super().__init__(losses, data_collator=self._collate, **kwargs)
+        if self.is_fsdp_enabled:
+            sharding.plan(self.accelerator.state.fsdp_plugin, losses, self.args.mixed_precision)
 
     def _collate(self, items: list[Item]) -> dict[str, Any]:
         targets = [item.target for item in items if item.target]
@@ -90,36 +100,84 @@ class LossTrainer(Trainer):
         return {"items": items, "encoded": encoded}
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """The parts of one step; counts what their losses are divided by."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.ids = [name for batch in batches for item in batch["items"] for name in item.ids]
-        encoded = [batch["encoded"] for batch in batches if batch["encoded"] is not None]
-        self.totals = Counter(
-            l_r=sum(int((batch["labels"] != -100).sum()) for batch in encoded),
-            l_c=sum(item.group is not None for batch in batches for item in batch["items"]),
-        )
+        """This process's parts of one step; counts what the losses of all are divided by."""
+        take = super().get_batch_samples
+        batches: list[dict[str, Any]] = []
+
+        def counted() -> tuple[list[str], dict[str, int]]:
+            batches.extend(take(epoch_iterator, num_batches, device)[0])
+            encoded = [batch["encoded"] for batch in batches if batch["encoded"] is not None]
+            return [name for batch in batches for item in batch["items"] for name in item.ids], {
+                "l_r": sum(int((batch["labels"] != -100).sum()) for batch in encoded),
+                "l_c": sum(item.group is not None for batch in batches for item in batch["items"]),
+            }
+
+        found = processes.everyone(counted)
+        self.ids = [name for ids, _ in found for name in ids]
+        self.totals = sum((Counter(totals) for _, totals in found), Counter())
+        self.used = (False, False)
         return batches, None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """This part's share of mean L_r over the step's tokens + λ · mean L_c over its groups."""
-        items = inputs["items"]
-        l_r, l_c = model(inputs["encoded"], self._draw_anchors(items))
+        items, encoded = inputs["items"], inputs["encoded"]
+        drawn: list[Drawn] = []
+
+        def draw() -> tuple[bool, bool, int | None]:
+            drawn[:], empty = self._draw_anchors(items)
+            return encoded is not None, bool(drawn), empty
+
+        found = processes.everyone(draw)
+        if empty := [number for *_, number in found if number is not None]:
+            self.parts["empty_anchors"] += sum(empty)
+        count = {"l_r": encoded is not None, "l_c": bool(drawn)}
+        if processes.count() > 1:
+            encoded, drawn = self._with_stand_ins(encoded, drawn, [has for *has, _ in found])
+        if encoded is None and not drawn and processes.count() > 1:
+            return torch.zeros((), device=self.args.device, requires_grad=True)
+        l_r, l_c = model(encoded, drawn)
         shares = {
-            name: value / self.totals[name]
+            name: value / self.totals[name] if count[name] else 0 * value
             for name, value in (("l_r", l_r), ("l_c", l_c))
             if self.totals[name]
         }
         weights = {"l_r": 1.0, "l_c": self.model.readings.contrastive_weight}
         loss = sum(weights[name] * share for name, share in shares.items())
         parts = {name: share.item() for name, share in shares.items()}
-        if not torch.isfinite(loss):
+        ids = [id for item in items for id in item.ids]
+        found = processes.everyone(lambda: (loss.item(), parts, ids))
+        parts = {name: reduce(add, (parts[name] for _, parts, _ in found)) for name in parts}
+        total = sum(loss for loss, *_ in found)
+        if not math.isfinite(total):
             raise UserError(
-                f"training stopped: the loss is {loss.item()} in step {self.state.global_step + 1} "
-                f"{parts}, at the samples {', '.join(id for item in items for id in item.ids)}; "
+                f"training stopped: the loss is {total} in step {self.state.global_step + 1} "
+                f"{parts}, at the samples {', '.join(id for *_, ids in found for id in ids)}; "
                 "lower the learning rate or look at these samples"
             )
         self.parts.update(parts)
-        return loss
+        # Gradients are averaged over the processes, and what is wanted is their sum.
+        return loss * processes.count() if processes.count() > 1 else loss
+
+    def _with_stand_ins(
+        self, encoded: dict[str, Tensor] | None, drawn: list[Drawn], has: list[list[bool]]
+    ) -> tuple[dict[str, Tensor] | None, list[Drawn]]:
+        """Another item's batch or group for a loss that others compute and this process has
+        nothing for; it counts nothing.
+
+        All processes have to go the same way through the model: those that share gradients or
+        weights wait for each other. `has` says of which losses each has something. Where none has
+        anything, only a step that has begun goes on, so that its gradients come together.
+        """
+        used = tuple(any(some) for some in zip(*has, strict=True))
+        self.used = used if any(used) else self.used
+        if self.used[0] and encoded is None:
+            item = next(item for item in self.train_dataset if item.target)
+            encoded = self._collate([item])["encoded"]
+        if self.used[1] and not drawn:
+            group = next(item.group for item in self.train_dataset if item.group)
+            text = None if self.model.readings.anchor == "prompt" else "."
+            drawn = [(text, group, self.images[group.image])]
+        return encoded, drawn
 
     def _get_grad_norm(self, model, grad_norm=None):
         """The gradient's norm before clipping; a step that has none is not taken."""
@@ -133,47 +191,52 @@ class LossTrainer(Trainer):
             )
         return norm
 
-    def _draw_anchors(self, items: Sequence[Item]) -> list[Drawn]:
-        """Each group's anchor, group and image.
+    def _draw_anchors(self, items: Sequence[Item]) -> tuple[list[Drawn], int | None]:
+        """Each group's anchor, group and image; and where anchors were sampled, how many are empty.
 
-        An empty text cannot be an anchor: it is counted, and its group left out of this step.
+        An empty text cannot be an anchor: its group is left out of this step.
         """
         items = [item for item in items if item.group]
         shown = [(item.group, self.images[item.group.image]) for item in items]
-        if not items or self.model.readings.anchor == "prompt":
-            return [(None, *both) for both in shown]
-        if items[0].place not in self.anchors:
-            self.anchors = self._sample_anchors(items[0].place)
+        if self.model.readings.anchor == "prompt":
+            return [(None, *both) for both in shown], None
+        size = self.settings.batch_size * self.settings.anchor_steps
+        start = self.state.global_step // self.settings.anchor_steps * size
+        if self.totals["l_c"] and start != self.sampled:
+            self.anchors, self.sampled = self._sample_anchors(start, size), start
         texts = [self.anchors[item.place] for item in items]
         drawn = [(text, *both) for text, both in zip(texts, shown, strict=True) if text.strip()]
-        self.parts["empty_anchors"] += len(items) - len(drawn)
-        return drawn
+        return drawn, len(items) - len(drawn) if items else None
 
-    def _sample_anchors(self, place: int) -> dict[int, str]:
+    def _sample_anchors(self, start: int, size: int) -> dict[int, str]:
         """What the model, as it now is, writes about each group's image, without a gradient, by
-        place: for all groups of the `anchor_steps` steps that `place` is one of.
+        place: for all groups of the `anchor_steps` steps that begin at the place `start`.
 
-        A checkpoint never lies among these steps, so a run that goes on samples the same.
+        A checkpoint never lies among these steps, so a run that goes on samples the same. Each
+        process samples all of them: in other batches, some would be others.
         """
-        size = self.settings.batch_size * self.settings.anchor_steps
-        start = place - place % size
         items = [item for item in self.train_dataset[start : start + size] if item.group]
         backbone = self.model.backbone
         seed = np.random.SeedSequence([self.args.seed, start]).generate_state(1)[0]
+
+        def write() -> list[str]:
+            return backbone.generate(
+                [pair_prompt(item.group.instruction, 1) for item in items],
+                [self.images[item.group.image] for item in items],
+                max_new_tokens=self.settings.anchor_tokens,
+                temperature=ANCHOR_TEMPERATURE,
+                top_p=ANCHOR_TOP_P,
+                seed=int(seed),
+                batch_size=len(items),
+            )
+
         self.model.eval()
         # The losses' own forward is under accelerate's autocast; this is not.
         half = self.args.bf16 or self.args.fp16
         try:
             with torch.autocast(backbone.device.type, backbone.dtype, enabled=half):
-                texts = backbone.generate(
-                    [pair_prompt(item.group.instruction, 1) for item in items],
-                    [self.images[item.group.image] for item in items],
-                    max_new_tokens=self.settings.anchor_tokens,
-                    temperature=ANCHOR_TEMPERATURE,
-                    top_p=ANCHOR_TOP_P,
-                    seed=int(seed),
-                    batch_size=len(items),
-                )
+                # Weights in shards are there within the model's forward alone.
+                texts = self.model(write=write) if self.is_fsdp_enabled else write()
         except NotFiniteError as error:
             found = NotFiniteError(error.rows, [" ".join(item.ids) for item in items])
             step = self.state.global_step + 1
@@ -188,13 +251,25 @@ class LossTrainer(Trainer):
             self.parts.clear()
         super().log(logs, start_time)
 
-    def _save(self, output_dir=None, state_dict=None):
-        os.makedirs(output_dir, exist_ok=True)
-        save_file(trained(self.model), Path(output_dir) / WEIGHTS)
+    def save_model(self, output_dir=None, _internal_call=False):
+        weights = {name: sharding.whole(p) for name, p in trained(self.model).items()}
+        if self.args.should_save:
+            os.makedirs(output_dir, exist_ok=True)
+            save_file(weights, Path(output_dir) / WEIGHTS)
+
+    def _save_optimizer_and_scheduler(self, output_dir):
+        if not self.is_fsdp_enabled:
+            return super()._save_optimizer_and_scheduler(output_dir)
+        # The Trainer's own way writes the whole model as well.
+        plugin = self.accelerator.state.fsdp_plugin
+        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _save_checkpoint(self, model, trial):
         """Seal each checkpoint, and only then remove the one before."""
         super()._save_checkpoint(model, trial)
+        processes.everyone(lambda: None)  # all have written what is theirs
         if self.args.should_save:
             folder = Path(self.args.output_dir)
             newest = folder / f"checkpoint-{self.state.global_step}"
@@ -210,14 +285,14 @@ class LossTrainer(Trainer):
                 f"the checkpoint {resume_from_checkpoint} belongs to a training of other weights; "
                 "remove its folder or train into another one"
             )
-        with torch.no_grad():
-            for name, parameter in ours.items():
-                parameter.copy_(saved[name])
+        for name, parameter in ours.items():
+            sharding.fill(parameter, saved[name])
 
 
 def _check_weights(losses: Losses, dtype: torch.dtype, trainer: LossTrainer) -> None:
     """Raise UserError where the last step, after which no loss is looked at, left no numbers."""
-    if all(bool(p.to(dtype).isfinite().all()) for p in trained(losses).values()):
+    weights = map(sharding.whole, trained(losses).values())
+    if all([bool(weight.to(dtype).isfinite().all()) for weight in weights]):
         return
     raise UserError(
         f"training stopped: after step {trainer.state.global_step} weights are no finite numbers "
@@ -258,8 +333,16 @@ def run(
 
     A backbone in half precision trains in it, the trained weights themselves in float32 meanwhile.
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
-    that are on) and empty_anchors.
+    that are on) and empty_anchors. Under `accelerate launch` all processes call it with the same,
+    and the first has the trained backbone. Raises UserError where they cannot share a step.
     """
+    alike = processes.count() * settings.accumulation
+    if settings.batch_size % alike:
+        raise UserError(
+            f"{processes.count()} processes times accumulation {settings.accumulation} do not "
+            f"divide batch_size {settings.batch_size}; give another --num_processes, or a multiple "
+            f"of {alike} as batch_size"
+        )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
         raise UserError("float16 cannot train on a processor; load the backbone in bfloat16")
@@ -272,7 +355,7 @@ def run(
         output_dir=str(output_dir),
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        per_device_train_batch_size=settings.batch_size // settings.accumulation,
+        per_device_train_batch_size=settings.batch_size // alike,
         gradient_accumulation_steps=settings.accumulation,
         num_train_epochs=1,  # the items are those of all epochs
         train_sampling_strategy="sequential",
@@ -287,6 +370,7 @@ def run(
         logging_nan_inf_filter=False,
         seed=seed,
         use_cpu=backbone.device.type == "cpu",
+        ddp_find_unused_parameters=True,  # each loss passes others by
         dataloader_pin_memory=False,
         remove_unused_columns=False,
         report_to="none",
@@ -294,7 +378,13 @@ def run(
     )
     # On several GPUs a single process would split its batches (DataParallel), which hold texts.
     arguments._n_gpu = min(arguments.n_gpu, 1)
+    if processes.count() > 1:
+        # accelerate would fill up the last step with the first items, once more.
+        more = range(len(items), len(items) + -len(items) % settings.batch_size)
+        items = [*items, *(Item(place, None, None) for place in more)]
     trainer = LossTrainer(losses, images, settings, args=arguments, train_dataset=items)
+    if not processes.first():
+        set_seed(seed + arguments.process_index)  # dropout of its own
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Told)
     checkpoint = last_checkpoint(output_dir)
@@ -306,10 +396,13 @@ def run(
             "read; remove its folder, then run the same command again"
         ) from error
     _check_weights(losses, backbone.dtype, trainer)
+    whole_here = processes.first() or not sharding.sharded(losses)
+    sharding.gather(losses)
     losses.eval()
     if settings.gradient_checkpointing:
         backbone.model.gradient_checkpointing_disable()
-    backbone.settle()
+    if whole_here:
+        backbone.settle()
     history = [record for record in trainer.state.log_history if "loss" in record]
     means = {
         name: fmean(values)

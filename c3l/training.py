@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from c3l import processes
 from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
 from c3l.errors import UserError
@@ -79,7 +80,7 @@ def train_generator(
     items = [Item(place, *both) for place, both in enumerate(zip(lessons, contrasts, strict=True))]
     projection = _projection(backbone, readings, seed) if usable else None
     metrics = run(backbone, projection, items, images, settings, readings, seed, Path(output_dir))
-    if projection is not None:
+    if projection is not None and processes.first():
         save_file(projection.state_dict(), Path(output_dir) / "projection.safetensors")
     return metrics | {"skipped_groups": len(groups) - len(usable)}
 

@@ -306,7 +306,8 @@ class Backbone:
         """The model's answers, in the order of the questions; settings as in `write`."""
         return [answer.text for answer in self.write(questions, images, **settings)]
 
-    @torch.inference_mode()
+    # Not inference_mode: weights that are gathered from shards meanwhile are trained afterwards.
+    @torch.no_grad()
     def write(
         self,
         questions: Sequence[str],

@@ -1,0 +1,76 @@
+"""Processes that train one model together, as `accelerate launch` starts them.
+
+Each runs the same command. How many there are stands in the environment that the launcher makes, so
+it is known without torch, and a command that was not launched is alone.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from c3l.errors import UserError
+
+T = TypeVar("T")
+
+
+def count() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else 1
+
+
+def first() -> bool:
+    """Whether this is the one that speaks and writes."""
+    return count() == 1 or os.environ["RANK"] == "0"
+
+
+@contextmanager
+def together(device: str | None) -> Iterator[str | None]:
+    """Within, the processes can speak to each other; gives the device that is this one's."""
+    if count() == 1:
+        yield device
+        return
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
+    yield str(state.device)
+    torch.distributed.destroy_process_group()
+
+
+def everyone(work: Callable[[], T]) -> list[T]:
+    """What `work` gives in each process, by rank. Returns when all are done.
+
+    A UserError of one is raised in all of them: none waits for another that has ended.
+    """
+    if count() == 1:
+        return [work()]
+    import torch.distributed
+
+    value = error = None
+    try:
+        value = work()
+    except UserError as raised:
+        error = str(raised)
+    found: list = [None] * count()
+    torch.distributed.all_gather_object(found, (value, error))
+    for _, error in found:
+        if error is not None:
+            raise UserError(error)
+    return [value for value, _ in found]
+
+
+def agreed(work: Callable[[], T]) -> T:
+    """What `work` gives in this process, once it is done in all; errors as in `everyone`."""
+    kept: list[T] = []
+    everyone(lambda: kept.append(work()))
+    return kept[0]
+
+
+def alone(command: str) -> None:
+    """Raise UserError where a command that is for one process was launched in several."""
+    if count() > 1:
+        raise UserError(
+            f"{command} works in one process; start it without `accelerate launch`, which is for "
+            "`python -m c3l train`"
+        )

@@ -1,0 +1,69 @@
+"""Weights that lie in shards on several processes (FSDP): put in, taken out, put together again."""
+
+import torch
+from accelerate.utils import FullyShardedDataParallelPlugin
+from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from c3l import processes
+from c3l.errors import UserError
+
+
+def plan(plugin: FullyShardedDataParallelPlugin, losses: nn.Module, precision: str) -> None:
+    """Which precision sharded weights compute in ("no": their own, "bf16"), before they are.
+
+    ξ computes in float32, as without shards (`c3l.losses`), and so are gradients added up. Raises
+    UserError for what FSDP cannot share out.
+    """
+    if plugin.fsdp_version != 2:
+        raise UserError("FSDP needs fsdp_version: 2; take the configuration c3l/launch/fsdp.yaml")
+    if any(not weight.is_floating_point() for weight in losses.parameters()):
+        raise UserError("four-bit weights (qlora) cannot be sharded; use c3l/launch/ddp.yaml")
+    if precision == "fp16":
+        raise UserError("float16 cannot train in shards; load the backbone in bfloat16")
+    if precision == "bf16":
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32
+        )
+    if losses.projection is not None:
+        fully_shard(losses.projection)
+
+
+def whole(weight: Tensor) -> Tensor:
+    """The whole of a weight. Where it is in shards, all processes have to ask for it."""
+    return weight.full_tensor() if isinstance(weight, DTensor) else weight
+
+
+@torch.no_grad()
+def fill(weight: Tensor, value: Tensor) -> None:
+    """Write a value into a weight, in each process its shard."""
+    if isinstance(weight, DTensor):
+        value = distribute_tensor(
+            value.to(weight.device, weight.dtype), weight.device_mesh, weight.placements
+        )
+    weight.copy_(value)
+
+
+def sharded(module: nn.Module) -> bool:
+    return any(isinstance(weight, DTensor) for weight in module.parameters())
+
+
+@torch.no_grad()
+def gather(module: nn.Module) -> None:
+    """Give the first process the whole of all weights, in its memory; the others keep shards.
+
+    One weight at a time, so that no device has to hold the model. It cannot run any more.
+    """
+    put: dict[Tensor, nn.Parameter] = {}
+    for part in module.modules():
+        for name, weight in part._parameters.items():
+            if not isinstance(weight, DTensor):
+                continue
+            if weight not in put:  # a shared one stays shared
+                full = weight.full_tensor()
+                if processes.first():
+                    put[weight] = nn.Parameter(full.cpu(), requires_grad=weight.requires_grad)
+                else:
+                    put[weight] = weight
+            part._parameters[name] = put[weight]
