@@ -20,7 +20,9 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Option("--out", help="a new folder, or an empty one", metavar="DIR")]
 Dtype = Annotated[
     str | None,
-    typer.Option("--dtype", help="float32, bfloat16 or float16; otherwise as in the files"),
+    typer.Option(
+        "--dtype", help="float32, bfloat16 or float16; otherwise as in the files", metavar="NAME"
+    ),
 ]
 Eva = Annotated[Path, typer.Option("--vision", help="eva_vit_g.pth", metavar="FILE")]
 Llama = Annotated[
@@ -37,7 +39,7 @@ Clip = Annotated[Path, typer.Option("--vision", help="CLIP, as transformers has 
 def minigpt4_llama2(
     vision: Eva, projection: Linear, language: Llama, out: Out, dtype: Dtype = None
 ) -> None:
-    r"""MiniGPT-4 with Llama-2-7b-chat, the kind without a Q-Former.
+    r"""MiniGPT-4 with Llama-2-7b-chat, without a Q-Former.
 
     Example:
       python -m c3l convert minigpt4-llama2 --vision eva_vit_g.pth \
@@ -89,11 +91,12 @@ def llava(
         typer.Option("--projection", help="or a projector alone: mm_projector.bin", metavar="FILE"),
     ] = None,
     language: Annotated[
-        Path | None, typer.Option("--language", help="with the projector: its Vicuna")
+        Path | None,
+        typer.Option("--language", help="with the projector: its Vicuna", metavar="DIR"),
     ] = None,
     dtype: Dtype = None,
 ) -> None:
-    r"""LLaVA 1.5: a whole checkpoint, or a stage-1 projector on its Vicuna.
+    r"""LLaVA 1.5: whole, or a stage-1 projector on its Vicuna.
 
     Example:
       python -m c3l convert llava --projection mm_projector.bin \
