@@ -270,6 +270,10 @@ def train(
     settings = MethodSettings().changed(set_ or [])
     if scores and not generator:
         raise UserError("--scores are for a generator; give --generator too, or leave them out")
+    if not data.exists():  # said at once: torch takes seconds to import
+        raise UserError(f"{data} does not exist; give a file of samples")
+    if not images.is_dir():
+        raise UserError(f"{images} is no folder; give the folder that holds the images")
     with progress.Work() as work:
         work.on("loading the backbone")
         from c3l import train as trainer

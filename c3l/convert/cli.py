@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from c3l.commandline import MARKUP
+from c3l.errors import UserError
 from c3l.progress import say
 
 # The converters are imported by the commands: `--help` answers at once.
@@ -46,7 +47,7 @@ def minigpt4_llama2(
           --projection pretrained_minigpt4_llama2_7b.pth \
           --language Llama-2-7b-chat-hf --out minigpt4
     """
-    kept = _before(out, dtype)
+    kept = _before(out, dtype, vision, projection, language)
     from c3l.convert import minigpt4
 
     _write(minigpt4.llama2(vision, projection, language), out, kept)
@@ -72,7 +73,7 @@ def minigpt4_vicuna(
           --projection prerained_minigpt4_7b.pth \
           --language vicuna-7b --out minigpt4-vicuna
     """
-    kept = _before(out, dtype)
+    kept = _before(out, dtype, vision, qformer, projection, language)
     from c3l.convert import minigpt4
 
     _write(minigpt4.vicuna(vision, qformer, projection, language), out, kept)
@@ -103,12 +104,10 @@ def llava(
           --language vicuna-7b-v1.5 --vision clip-vit-large-patch14-336 \
           --out llava-stage-1
     """
-    from c3l.errors import UserError
-
     alone = projection is not None and language is not None
     if (checkpoint is None) != alone or (checkpoint and (projection or language)):
         raise UserError("give either --checkpoint, or --projection with --language")
-    kept = _before(out, dtype)
+    kept = _before(out, dtype, vision, checkpoint, projection, language)
     from c3l.convert import llava as converter
 
     if checkpoint is not None:
@@ -118,8 +117,11 @@ def llava(
     _write(made, out, kept)
 
 
-def _before(out: Path, dtype: str | None):
-    """The dtype to write, if one is named. What is wrong with either is said before any reading."""
+def _before(out: Path, dtype: str | None, *read: Path | None):
+    """The dtype to write, if one is named. What is wrong with these is said before any reading."""
+    for path in filter(None, read):  # at once: torch takes seconds to import
+        if not path.exists():
+            raise UserError(f"there is no file or folder {path}; give what was published")
     from c3l.backbones.loading import named_dtype
     from c3l.convert.writing import check_free
 
