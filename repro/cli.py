@@ -354,11 +354,12 @@ def regress(
 def _prepare(
     names: list[str], profile: str, seeds: int, changes: list[str] | None, runs: Path
 ) -> "Run":
-    from c3l.store import Store
     from repro import profile as profiles
+
+    loaded = profiles.load(profile, changes)  # what is wrong is said at once: Run imports much
+    from c3l.store import Store
     from repro.run import Run
 
-    loaded = profiles.load(profile, changes)
     return Run.prepare(names, loaded, list(range(seeds)), Store(runs / "store"))
 
 
