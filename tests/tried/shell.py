@@ -135,9 +135,22 @@ class Shell:
         """As a reader would have it: no escape codes, no overdrawn lines, no paths of ours."""
         lines = (line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n"))
         text = ESCAPES.sub("", "\n".join(lines))
-        for ours, theirs in ((self.clone, f"{HOME}/c3l"), (self.home, HOME)):
-            text = text.replace(str(ours), theirs)
-        return text.replace(str(self.folder), HOME)
+        places = {self.clone: f"{HOME}/c3l", self.home: HOME, self.folder: HOME}
+        for ours, theirs in ((str(ours), theirs) for ours, theirs in places.items()):
+            # In a table, the room that is won goes behind the cell's words.
+            cell = re.compile(rf"(?m)^(\|.*?){re.escape(ours)}([^|\n]*)(?=\|)")
+            while found := cell.search(text):
+                room = " " * (len(ours) - len(theirs))
+                text = (
+                    text[: found.start()]
+                    + found[1]
+                    + theirs
+                    + found[2]
+                    + room
+                    + text[found.end() :]
+                )
+            text = text.replace(ours, theirs)
+        return text
 
 
 def processor_seconds() -> float:

@@ -76,6 +76,15 @@ def test_what_is_printed_is_kept_as_a_reader_would_have_it(shell):
     assert 0.2 <= done.number <= done.seconds
 
 
+def test_tables_with_paths_stay_straight(shell):
+    shown = shell.readable(f"| a | at {shell.clone} |\n| b | {shell.home}/x  |\nin {shell.clone}\n")
+    first, second, third = shown.splitlines()
+    assert first.startswith("| a | at /home/you/c3l ") and third == "in /home/you/c3l"
+    assert second.startswith("| b | /home/you/x ")
+    assert len(first) - len(f"| a | at {shell.clone} |") == 0
+    assert str(shell.folder) not in shown
+
+
 def test_nothing_of_this_machines_settings_is_there(shell, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PIP_CERT", "mine")
