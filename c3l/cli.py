@@ -24,7 +24,8 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=False,
     rich_markup_mode=MARKUP,
-    help="Content-correlated VLIT data (C³L).\n\nExample:\n"
+    help="The method of C³L on one's own images: write, score and learn from instruction data."
+    "\n\nExample:\n"
     "  python -m c3l generate --backbone PATH --images DIR --out DIR --n 5000",
 )
 app.add_typer(convert.app, name="convert")
@@ -47,18 +48,21 @@ SetOption = Annotated[
 DtypeOption = Annotated[
     str | None,
     typer.Option(
-        "--dtype", help="float32, bfloat16 or float16 (default: as saved; float32 on a processor)"
+        "--dtype",
+        help="float32, bfloat16 or float16 (default: as saved; float32 on a processor)",
+        metavar="NAME",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="of all that is drawn")]
+SeedOption = Annotated[int, typer.Option("--seed", help="of all that is random", metavar="N")]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="cpu or cuda (default: cuda where there is one)")
+    str | None,
+    typer.Option("--device", help="cpu or cuda (default: cuda where there is one)", metavar="NAME"),
 ]
 
 
 @app.callback()
 def commands() -> None:
-    """Content-correlated VLIT data (C³L)."""
+    """One's own images and data."""
 
 
 @app.command()
@@ -69,13 +73,16 @@ def generate(
         Path,
         typer.Option("--out", help="a new folder, or one of an earlier run", metavar="DIR"),
     ],
-    n: Annotated[int, typer.Option("--n", min=1, help="samples of the final data")] = 5000,
+    n: Annotated[
+        int, typer.Option("--n", min=1, help="samples of the final data", metavar="N")
+    ] = 5000,
     initial: Annotated[
         int | None,
         typer.Option(
             "--initial",
             min=1,
             help="images to learn from (default: 1334, at most four in five)",
+            metavar="N",
         ),
     ] = None,
     final: Annotated[
@@ -84,6 +91,7 @@ def generate(
             "--final",
             min=1,
             help="images to write about (default: as many as the samples take)",
+            metavar="N",
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -98,7 +106,9 @@ def generate(
     dtype: DtypeOption = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", min=1, help="texts and answers a forward (default: 16)"),
+        typer.Option(
+            "--batch-size", min=1, help="texts and answers at a time (default: 16)", metavar="N"
+        ),
     ] = None,
 ) -> None:
     r"""Write instruction data about one's own images: the whole method.
@@ -166,17 +176,21 @@ def score(
             "--set", help="another reading: score_form=logratio_mean", metavar="FIELD=VALUE"
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="answers a forward")] = 16,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="answers at a time", metavar="N")
+    ] = 16,
     device: DeviceOption = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32 (default) or bfloat16")
+        str | None,
+        typer.Option("--dtype", help="float32 (default) or bfloat16", metavar="NAME"),
     ] = None,
 ) -> None:
-    r"""Add I²C to samples: how much the image changes an answer's probability.
+    r"""Add I²C scores to samples that one has.
 
-    As .json or .jsonl the data come back with `i2c` and `tokens` (of the answer), as lists where a
-    conversation has several turns. As .parquet the file has a row a sample: its id, its score, what
-    it was made of token by token. A sample that cannot be scored says why (`unscored`).
+    I²C is how much the image changes an answer's probability. As .json or .jsonl the data come
+    back with `i2c` and `tokens` (of the answer), as lists where a conversation has several turns.
+    As .parquet the file has a row a sample: its id, its score, what it was made of token by token.
+    A sample that cannot be scored says why (`unscored`).
 
     Stopped, the same command goes on after the last 512 samples it had finished.
 
@@ -224,7 +238,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="a new folder", metavar="DIR")],
     generator: Annotated[
         bool,
-        typer.Option("--generator", help="train a generator (L_r + λ·L_c) in place of tuning"),
+        typer.Option("--generator", help="train a generator in place of tuning"),
     ] = False,
     scores: Annotated[
         Path | None,
@@ -239,7 +253,7 @@ def train(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
 ) -> None:
-    r"""Tune a backbone on instruction data, or train a generator on scored data.
+    r"""Tune a model on data, or train a generator on scored data.
 
     OUT becomes a folder that --backbone reads, with the training's manifest (c3l.json) and losses
     (history.json). Stopped, the same command goes on from the last checkpoint, which lies beside
@@ -259,6 +273,10 @@ def train(
     settings = MethodSettings().changed(set_ or [])
     if scores and not generator:
         raise UserError("--scores are for a generator; give --generator too, or leave them out")
+    if not data.exists():  # said at once: torch takes seconds to import
+        raise UserError(f"{data} does not exist; give a file of samples")
+    if not images.is_dir():
+        raise UserError(f"{images} is no folder; give the folder that holds the images")
     with progress.Work() as work:
         work.on("loading the backbone")
         from c3l import train as trainer

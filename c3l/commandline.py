@@ -119,13 +119,21 @@ def _say(
     """Not a command: its options are given to all commands."""
 
 
+def _paragraphs(text: str, markup: str | None) -> str:
+    """A help text whose examples keep their lines, and nothing else does, whoever lays it out."""
+    if markup is None:  # joins all lines but those behind \b
+        return text.replace("\n\nExample:", "\n\n\b\nExample:")
+    parts = text.split("\n\n")  # rich keeps the lines of all but the first
+    return "\n\n".join(p if p.startswith("Example:") else p.replace("\n", " ") for p in parts)
+
+
 def _with_levels(command: Any) -> Any:
     """A command, or all commands of a group, with the options -v and -q."""
     options = typer.main.get_command(_levels).params
     for option in options:
         option.expose_value = False  # the commands' functions do not take them
-    if MARKUP is None and command.help:  # else the lines of an example would be joined
-        command.help = command.help.replace("\n\nExample:", "\n\n\b\nExample:")
+    if command.help:
+        command.help = _paragraphs(command.help, MARKUP)
     commands = getattr(command, "commands", None)
     if commands is None:
         command.params += options

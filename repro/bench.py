@@ -10,6 +10,7 @@ from benchmarks.speed import flops, growth, scoring
 from benchmarks.speed.model import make
 from c3l import provenance
 from c3l.errors import UserError
+from c3l.progress import say
 
 SMALL = (
     "small, 144 image tokens",
@@ -67,6 +68,8 @@ def _ways(
     peak = flops.matrix_peak(device) if device.type == "cuda" else None
     rows = []
     for name in names:
+        # Lines and no bar: whatever draws takes time from what is timed.
+        say(f"Timing {name}, samples as long as {lengths}, in {rounds} rounds.")
         backbone = make(name, device=device, dtype=dtype)
         with tempfile.TemporaryDirectory() as folder:
             load = scoring.workload(Path(folder), images, lengths=lengths)
@@ -99,6 +102,8 @@ def _ways(
 
 
 def _growth(sizes: tuple[int, ...]) -> str:
+    told = ", ".join(f"{size:,}" for size in sizes)
+    say(f"Timing the pocket backbone on {told} samples, each in a process of its own.")
     runs = growth.measure(sizes)
     rows = [
         [r.samples, r.wall, r.process, 1000 * r.process / r.samples, r.before, r.peak] for r in runs

@@ -32,9 +32,12 @@ app = typer.Typer(
 )
 
 ProfileOption = Annotated[
-    str, typer.Option("--profile", help="pocket, practical, or a YAML file", metavar="NAME|FILE")
+    str,
+    typer.Option("--profile", help="pocket, practical, paper, or a YAML file", metavar="NAME|FILE"),
 ]
-SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="how many data seeds")]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", min=1, help="how many data seeds", metavar="N")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -44,7 +47,7 @@ SetOption = Annotated[
 RunsOption = Annotated[Path, typer.Option("--runs", help="where everything is kept", metavar="DIR")]
 JobsOption = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, help="worker processes (default: one a processor)"),
+    typer.Option("--jobs", min=1, help="worker processes (default: one a processor)", metavar="N"),
 ]
 EngineOption = Annotated[
     Literal["local", "ray"],
@@ -56,11 +59,11 @@ EngineOption = Annotated[
 
 ABOUT = {
     "table1": "Table 1: the method beside other models, on four benchmarks.",
-    "table2": "Table 2: how large the data sets are, and how long their questions and answers.",
+    "table2": "Table 2: how large and how long our data are, and others'.",
     "table3": "Table 3: tuning on our data and on data that others made.",
     "table4": "Table 4: the ablation of the two modules.",
     "table5": "Table 5: I²C against other ways to select the data.",
-    "table6": "Table 6: each score form against the ground truth of the pocket world.",
+    "table6": "Table 6: each form of the score against the known truth.",
     "table7": "Table 7: the full method with one reading changed at a time.",
     "figure3": "Figure 3: how much of the initial data is selected, drawn.",
     "figure4": "Figure 4: images with pairs made without and with C³L.",
@@ -98,8 +101,7 @@ for name in TABLES:
     app.command(name, help=about + EXAMPLE.format(name=name))(_command([name]))
 app.command(
     "all",
-    help="Every table and figure but table 7, and which of the paper's claims hold."
-    + EXAMPLE.format(name="all"),
+    help="Every table and figure but table 7; which claims hold." + EXAMPLE.format(name="all"),
 )(_command(list(ALL)))
 
 
@@ -112,7 +114,7 @@ def plan(
     runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
 ) -> None:
-    """What would run, what is stored already, and the time and memory to expect.
+    """What a table would take: stages, time, memory; what is stored.
 
     Example:
       python -m repro plan table4 --seeds 1
@@ -128,14 +130,17 @@ def plan(
 
 @app.command()
 def compare(
-    table: Annotated[str, typer.Argument(help="table1 … or all", metavar="TABLE")],
+    table: Annotated[
+        str, typer.Argument(help="a table or figure that has been run, or all", metavar="TABLE")
+    ],
     profile: ProfileOption = "pocket",
     seeds: SeedsOption = 3,
     set_: SetOption = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
-    """Which of the paper's claims about a table hold in what has been run: reproduced, not
-    reproduced, undecided or untestable, with the intervals behind it.
+    """Which of the paper's claims hold in what has been run.
+
+    Each is reproduced, not reproduced, undecided or untestable, with the intervals behind it.
 
     Example:
       python -m repro compare all --seeds 1
@@ -161,7 +166,9 @@ def report(
     profile: ProfileOption = "pocket",
     seeds: Annotated[
         int | None,
-        typer.Option("--seeds", min=1, help="how many data seeds (default: as last run)"),
+        typer.Option(
+            "--seeds", min=1, help="how many data seeds (default: as last run)", metavar="N"
+        ),
     ] = None,
     set_: SetOption = None,
     runs: RunsOption = Path("runs"),
@@ -170,8 +177,9 @@ def report(
         typer.Option("--out", help="default: RUNS/PROFILE/report.html", metavar="FILE"),
     ] = None,
 ) -> None:
-    """One HTML file of what has been run: tables, claims, figures, and what stands behind each
-    number. It needs no network.
+    """One HTML file of what has been run.
+
+    Tables, claims, figures, and what stands behind each number. It needs no network.
 
     Example:
       python -m repro report --out report.html
@@ -192,9 +200,10 @@ def doctor(
     set_: SetOption = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
-    """Packages, machine, weights, data and judge: what is missing, and what to do about it.
+    """What a profile needs, what of it is missing, and what to do.
 
-    Exits with 2 where something is missing that nothing runs without.
+    Looks at packages, machine, weights, data and judge. Exits with 2 where something
+    is missing that nothing runs without.
 
     Example:
       python -m repro doctor --profile practical
@@ -210,13 +219,23 @@ def doctor(
 
 @app.command()
 def data(
-    coco: Annotated[Path, typer.Option("--coco", help="all of train2014", metavar="DIR")],
-    out: Annotated[Path, typer.Option("--out", help="made here, of links", metavar="DIR")],
-    initial: Annotated[int, typer.Option("--initial", min=1, help="images of D0")] = 1334,
-    final: Annotated[int, typer.Option("--final", min=1, help="other images, of D*")] = 334,
-    seed: Annotated[int, typer.Option("--seed", help="of the draw")] = 0,
+    coco: Annotated[
+        Path, typer.Option("--coco", help="COCO's train2014, all of it", metavar="DIR")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="a new folder, filled with links", metavar="DIR")
+    ],
+    initial: Annotated[
+        int, typer.Option("--initial", min=1, help="images to learn from", metavar="N")
+    ] = 1334,
+    final: Annotated[
+        int, typer.Option("--final", min=1, help="other images, to write about", metavar="N")
+    ] = 334,
+    seed: Annotated[int, typer.Option("--seed", help="of the draw", metavar="N")] = 0,
 ) -> None:
-    """COCO images and the four benchmarks, laid out for a profile's `data`.
+    """Lay out COCO and the four benchmarks for the real profiles.
+
+    OUT is what the profiles practical and paper name as their `data`: data/coco in this folder.
 
     Example:
       python -m repro data --coco ~/coco/train2014 --out data/coco
@@ -234,7 +253,10 @@ def criteria(
     runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
 ) -> None:
-    """What the pocket world is frozen by: its backbone before any table's row.
+    """Measure the pocket world itself, before any row of a table.
+
+    What its model scores, what it writes, and what tuning on perfect data gives it: the criteria
+    that the world was frozen by (benchmarks/pocket/README.md).
 
     Example:
       python -m repro criteria --jobs 2
@@ -252,13 +274,17 @@ def criteria(
 def bench(
     device: Annotated[
         str | None,
-        typer.Option("--device", help="cpu or cuda (default: cuda where there is one)"),
+        typer.Option(
+            "--device", help="cpu or cuda (default: cuda where there is one)", metavar="NAME"
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="the smallest sizes: whether it runs, not how fast")
     ] = False,
 ) -> None:
-    """How fast scoring is: packed, in padded batches and one by one; and how it grows.
+    """How fast scoring is.
+
+    Packed, in padded batches and one by one; and how the time grows with the number of samples.
 
     Example:
       python -m repro bench --device cpu
@@ -280,7 +306,10 @@ def regress(
         bool, typer.Option("--update", help="write the baseline instead of comparing with it")
     ] = False,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0, help="points (of 100) that may be lost")
+        float,
+        typer.Option(
+            "--tolerance", min=0, help="points (of 100) that may be lost", metavar="POINTS"
+        ),
     ] = 0.0,
     junit: Annotated[
         Path | None, typer.Option("--junit", help="the results as JUnit XML", metavar="FILE")
@@ -294,7 +323,10 @@ def regress(
     runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
 ) -> None:
-    """Whether a backbone conforms, and scores what its baseline says: exits with 1 where not.
+    """Whether a model still works and scores as it did; else exit 1.
+
+    Checks what the method takes for granted of a model, then compares its scores on the benchmarks
+    with those in a baseline file (docs/regress.md).
 
     Example:
       python -m repro regress --backbone DIR --baseline FILE --junit regress.xml
@@ -331,11 +363,12 @@ def regress(
 def _prepare(
     names: list[str], profile: str, seeds: int, changes: list[str] | None, runs: Path
 ) -> "Run":
-    from c3l.store import Store
     from repro import profile as profiles
+
+    loaded = profiles.load(profile, changes)  # what is wrong is said at once: Run imports much
+    from c3l.store import Store
     from repro.run import Run
 
-    loaded = profiles.load(profile, changes)
     return Run.prepare(names, loaded, list(range(seeds)), Store(runs / "store"))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from c3l.commandline import MARKUP
+from c3l.errors import UserError
 from c3l.progress import say
 
 # The converters are imported by the commands: `--help` answers at once.
@@ -20,7 +21,9 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Option("--out", help="a new folder, or an empty one", metavar="DIR")]
 Dtype = Annotated[
     str | None,
-    typer.Option("--dtype", help="float32, bfloat16 or float16; otherwise as in the files"),
+    typer.Option(
+        "--dtype", help="float32, bfloat16 or float16; otherwise as in the files", metavar="NAME"
+    ),
 ]
 Eva = Annotated[Path, typer.Option("--vision", help="eva_vit_g.pth", metavar="FILE")]
 Llama = Annotated[
@@ -37,14 +40,14 @@ Clip = Annotated[Path, typer.Option("--vision", help="CLIP, as transformers has 
 def minigpt4_llama2(
     vision: Eva, projection: Linear, language: Llama, out: Out, dtype: Dtype = None
 ) -> None:
-    r"""MiniGPT-4 with Llama-2-7b-chat, the kind without a Q-Former.
+    r"""MiniGPT-4 with Llama-2-7b-chat, without a Q-Former.
 
     Example:
       python -m c3l convert minigpt4-llama2 --vision eva_vit_g.pth \
           --projection pretrained_minigpt4_llama2_7b.pth \
           --language Llama-2-7b-chat-hf --out minigpt4
     """
-    kept = _before(out, dtype)
+    kept = _before(out, dtype, vision, projection, language)
     from c3l.convert import minigpt4
 
     _write(minigpt4.llama2(vision, projection, language), out, kept)
@@ -70,7 +73,7 @@ def minigpt4_vicuna(
           --projection prerained_minigpt4_7b.pth \
           --language vicuna-7b --out minigpt4-vicuna
     """
-    kept = _before(out, dtype)
+    kept = _before(out, dtype, vision, qformer, projection, language)
     from c3l.convert import minigpt4
 
     _write(minigpt4.vicuna(vision, qformer, projection, language), out, kept)
@@ -89,23 +92,22 @@ def llava(
         typer.Option("--projection", help="or a projector alone: mm_projector.bin", metavar="FILE"),
     ] = None,
     language: Annotated[
-        Path | None, typer.Option("--language", help="with the projector: its Vicuna")
+        Path | None,
+        typer.Option("--language", help="with the projector: its Vicuna", metavar="DIR"),
     ] = None,
     dtype: Dtype = None,
 ) -> None:
-    r"""LLaVA 1.5: a whole checkpoint, or a stage-1 projector on its Vicuna.
+    r"""LLaVA 1.5: whole, or a stage-1 projector on its Vicuna.
 
     Example:
       python -m c3l convert llava --projection mm_projector.bin \
           --language vicuna-7b-v1.5 --vision clip-vit-large-patch14-336 \
           --out llava-stage-1
     """
-    from c3l.errors import UserError
-
     alone = projection is not None and language is not None
     if (checkpoint is None) != alone or (checkpoint and (projection or language)):
         raise UserError("give either --checkpoint, or --projection with --language")
-    kept = _before(out, dtype)
+    kept = _before(out, dtype, vision, checkpoint, projection, language)
     from c3l.convert import llava as converter
 
     if checkpoint is not None:
@@ -115,8 +117,11 @@ def llava(
     _write(made, out, kept)
 
 
-def _before(out: Path, dtype: str | None):
-    """The dtype to write, if one is named. What is wrong with either is said before any reading."""
+def _before(out: Path, dtype: str | None, *read: Path | None):
+    """The dtype to write, if one is named. What is wrong with these is said before any reading."""
+    for path in filter(None, read):  # at once: torch takes seconds to import
+        if not path.exists():
+            raise UserError(f"there is no file or folder {path}; give what was published")
     from c3l.backbones.loading import named_dtype
     from c3l.convert.writing import check_free
 

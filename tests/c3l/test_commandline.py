@@ -11,7 +11,7 @@ import typer
 
 import c3l.cli
 import repro.cli
-from c3l.commandline import run_app
+from c3l.commandline import _paragraphs, run_app
 from c3l.errors import UserError
 from tests.repro.toy import ROOT
 
@@ -66,6 +66,18 @@ def test_every_command_has_levels_and_an_example(package, names, run, capsys):
     said = capsys.readouterr().out
     assert "-v, --verbose" in said and "-q, --quiet" in said
     assert f"Example:\n    python -m {package} {' '.join(names)}" in said
+
+
+@pytest.mark.parametrize("package", APPS)
+def test_lists_of_commands_say_all_of_each(package, run, capsys):
+    assert run(APPS[package], "--help") == 0
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
+def test_on_a_terminal_paragraphs_are_filled_and_examples_are_not():
+    text = "One.\n\nTwo\nthree.\n\nExample:\n  a \\\n  b"
+    assert _paragraphs(text, "rich") == "One.\n\nTwo three.\n\nExample:\n  a \\\n  b"
+    assert _paragraphs(text, None) == text.replace("Example", "\b\nExample")
 
 
 @pytest.mark.parametrize("package", APPS)
