@@ -6,6 +6,7 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 (`regress`), 2 bad usage or input (one sentence), 130 interrupted (the next run goes on).
 """
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,18 @@ SetOption = Annotated[
         "--set", help="change a value of the profile: sizes.final_images=50", metavar="KEY=VALUE"
     ),
 ]
+JudgeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        help="who judges LLaVA^W: an OpenAI-compatible address, or pocket (wins over --set)",
+        metavar="URL",
+    ),
+]
+JudgeModelOption = Annotated[
+    str | None,
+    typer.Option("--judge-model", help="the model asked for there", metavar="NAME"),
+]
 RunsOption = Annotated[Path, typer.Option("--runs", help="where everything is kept", metavar="DIR")]
 JobsOption = Annotated[
     int | None,
@@ -68,10 +81,12 @@ def _command(names: list[str]) -> Callable[..., None]:
         profile: ProfileOption = "pocket",
         seeds: SeedsOption = 3,
         set_: SetOption = None,
+        judge: JudgeOption = None,
+        judge_model: JudgeModelOption = None,
         runs: RunsOption = Path("runs"),
         jobs: JobsOption = None,
     ) -> None:
-        run = _prepare(names, profile, seeds, set_, runs)
+        run = _prepare(names, profile, seeds, _changes(set_, judge, judge_model), runs)
         for text in run.finish(runs / run.profile.name, jobs or default_jobs()):
             show(text)
         if len(names) > 1:
@@ -100,6 +115,8 @@ def plan(
     profile: ProfileOption = "pocket",
     seeds: SeedsOption = 3,
     set_: SetOption = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
 ) -> None:
@@ -108,12 +125,13 @@ def plan(
     Example:
       python -m repro plan table4 --seeds 1
     """
+    changes = _changes(set_, judge, judge_model)
     from repro.plan import report
 
     if table not in (*TABLES, "all"):
         raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
     names = list(ALL) if table == "all" else [table]
-    run = _prepare(names, profile, seeds, set_, runs)
+    run = _prepare(names, profile, seeds, changes, runs)
     show(report(run.tables, run.profile, run.store, jobs or default_jobs()))
 
 
@@ -123,6 +141,8 @@ def compare(
     profile: ProfileOption = "pocket",
     seeds: SeedsOption = 3,
     set_: SetOption = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Which of the paper's claims about a table hold in what has been run: reproduced, not
@@ -131,6 +151,7 @@ def compare(
     Example:
       python -m repro compare all --seeds 1
     """
+    changes = _changes(set_, judge, judge_model)
     from repro import profile as profiles
     from repro.compare import claimed, not_run, reports
 
@@ -141,9 +162,9 @@ def compare(
         )
     names = claimed() if table == "all" else [table]
     for name in names:  # said before the pocket world is made for nothing
-        if not (runs / profiles.load(profile, set_).name / f"{name}.json").is_file():
+        if not (runs / profiles.load(profile, changes).name / f"{name}.json").is_file():
             raise not_run(name)
-    for text in reports(_prepare(names, profile, seeds, set_, runs)):
+    for text in reports(_prepare(names, profile, seeds, changes, runs)):
         show(text)
 
 
@@ -155,6 +176,8 @@ def report(
         typer.Option("--seeds", min=1, help="how many data seeds (default: as last run)"),
     ] = None,
     set_: SetOption = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
     out: Annotated[
         Path | None,
@@ -167,20 +190,23 @@ def report(
     Example:
       python -m repro report --out report.html
     """
+    changes = _changes(set_, judge, judge_model)
     from repro import profile as profiles
     from repro.report import write
 
     options = ["--profile", profile] if profile != "pocket" else []
-    options += [part for change in set_ or [] for part in ("--set", change)]
+    options += [part for change in changes for part in ("--set", change)]
     options += ["--runs", str(runs)] if runs != Path("runs") else []
     options += ["--seeds", str(seeds)] if seeds else []
-    print(write(profiles.load(profile, set_), seeds, runs, out, options))
+    print(write(profiles.load(profile, changes), seeds, runs, out, options))
 
 
 @app.command()
 def doctor(
     profile: ProfileOption = "pocket",
     set_: SetOption = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Packages, machine, weights, data and judge: what is missing, and what to do about it.
@@ -190,10 +216,11 @@ def doctor(
     Example:
       python -m repro doctor --profile practical
     """
+    changes = _changes(set_, judge, judge_model)
     from repro import profile as profiles
     from repro.doctor import examine, report
 
-    findings = list(examine(profiles.load(profile, set_), runs))
+    findings = list(examine(profiles.load(profile, changes), runs))
     show(report(findings))
     if missing := sum(bool(finding.remedy) and finding.needed for finding in findings):
         raise UserError(f"{missing} of {len(findings)} things are missing: see above.")
@@ -282,6 +309,8 @@ def regress(
     ] = None,
     profile: ProfileOption = "pocket",
     set_: SetOption = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
 ) -> None:
@@ -290,10 +319,11 @@ def regress(
     Example:
       python -m repro regress --backbone DIR --baseline FILE --junit regress.xml
     """
+    changes = _changes(set_, judge, judge_model)
     from repro import profile as profiles
     from repro.regress import MAKE_ONE, Gate, run
 
-    loaded = profiles.load(profile, set_)
+    loaded = profiles.load(profile, changes)
     names = benchmarks.split(",") if benchmarks else list(loaded.scoring.tasks)
     if unknown := [name for name in names if name not in loaded.scoring.tasks]:
         raise UserError(
@@ -317,6 +347,21 @@ def regress(
     show(text)
     if not well:
         raise typer.Exit(1)
+
+
+def _changes(set_: list[str] | None, judge: str | None, judge_model: str | None) -> list[str]:
+    """The changes of `--set`, and those that --judge and --judge-model stand for: the last wins.
+
+    Raises UserError for what is no address. It is not repeated: it may be the key.
+    """
+    from repro.profile import ADDRESS, is_address
+
+    if judge is not None and judge != "pocket" and not is_address(judge):
+        raise UserError(f"--judge: it is no {ADDRESS}.")
+    given = {"scoring.judge": judge, "scoring.judge_model": judge_model}
+    # Quoted: a name such as 4o or null is a text.
+    named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    return [*(set_ or []), *named]
 
 
 def _prepare(
