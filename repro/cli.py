@@ -119,20 +119,42 @@ def plan(
     judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            help="cpu, cuda, or a GPU by name: A100-80GB (default: what is here)",
+            metavar="NAME",
+        ),
+    ] = None,
 ) -> None:
-    """What would run, what is stored already, and the time and memory to expect.
+    """What would run, what is stored already, and the time, memory, disk and judge to expect.
+
+    Nothing of the profile's input need be there, if its backbones are published ones.
 
     Example:
-      python -m repro plan table4 --seeds 1
+      python -m repro plan table4 --seeds 1 --profile practical --device A100-80GB
     """
     changes = _changes(set_, judge, judge_model)
+    from c3l.store import Store
+    from repro import profile as profiles
+    from repro.devices import named
     from repro.plan import report
+    from repro.run import Run
 
     if table not in (*TABLES, "all"):
         raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
     names = list(ALL) if table == "all" else [table]
-    run = _prepare(names, profile, seeds, changes, runs)
-    show(report(run.tables, run.profile, run.store, jobs or default_jobs()))
+    loaded, store = profiles.load(profile, changes), Store(runs / "store")
+    on, lacking = named(device), ""
+    try:
+        run = Run.prepare(names, loaded, [*range(seeds)], store, fetch=False)
+    except UserError as error:
+        run, lacking = Run.assumed(names, loaded, [*range(seeds)], store), str(error)
+    # Workers would share a GPU.
+    jobs = jobs or (default_jobs() if on.shares.measured else 1)
+    here = device in (None, "cpu", "cuda")
+    show(report(run.tables, loaded, store, jobs, on, here=here, lacking=lacking))
 
 
 @app.command()

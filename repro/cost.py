@@ -236,22 +236,24 @@ def score(
     *,
     batch: int,
     numbers: Numbers,
+    behind: bool = True,
+    without: bool = True,
 ) -> Cost:
-    """I²C of `each` samples an image: behind it, packed where the family can be, and without it.
+    """The likelihood of `each` answers an image: `behind` it, packed where the family can be, and
+    `without` it; I²C asks for both.
 
     `question` is all that a text has besides its answer, prompt format included.
     """
-    size = numbers.size
-    n, texts = question + answer, images * each
-    behind = texts * reading(s, n, n * (s.image_tokens + n / 2))
-    alone = texts * reading(s, n, n * n / 2)
+    size, n, texts = numbers.size, question + answer, images * each
     run = min(each, batch) if s.shared else 1  # texts that share an image's tokens
     rows = min(batch, texts) / run
     image = reading(s, s.image_tokens, s.image_tokens**2 / 2) + looking(s)
+    shown = texts / run * image + texts * reading(s, n, n * (s.image_tokens + n / 2))
+    alone = texts * reading(s, n, n * n / 2)
     logits = min(batch, texts) * answer * s.vocabulary * 6 * 4
-    passing = _passing(s, rows * (s.image_tokens + run * n), rows, size)
+    passing = _passing(s, rows * (s.image_tokens * behind + run * n), rows * behind, size)
     return Cost(
-        reading=texts / run * image + behind + alone + 4 * s.head * texts * answer,
+        reading=shown * behind + alone * without + (behind + without) * 2 * s.head * texts * answer,
         memory=weights(s, size)
         + min(WINDOW, texts) * answer * s.width * size
         + max(passing, logits),

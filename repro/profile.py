@@ -131,11 +131,12 @@ class Scoring(_Part):
 
 
 class Expected(_Part):
-    """What `plan` says before a run has measured it."""
+    """What a run on the CPU was measured to take, for `plan` to say before the next one is. What is
+    not said is reckoned (`repro.cost`)."""
 
-    seconds: dict[str, float]
+    seconds: dict[str, float] = {}
     """Of one stage of each name, on one core of an ordinary machine."""
-    memory_gib: float
+    memory_gib: float | None = None
     """Of one worker process."""
 
 
@@ -160,7 +161,7 @@ class Profile(_Part):
     readings: Readings = Readings()
     resamples: int = Field(ge=100)
     """Of the bootstrap."""
-    expected: Expected
+    expected: Expected = Expected()
 
     @field_validator("backbones", mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from repro import recipe, runner
 from repro.profile import Profile
 from repro.progress import Progress, Times, duration, say
 from repro.recipe import Cells, Data, stages
-from repro.rows import TABLES, Table
+from repro.rows import TABLES, Ranking, Row, Table
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,37 @@ class Run:
     store: Store
 
     @classmethod
-    def prepare(cls, names: list[str], profile: Profile, seeds: list[int], store: Store) -> "Run":
-        """Check the input and make the stages; makes the pocket world if it is not there yet."""
+    def prepare(
+        cls,
+        names: list[str],
+        profile: Profile,
+        seeds: list[int],
+        store: Store,
+        *,
+        fetch: bool = True,
+    ) -> "Run":
+        """Check the input and make the stages; makes the pocket world if it is not there yet.
+
+        Without `fetch` nothing is fetched from the Hub.
+        """
         _require_a_backbone(names, profile)
         store.sweep()
-        rows = [row for name in names for row in TABLES[name].rows]
-        data = recipe.prepare(profile, store, rows)
+        data = recipe.prepare(profile, store, _rows(names), fetch=fetch)
+        return cls.of(names, profile, seeds, store, data)
+
+    @classmethod
+    def of(
+        cls, names: list[str], profile: Profile, seeds: list[int], store: Store, data: Data
+    ) -> "Run":
+        """The stages on these data."""
         tables = {name: _cells(TABLES[name], profile, data, seeds) for name in names}
         return cls(tables, profile, seeds, store)
+
+    @classmethod
+    def assumed(cls, names: list[str], profile: Profile, seeds: list[int], store: Store) -> "Run":
+        """The stages as if the profile's input were there: to be planned, not to be run."""
+        _require_a_backbone(names, profile)
+        return cls.of(names, profile, seeds, store, recipe.assumed(profile, _rows(names)))
 
     def finish(self, folder: Path, jobs: int) -> Iterator[str]:
         """Run what is missing; write each table to `folder` and give its markdown."""
@@ -104,6 +127,10 @@ class Run:
                 record, pictures = gallery.make(name, cells, self.seeds[0], self.store)
                 return {"gallery": record}, pictures
         return {}, {}
+
+
+def _rows(names: list[str]) -> list[Row | Ranking]:
+    return [row for name in names for row in TABLES[name].rows]
 
 
 def _require_a_backbone(names: list[str], profile: Profile) -> None:
