@@ -226,6 +226,9 @@ def report(
 @app.command()
 def doctor(
     profile: ProfileOption = "pocket",
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="data seeds of `all`, for the disk it needs")
+    ] = 3,
     set_: SetOption = None,
     judge: JudgeOption = None,
     judge_model: JudgeModelOption = None,
@@ -242,7 +245,7 @@ def doctor(
     from repro import profile as profiles
     from repro.doctor import examine, report
 
-    findings = list(examine(profiles.load(profile, changes), runs))
+    findings = list(examine(profiles.load(profile, changes), runs, seeds))
     show(report(findings))
     if missing := sum(bool(finding.remedy) and finding.needed for finding in findings):
         raise UserError(f"{missing} of {len(findings)} things are missing: see above.")
@@ -297,15 +300,18 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="the smallest sizes: whether it runs, not how fast")
     ] = False,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="single stages on the CPU, beside what plan reckons")
+    ] = False,
 ) -> None:
     """How fast scoring is: packed, in padded batches and one by one; and how it grows.
 
     Example:
       python -m repro bench --device cpu
     """
-    from repro.bench import report
+    from repro.bench import beside_the_formulas, report
 
-    show(report(device, quick))
+    show(beside_the_formulas(quick) if stages else report(device, quick))
 
 
 @app.command()

@@ -34,8 +34,8 @@ class Reckoned:
 class Reckoner:
     """What stages take on a device. Raises UserError for a backbone of which nothing is known."""
 
-    def __init__(self, device: Device):
-        self.device, self._shape = device, cache(cost.shape)
+    def __init__(self, device: Device, profile: Profile):
+        self.device, self._profile, self._shape = device, profile, cache(cost.shape)
 
     def of(self, stage: Stage) -> Reckoned | None:
         """None for a stage without a model: seconds, and little memory."""
@@ -55,6 +55,11 @@ class Reckoner:
         shape = self._shape(source.path) if isinstance(source, Source) else None
         return workload.written(stage, shape, self.device.numbers)
 
+    def checkpoint(self, stage: Stage) -> float:
+        """Bytes of a training's checkpoint: weights that train and two states, in float32."""
+        shape = self._shape(workload.weights(stage).path)
+        return 12 * cost.trained(shape, workload.way(stage).tuning)
+
     def _needs(self, stage: Stage, way: Way | None = None) -> float:
         shape = self._shape(workload.weights(stage).path)
         return self.device.needed(workload.of(stage, shape, self.device.numbers, way))
@@ -64,7 +69,7 @@ class Reckoner:
         if way := workload.way(stage):
             for other in ways(way):
                 if self._needs(stage, other) <= self.device.memory:
-                    return told(stage, way, other)
+                    return self._told(stage, way, other)
         else:
             key = "scoring.i2c_batch_size" if stage.name == "scores" else "generation.batch_size"
             key = "scoring.batch_size" if stage.name == "evaluation" else key
@@ -78,6 +83,24 @@ class Reckoner:
             return f"a GPU of {self._needs(smallest) / GIB:.0f} GiB or more, or a smaller backbone"
         return "a larger GPU, or a smaller backbone: 8 of these would not do"
 
+    def _told(self, stage: Stage, way: Way, other: Way) -> str:
+        """What to give for a stage to be trained in the other way."""
+        parts = [f"{other.gpus} GPUs with FSDP"] if other.gpus > 1 else []
+        if other.tuning != way.tuning:
+            parts.append(f"--set readings.tuning={other.tuning}")
+        if other.checkpointing and not way.checkpointing:
+            parts.append(f"--set training.{self._kind(stage)}.gradient_checkpointing=true")
+        return " and ".join(parts)
+
+    def _kind(self, stage: Stage) -> str:
+        """Which of the profile's trainings a stage is."""
+        if stage.name == "vlit":
+            first = self._profile.training.first
+            return "first" if first and stage.config["settings"] == first.model_dump() else "vlit"
+        if stage.config["crm"] and stage.config["clm"]:
+            return "joint"
+        return "generator" if stage.config["crm"] else "contrastive"
+
 
 def ways(way: Way) -> list[Way]:
     """Other ways to train, the ones to be tried first before the others: layers computed twice
@@ -90,20 +113,6 @@ def ways(way: Way) -> list[Way]:
     found = [Way(tuning, again) for tuning in tunings for again in (False, True)]
     found += [Way(way.tuning, again, gpus) for gpus, again in product(GPUS, (False, True))]
     return [other for other in dict.fromkeys(found) if other != way]
-
-
-def told(stage: Stage, way: Way, other: Way) -> str:
-    """What to give for a stage to be trained in the other way."""
-    parts = [f"{other.gpus} GPUs with FSDP"] if other.gpus > 1 else []
-    if other.tuning != way.tuning:
-        parts.append(f"--set readings.tuning={other.tuning}")
-    if other.checkpointing and not way.checkpointing:
-        kind = "vlit"
-        if stage.name == "generator":
-            crm, clm = stage.config["crm"], stage.config["clm"]
-            kind = "joint" if crm and clm else "generator" if crm else "contrastive"
-        parts.append(f"--set training.{kind}.gradient_checkpointing=true")
-    return " and ".join(parts)
 
 
 def reckoned(todo: Iterable[Stage], reckoner: Reckoner) -> dict[str, Reckoned]:
@@ -129,7 +138,7 @@ def report(
     """
     targets = [stage for cells in tables.values() for stage in stages(cells)]
     everything, todo = runner.everything(targets), runner.missing(targets, store)
-    reckoner = Reckoner(device)
+    reckoner = Reckoner(device, profile)
     found = reckoned(everything.values(), reckoner)
     seconds = {key: one.seconds for key, one in found.items()}
     said = profile.expected.seconds if here and device.shares.measured else {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from c3l.errors import UserError
+from c3l.graph import Stages
 from c3l.store import Store
 from repro import recipe, runner
 from repro.profile import Profile
@@ -50,7 +51,7 @@ class Run:
         cls, names: list[str], profile: Profile, seeds: list[int], store: Store, data: Data
     ) -> "Run":
         """The stages on these data."""
-        tables = {name: _cells(TABLES[name], profile, data, seeds) for name in names}
+        tables = {name: cells(TABLES[name], profile, data, seeds) for name in names}
         return cls(tables, profile, seeds, store)
 
     @classmethod
@@ -70,7 +71,8 @@ class Run:
         runner.discard_transient(targets, self.store)
         todo = runner.missing(targets, self.store)
         everything = runner.everything(targets)
-        times = Times(self.profile.expected.seconds, everything.values(), self.store)
+        said = self.profile.expected.seconds
+        times = Times(said, everything.values(), self.store, self._reckoned(todo) if todo else {})
         ran, rows = bool(todo), recipe.rows(self.tables)
         stored = len(everything) - len(todo)
         with Progress(todo, stored, times, jobs, rows=rows, everything=everything) as progress:
@@ -81,6 +83,16 @@ class Run:
         for name, cells in self.tables.items():
             yield self._write(name, cells, folder, seconds if ran else None)
         say(f"Done in {duration(seconds)}; the tables are in {folder}.")
+
+    def _reckoned(self, todo: Stages) -> dict[str, float]:
+        """Seconds of the stages here, where the profile says nothing of how long any takes."""
+        if self.profile.expected.seconds:
+            return {}
+        from repro.devices import named
+        from repro.plan import Reckoner, reckoned
+
+        found = reckoned(todo.values(), Reckoner(named(None), self.profile))
+        return {key: one.seconds for key, one in found.items()}
 
     def _write(self, name: str, cells: Cells, folder: Path, seconds: float | None) -> str:
         """Write NAME.json, .csv, .md and drawings, each whole or not at all; the markdown.
@@ -142,7 +154,7 @@ def _require_a_backbone(names: list[str], profile: Profile) -> None:
         raise UserError(f"The profile {profile.name} has no backbone {lacking}; it has {known}.")
 
 
-def _cells(table: Table, profile: Profile, data: Data, seeds: list[int]) -> Cells:
+def cells(table: Table, profile: Profile, data: Data, seeds: list[int]) -> Cells:
     """The stages behind a table, of which its rows may share any."""
     if table.tuning_seeds is not None:
         profile = profile.with_tuning_seeds(at_most=table.tuning_seeds)

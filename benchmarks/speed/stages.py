@@ -19,6 +19,8 @@ NEW = 48
 """Tokens written behind each prompt."""
 EACH = 8
 """Samples an image."""
+STEP = 4
+"""Samples behind one step of training, of which there are two."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def run(kind: str, model: str) -> Run:
 
             tuning = "lora" if "lora" in kind else "language+projector"
             settings = TrainingSettings(
-                batch_size=4, gradient_checkpointing="checkpointing" in kind, save_steps=1000
+                batch_size=STEP, gradient_checkpointing="checkpointing" in kind, save_steps=1000
             )
             return tune(
                 backbone, samples, images, settings, Readings(tuning=tuning), 0, folder / "out"
