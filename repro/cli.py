@@ -6,7 +6,6 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 (`regress`), 2 bad usage or input (one sentence), 130 interrupted (the next run goes on).
 """
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,16 @@ import typer
 
 from c3l.commandline import MARKUP, run_app
 from c3l.errors import UserError
+from repro.options import (
+    JobsOption,
+    JudgeModelOption,
+    JudgeOption,
+    ProfileOption,
+    RunsOption,
+    SeedsOption,
+    SetOption,
+    changes_of,
+)
 from repro.rows import ALL, TABLES
 from repro.screen import show
 
@@ -31,34 +40,6 @@ app = typer.Typer(
     help="Run the tables of the C³L paper (IJCAI 2024) and this project's own.\n\nExample:\n"
     "  python -m repro table4 --seeds 1",
 )
-
-ProfileOption = Annotated[
-    str, typer.Option("--profile", help="pocket, practical, or a YAML file", metavar="NAME|FILE")
-]
-SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="how many data seeds")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="change a value of the profile: sizes.final_images=50", metavar="KEY=VALUE"
-    ),
-]
-JudgeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--judge",
-        help="who judges LLaVA^W: an OpenAI-compatible address, or pocket (wins over --set)",
-        metavar="URL",
-    ),
-]
-JudgeModelOption = Annotated[
-    str | None,
-    typer.Option("--judge-model", help="the model asked for there", metavar="NAME"),
-]
-RunsOption = Annotated[Path, typer.Option("--runs", help="where everything is kept", metavar="DIR")]
-JobsOption = Annotated[
-    int | None,
-    typer.Option("--jobs", min=1, help="worker processes (default: one a processor)"),
-]
 
 
 ABOUT = {
@@ -86,7 +67,7 @@ def _command(names: list[str]) -> Callable[..., None]:
         runs: RunsOption = Path("runs"),
         jobs: JobsOption = None,
     ) -> None:
-        run = _prepare(names, profile, seeds, _changes(set_, judge, judge_model), runs)
+        run = _prepare(names, profile, seeds, changes_of(set_, judge, judge_model), runs)
         for text in run.finish(runs / run.profile.name, jobs or default_jobs()):
             show(text)
         if len(names) > 1:
@@ -123,7 +104,7 @@ def plan(
         str | None,
         typer.Option(
             "--device",
-            help="cpu, cuda, or a GPU by name: A100-80GB (default: what is here)",
+            help="reckon for cpu, cuda or a GPU by name: A100-80GB (default: what is here)",
             metavar="NAME",
         ),
     ] = None,
@@ -135,13 +116,13 @@ def plan(
     Example:
       python -m repro plan table4 --seeds 1 --profile practical --device A100-80GB
     """
-    changes = _changes(set_, judge, judge_model)
     from c3l.store import Store
     from repro import profile as profiles
     from repro.devices import named
     from repro.plan import report
     from repro.run import Run
 
+    changes = changes_of(set_, judge, judge_model)
     if table not in (*TABLES, "all"):
         raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
     names = list(ALL) if table == "all" else [table]
@@ -153,8 +134,7 @@ def plan(
         run, lacking = Run.assumed(names, loaded, [*range(seeds)], store), str(error)
     # Workers would share a GPU.
     jobs = jobs or (default_jobs() if on.shares.measured else 1)
-    here = device in (None, "cpu", "cuda")
-    show(report(run.tables, loaded, store, jobs, on, here=here, lacking=lacking))
+    show(report(run.tables, loaded, store, jobs, on, here=device is None, lacking=lacking))
 
 
 @app.command()
@@ -173,10 +153,10 @@ def compare(
     Example:
       python -m repro compare all --seeds 1
     """
-    changes = _changes(set_, judge, judge_model)
     from repro import profile as profiles
     from repro.compare import claimed, not_run, reports
 
+    changes = changes_of(set_, judge, judge_model)
     if table not in (*claimed(), "all"):
         raise UserError(
             f"The paper claims nothing to check about {table!r}: give one of "
@@ -212,10 +192,10 @@ def report(
     Example:
       python -m repro report --out report.html
     """
-    changes = _changes(set_, judge, judge_model)
     from repro import profile as profiles
     from repro.report import write
 
+    changes = changes_of(set_, judge, judge_model)
     options = ["--profile", profile] if profile != "pocket" else []
     options += [part for change in changes for part in ("--set", change)]
     options += ["--runs", str(runs)] if runs != Path("runs") else []
@@ -241,10 +221,10 @@ def doctor(
     Example:
       python -m repro doctor --profile practical
     """
-    changes = _changes(set_, judge, judge_model)
     from repro import profile as profiles
     from repro.doctor import examine, report
 
+    changes = changes_of(set_, judge, judge_model)
     findings = list(examine(profiles.load(profile, changes), runs, seeds))
     show(report(findings))
     if missing := sum(bool(finding.remedy) and finding.needed for finding in findings):
@@ -347,10 +327,10 @@ def regress(
     Example:
       python -m repro regress --backbone DIR --baseline FILE --junit regress.xml
     """
-    changes = _changes(set_, judge, judge_model)
     from repro import profile as profiles
     from repro.regress import MAKE_ONE, Gate, run
 
+    changes = changes_of(set_, judge, judge_model)
     loaded = profiles.load(profile, changes)
     names = benchmarks.split(",") if benchmarks else list(loaded.scoring.tasks)
     if unknown := [name for name in names if name not in loaded.scoring.tasks]:
@@ -375,21 +355,6 @@ def regress(
     show(text)
     if not well:
         raise typer.Exit(1)
-
-
-def _changes(set_: list[str] | None, judge: str | None, judge_model: str | None) -> list[str]:
-    """The changes of `--set`, and those that --judge and --judge-model stand for: the last wins.
-
-    Raises UserError for what is no address. It is not repeated: it may be the key.
-    """
-    from repro.profile import ADDRESS, is_address
-
-    if judge is not None and judge != "pocket" and not is_address(judge):
-        raise UserError(f"--judge: it is no {ADDRESS}.")
-    given = {"scoring.judge": judge, "scoring.judge_model": judge_model}
-    # Quoted: a name such as 4o or null is a text.
-    named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    return [*(set_ or []), *named]
 
 
 def _prepare(

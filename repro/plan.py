@@ -133,8 +133,8 @@ def report(
 ) -> str:
     """Markdown: stages by name, run, stored and shared; time, memory, disk and judge to expect.
 
-    `here`: the device is this machine's, so that what has been measured on it counts. `lacking`
-    says what of the input is not there.
+    `here`: the device is this machine's own, and what has been measured counts. `lacking` says what
+    of the input is not there.
     """
     targets = [stage for cells in tables.values() for stage in stages(cells)]
     everything, todo = runner.everything(targets), runner.missing(targets, store)
