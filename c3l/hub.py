@@ -44,7 +44,12 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
 
     name, _, revision = str(path_or_id).partition("@")
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
+        found = snapshot_download(
+            name,
+            revision=revision or None,
+            allow_patterns=list(FILES),
+            local_files_only=not fetch,
+        )
     # Whatever the network, the Hub or its cache raise: the remedy is the same.
     except Exception as error:
         if not fetch:
@@ -55,6 +60,7 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
             f"{path_or_id} is neither a folder nor a backbone that could be fetched from the Hub "
             f"({type(error).__name__}); check the name, or give the folder of a downloaded copy"
         ) from error
+    return Path(found)
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -47,13 +47,15 @@ _CLM = {
 }
 
 
-def backbone_source(path_or_id: str | Path) -> Source:
+def backbone_source(path_or_id: str | Path, *, fetch: bool = True) -> Source:
     """A folder of weights, or a Hub id, as an input: what a model is loaded from, not its card.
+
+    With `fetch`, what the Hub's cache lacks is fetched.
 
     Raises UserError for a folder without weights, and for one that says by its seal that it is
     damaged (`c3l.hub.seal_weights`).
     """
-    folder = weights_folder(path_or_id)
+    folder = weights_folder(path_or_id, fetch=fetch)
     names = weight_names(folder)
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise UserError(

@@ -6,11 +6,16 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from benchmarks.speed import flops, growth, scoring
-from benchmarks.speed.model import make
+from benchmarks.speed import flops, growth, scoring, stages
+from benchmarks.speed.model import configuration, make
+from benchmarks.speed.stages import Run
 from c3l import provenance
+from c3l.backbones.llava import Llava
 from c3l.errors import UserError
 from c3l.progress import say
+from repro import cost
+from repro.cost import PROCESSOR, Cost, Shape, Texts, Way
+from repro.devices import named
 
 SMALL = (
     "small, 144 image tokens",
@@ -42,6 +47,43 @@ def report(device: str | None, quick: bool) -> str:
             parts += [_ways([SMALL[1]], on, torch.float32, 2, rounds, "the pocket world's")]
         parts += [_growth(QUICK_SIZES if quick else growth.SIZES)]
     return "\n\n".join([*parts, _where(on, device, quick)])
+
+
+def beside_the_formulas(quick: bool) -> str:
+    """Single stages at a middle size on the CPU, in one thread: their time and memory as measured,
+    and as `repro.cost` has them. `quick`: two of them, of the smallest size."""
+    device, model = named("cpu"), QUICK if quick else stages.MODEL
+    shape = cost.shape_of(Llava, configuration(model))
+    rows = []
+    for run in stages.measure(("pairs", "vlit") if quick else stages.KINDS, model):
+        found = _counted(shape, run)
+        seconds, peak = device.seconds(found), device.needed(found) / 2**20
+        rows.append([run.kind, run.seconds, seconds, seconds / run.seconds])
+        rows[-1] += [run.peak, run.before, peak, peak / run.peak]
+    head = ["stage", "CPU s", "reckoned", "ratio", "peak MiB", "before", "reckoned", "ratio"]
+    formats = ["", ".1f", ".1f", ".2f", ".0f", ".0f", ".0f", ".2f"]
+    return "\n\n".join(
+        [
+            f"{model}: {shape.parameters:,} parameters, float32; {device.told}.",
+            tabulate(rows, head, tablefmt="pipe", floatfmt=formats),
+            _where(torch.device("cpu"), None, quick, " --stages"),
+        ]
+    )
+
+
+def _counted(shape: Shape, run: Run) -> Cost:
+    """What the formulas say of a run of `benchmarks.speed.stages`."""
+    batch = {"batch": run.rows, "numbers": PROCESSOR}
+    match run.kind:
+        case "captions" | "pairs":
+            pictured = run.kind == "captions"
+            return cost.write(shape, run.rows, run.tokens, stages.NEW, pictured=pictured, **batch)
+        case "scores":
+            question = run.tokens - run.predicted
+            return cost.score(shape, 1, run.rows, question, run.predicted, **batch)
+    way = Way("lora" if "lora" in run.kind else "language+projector", "checkpointing" in run.kind)
+    texts = [Texts(stages.STEP, run.tokens, run.predicted, True)]
+    return cost.train(shape, run.rows / stages.STEP, texts, way, parts=1, numbers=PROCESSOR)
 
 
 def _device(device: str | None) -> torch.device:
@@ -123,9 +165,9 @@ def _growth(sizes: tuple[int, ...]) -> str:
     )
 
 
-def _where(device: torch.device, asked: str | None, quick: bool) -> str:
+def _where(device: torch.device, asked: str | None, quick: bool, options: str = "") -> str:
     """What the numbers were measured with and on, and the command that measures them again."""
-    command = "python -m repro bench" + (f" --device {asked}" if asked else "")
+    command = "python -m repro bench" + (f" --device {asked}" if asked else "") + options
     versions = provenance.versions()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return (

@@ -9,12 +9,23 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from c3l.commandline import MARKUP, run_app
 from c3l.errors import UserError
+from repro.options import (
+    EngineOption,
+    JobsOption,
+    JudgeModelOption,
+    JudgeOption,
+    ProfileOption,
+    RunsOption,
+    SeedsOption,
+    SetOption,
+    changes_of,
+)
 from repro.rows import ALL, TABLES
 from repro.screen import show
 
@@ -30,31 +41,6 @@ app = typer.Typer(
     help="Run the tables of the C³L paper (IJCAI 2024) and this project's own.\n\nExample:\n"
     "  python -m repro table4 --seeds 1",
 )
-
-ProfileOption = Annotated[
-    str,
-    typer.Option("--profile", help="pocket, practical, paper, or a YAML file", metavar="NAME|FILE"),
-]
-SeedsOption = Annotated[
-    int, typer.Option("--seeds", min=1, help="how many data seeds", metavar="N")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="change a value of the profile: sizes.final_images=50", metavar="KEY=VALUE"
-    ),
-]
-RunsOption = Annotated[Path, typer.Option("--runs", help="where everything is kept", metavar="DIR")]
-JobsOption = Annotated[
-    int | None,
-    typer.Option("--jobs", min=1, help="worker processes (default: one a processor)", metavar="N"),
-]
-EngineOption = Annotated[
-    Literal["local", "ray"],
-    typer.Option(
-        "--engine", help="where the workers run: ray takes the cluster that RAY_ADDRESS names"
-    ),
-]
 
 
 ABOUT = {
@@ -77,13 +63,15 @@ def _command(names: list[str]) -> Callable[..., None]:
         profile: ProfileOption = "pocket",
         seeds: SeedsOption = 3,
         set_: SetOption = None,
+        judge: JudgeOption = None,
+        judge_model: JudgeModelOption = None,
         runs: RunsOption = Path("runs"),
         jobs: JobsOption = None,
         engine: EngineOption = "local",
     ) -> None:
         there = _cluster_jobs() if engine == "ray" else None
         jobs = jobs or there or default_jobs()
-        run = _prepare(names, profile, seeds, set_, runs)
+        run = _prepare(names, profile, seeds, changes_of(set_, judge, judge_model), runs)
         for text in run.finish(runs / run.profile.name, jobs, engine):
             show(text)
         if len(names) > 1:
@@ -111,21 +99,45 @@ def plan(
     profile: ProfileOption = "pocket",
     seeds: SeedsOption = 3,
     set_: SetOption = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            help="reckon for cpu, cuda or a GPU by name: A100-80GB (default: what is here)",
+            metavar="NAME",
+        ),
+    ] = None,
 ) -> None:
-    """What a table would take: stages, time, memory; what is stored.
+    """What a table would take: stages, time, memory, disk, judge; what is stored.
+
+    Nothing of the profile's input need be there, if its backbones are published ones.
 
     Example:
-      python -m repro plan table4 --seeds 1
+      python -m repro plan table4 --seeds 1 --profile practical --device A100-80GB
     """
+    from c3l.store import Store
+    from repro import profile as profiles
+    from repro.devices import named
     from repro.plan import report
+    from repro.run import Run
 
+    changes = changes_of(set_, judge, judge_model)
     if table not in (*TABLES, "all"):
         raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
     names = list(ALL) if table == "all" else [table]
-    run = _prepare(names, profile, seeds, set_, runs)
-    show(report(run.tables, run.profile, run.store, jobs or default_jobs()))
+    loaded, store = profiles.load(profile, changes), Store(runs / "store")
+    on, lacking = named(device), ""
+    try:
+        run = Run.prepare(names, loaded, [*range(seeds)], store, fetch=False)
+    except UserError as error:
+        run, lacking = Run.assumed(names, loaded, [*range(seeds)], store), str(error)
+    # Workers would share a GPU.
+    jobs = jobs or (default_jobs() if on.shares.measured else 1)
+    show(report(run.tables, loaded, store, jobs, on, here=device is None, lacking=lacking))
 
 
 @app.command()
@@ -136,6 +148,8 @@ def compare(
     profile: ProfileOption = "pocket",
     seeds: SeedsOption = 3,
     set_: SetOption = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Which of the paper's claims hold in what has been run.
@@ -148,6 +162,7 @@ def compare(
     from repro import profile as profiles
     from repro.compare import claimed, not_run, reports
 
+    changes = changes_of(set_, judge, judge_model)
     if table not in (*claimed(), "all"):
         raise UserError(
             f"The paper claims nothing to check about {table!r}: give one of "
@@ -155,9 +170,9 @@ def compare(
         )
     names = claimed() if table == "all" else [table]
     for name in names:  # said before the pocket world is made for nothing
-        if not (runs / profiles.load(profile, set_).name / f"{name}.json").is_file():
+        if not (runs / profiles.load(profile, changes).name / f"{name}.json").is_file():
             raise not_run(name)
-    for text in reports(_prepare(names, profile, seeds, set_, runs)):
+    for text in reports(_prepare(names, profile, seeds, changes, runs)):
         show(text)
 
 
@@ -171,6 +186,8 @@ def report(
         ),
     ] = None,
     set_: SetOption = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
     out: Annotated[
         Path | None,
@@ -187,17 +204,23 @@ def report(
     from repro import profile as profiles
     from repro.report import write
 
+    changes = changes_of(set_, judge, judge_model)
     options = ["--profile", profile] if profile != "pocket" else []
-    options += [part for change in set_ or [] for part in ("--set", change)]
+    options += [part for change in changes for part in ("--set", change)]
     options += ["--runs", str(runs)] if runs != Path("runs") else []
     options += ["--seeds", str(seeds)] if seeds else []
-    print(write(profiles.load(profile, set_), seeds, runs, out, options))
+    print(write(profiles.load(profile, changes), seeds, runs, out, options))
 
 
 @app.command()
 def doctor(
     profile: ProfileOption = "pocket",
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="data seeds of `all`, for the disk it needs")
+    ] = 3,
     set_: SetOption = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
     """What a profile needs, what of it is missing, and what to do.
@@ -211,7 +234,8 @@ def doctor(
     from repro import profile as profiles
     from repro.doctor import examine, report
 
-    findings = list(examine(profiles.load(profile, set_), runs))
+    changes = changes_of(set_, judge, judge_model)
+    findings = list(examine(profiles.load(profile, changes), runs, seeds))
     show(report(findings))
     if missing := sum(bool(finding.remedy) and finding.needed for finding in findings):
         raise UserError(f"{missing} of {len(findings)} things are missing: see above.")
@@ -281,6 +305,9 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="the smallest sizes: whether it runs, not how fast")
     ] = False,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="single stages on the CPU, beside what plan reckons")
+    ] = False,
 ) -> None:
     """How fast scoring is.
 
@@ -289,9 +316,9 @@ def bench(
     Example:
       python -m repro bench --device cpu
     """
-    from repro.bench import report
+    from repro.bench import beside_the_formulas, report
 
-    show(report(device, quick))
+    show(beside_the_formulas(quick) if stages else report(device, quick))
 
 
 @app.command()
@@ -320,6 +347,8 @@ def regress(
     ] = None,
     profile: ProfileOption = "pocket",
     set_: SetOption = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
     runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
 ) -> None:
@@ -334,7 +363,8 @@ def regress(
     from repro import profile as profiles
     from repro.regress import MAKE_ONE, Gate, run
 
-    loaded = profiles.load(profile, set_)
+    changes = changes_of(set_, judge, judge_model)
+    loaded = profiles.load(profile, changes)
     names = benchmarks.split(",") if benchmarks else list(loaded.scoring.tasks)
     if unknown := [name for name in names if name not in loaded.scoring.tasks]:
         raise UserError(

@@ -12,9 +12,10 @@ from tabulate import tabulate
 from benchmarks import judge as judges
 from benchmarks import served as addresses
 from c3l.errors import UserError
+from c3l.graph import everything
 from repro import recipe
 from repro.profile import Profile
-from repro.rows import PUBLISHED
+from repro.rows import ALL, PUBLISHED, TABLES
 from repro.stages import judge_of
 
 GIB = 2**30
@@ -41,10 +42,11 @@ def report(findings: list[Finding]) -> str:
     return tabulate(rows, ["", "what", "found", "what to do"], tablefmt="pipe")
 
 
-def examine(profile: Profile, runs: Path) -> Iterator[Finding]:
+def examine(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Finding]:
     """All findings about a profile whose runs are kept in `runs`. The judge is really asked."""
     yield from _packages()
-    yield from _machine(runs)
+    yield from _machine()
+    yield _disk(profile, runs, seeds)
     for label, backbone in profile.backbones.items():
         yield _tried(f"backbone {label}", lambda path=backbone.weights: _backbone(path))
     for label, served in profile.served.items():
@@ -99,24 +101,67 @@ def _torchvision() -> str:
     return f"{torch.__version__} with {torchvision.__version__}"
 
 
-def _machine(runs: Path) -> Iterator[Finding]:
+def _machine() -> Iterator[Finding]:
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     yield Finding("processors", f"{os.cpu_count()}, {memory:.0f} GiB of memory")
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    told = [f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB" for gpu in gpus]
+    told = [
+        f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB, capability {gpu.major}.{gpu.minor}"
+        for gpu in gpus
+    ]
     yield Finding("GPUs", "; ".join(told) or "none: the pocket profile needs none")
-    yield _tried("disk", lambda: _disk(runs))
 
 
-def _disk(runs: Path) -> str:
+def _disk(profile: Profile, runs: Path, seeds: int) -> Finding:
+    """What is free, beside what `all` writes, less what the runs folder holds already. Nothing
+    runs without room for one model; without room for all of them some tables do."""
     folder = runs.absolute()
     while not folder.exists():
         folder = folder.parent
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise UserError(f"{folder} cannot be written; give another folder with --runs")
-    return f"{shutil.disk_usage(folder).free / GIB:.1f} GiB free at {folder}"
+        remedy = f"{folder} cannot be written; give another folder with --runs"
+        return Finding("disk", "not usable", remedy)
+    free = shutil.disk_usage(folder).free
+    told = f"{free / GIB:.1f} GiB free at {folder}"
+    try:
+        need, least = _need(profile, seeds)
+    except UserError:  # of a backbone that is missing, which is found by its own name
+        return Finding("disk", told)
+    held = sum(path.stat().st_size for path in runs.rglob("*") if path.is_file())
+    told += f"; `all --seeds {seeds}` writes some {need / GIB:.1f} GiB"
+    told += f", of which {held / GIB:.1f} GiB may be there" if held else ""
+    remedy = "make room, or give a folder on a larger disk with --runs"
+    if free < least:
+        return Finding("disk", told, f"{remedy}: one model takes {least / GIB:.1f} GiB")
+    if free < need - held:
+        return Finding("disk", told, f"{remedy}, or run fewer tables or seeds", needed=False)
+    return Finding("disk", told)
+
+
+def _need(profile: Profile, seeds: int) -> tuple[float, float]:
+    """Bytes that all tables write, the models that they train above all; and one model alone, with
+    what it takes to train it."""
+    from repro import workload
+    from repro.devices import named
+    from repro.plan import Reckoner
+    from repro.run import cells
+
+    data = recipe.assumed(profile, (row for name in ALL for row in TABLES[name].rows))
+    tables = (cells(TABLES[name], profile, data, list(range(seeds))) for name in ALL)
+    targets = [stage for table in tables for stage in recipe.stages(table)]
+    reckoner = Reckoner(named(None), profile)
+    stages = everything(targets).values()
+    # While a model trains, the last checkpoint stays until the next one is whole.
+    training = [
+        (reckoner.written(stage), 2 * reckoner.checkpoint(stage))
+        for stage in stages
+        if workload.way(stage)
+    ]
+    checkpoints = max((checkpoint for _, checkpoint in training), default=0.0)
+    least = max(map(sum, training), default=0.0)
+    return sum(map(reckoner.written, stages)) + checkpoints, least
 
 
 def _backbone(path: str) -> str:
@@ -190,7 +235,7 @@ def _comparison(folder: Path) -> str:
 def _judge(profile: Profile) -> Finding:
     judge = judge_of(profile.scoring)
     if judge is None:
-        remedy = "give --set scoring.judge=https://…/v1, or leave LLaVA^W unscored"
+        remedy = "give --judge https://…/v1, or leave LLaVA^W unscored"
         return Finding("judge", "none", remedy, needed=False)
     return _tried("judge", lambda: _asked(judge), needed=False)
 

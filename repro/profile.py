@@ -1,7 +1,9 @@
 """A profile: on which backbones, images and sizes the tables run, from a YAML file."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -66,6 +68,31 @@ class Training(_Part):
         return self.generator if crm else self.contrastive
 
 
+ADDRESS = (
+    "address of a judge: give https://host/v1, without a user, a key or a query, or pocket for the "
+    "pocket judge"
+)
+
+
+def is_address(text: str) -> bool:
+    """Whether a judge can be asked there, and nothing in it is secret."""
+    try:
+        found = urlsplit(text)
+        well = found.scheme in ("http", "https") and found.hostname and found.port != 0
+    except ValueError:  # brackets, a port that is none
+        return False
+    return bool(well) and not re.search(r"[\s@?#]", text) and text.isprintable()
+
+
+class Price(_Part):
+    """Of a judge, in whatever currency."""
+
+    input: float = Field(ge=0)
+    """Of a million tokens that it reads."""
+    output: float = Field(ge=0)
+    """Of a million tokens that it writes."""
+
+
 class Scoring(_Part):
     """I²C scores and benchmarks. In half precision batch sizes are part of a result."""
 
@@ -76,7 +103,7 @@ class Scoring(_Part):
     tasks: dict[str, str]
     """The benchmark task behind a column, one of benchmarks.sources: SEED may be seedbench or
     seedbench_ppl."""
-    judge: str | None = Field(None, pattern=r"^(pocket|https?://[^\s@?#]+)$")
+    judge: str | None = None
     """Who judges LLaVA^W: "pocket", the address of an OpenAI-compatible server up to and without
     "/chat/completions", or nobody. Never a key: it would stand in every manifest."""
     judge_model: str = "gpt-4o-2024-11-20"
@@ -84,6 +111,15 @@ class Scoring(_Part):
     a GPT-4 that is no more."""
     judge_key: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the key of an address, not the key."""
+    judge_price: Price | None = Field(None, exclude_if=lambda price: price is None)
+    """What `plan` reckons with; nothing is assumed where it is not said."""
+
+    @field_validator("judge")
+    @classmethod
+    def _judge_is_an_address(cls, judge: str | None) -> str | None:
+        if judge not in (None, "pocket") and not is_address(judge):
+            raise ValueError(f"it is no {ADDRESS}")
+        return judge
 
     @field_validator("tasks")
     @classmethod
@@ -95,11 +131,12 @@ class Scoring(_Part):
 
 
 class Expected(_Part):
-    """What `plan` says before a run has measured it."""
+    """What a run on the CPU was measured to take, for `plan` to say before the next one is. What is
+    not said is reckoned (`repro.cost`)."""
 
-    seconds: dict[str, float]
+    seconds: dict[str, float] = {}
     """Of one stage of each name, on one core of an ordinary machine."""
-    memory_gib: float
+    memory_gib: float | None = None
     """Of one worker process."""
 
 
@@ -124,7 +161,7 @@ class Profile(_Part):
     readings: Readings = Readings()
     resamples: int = Field(ge=100)
     """Of the bootstrap."""
-    expected: Expected
+    expected: Expected = Expected()
 
     @field_validator("backbones", mode="before")
     @classmethod

@@ -12,10 +12,17 @@ __all__ = ["Progress", "Times", "duration", "say"]
 
 
 class Times:
-    """Expected seconds of stages: measured ones where there are any, else the profile's."""
+    """Expected seconds of stages: measured ones where there are any, else those said of their name
+    (the profile's), else those reckoned for a stage, by its key."""
 
-    def __init__(self, guesses: dict[str, float], stages: Iterable[Stage], store: Store):
-        self.guesses, self.store = guesses, store
+    def __init__(
+        self,
+        said: Mapping[str, float],
+        stages: Iterable[Stage],
+        store: Store,
+        reckoned: Mapping[str, float] | None = None,
+    ):
+        self.said, self.reckoned, self.store = said, reckoned or {}, store
         self.seconds: dict[str, list[float]] = {}
         for stage in stages:
             if manifest := store.manifest(stage):
@@ -26,8 +33,17 @@ class Times:
 
     def expected(self, stage: Stage) -> float:
         measured = self.seconds.get(stage.name)
-        # the median: a worker's first stage also imports torch
-        return median(measured) if measured else self.guesses.get(stage.name, 1.0)
+        if measured:
+            return median(measured)  # a worker's first stage also imports torch
+        return self.said.get(stage.name, self.reckoned.get(stage.key, 1.0))
+
+    def source(self, stage: Stage) -> str:
+        """Where that number is from."""
+        if self.seconds.get(stage.name):
+            return "measured"
+        if stage.name in self.said:
+            return "profile"
+        return "reckoned" if stage.key in self.reckoned else "–"
 
     def total(self, stages: Iterable[Stage], jobs: int) -> float:
         """Seconds for all of them, side by side."""

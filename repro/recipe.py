@@ -59,17 +59,21 @@ class Data:
     """Data sets that others made, where rows or backbones ask for them."""
 
 
-def prepare(profile: Profile, store: Store, rows: Iterable[Row | Ranking] = ()) -> Data:
+def prepare(
+    profile: Profile, store: Store, rows: Iterable[Row | Ranking] = (), *, fetch: bool = True
+) -> Data:
     """What rows need of the profile's data, the pocket world made first if need be (a minute).
 
-    Raises UserError for a folder that lacks something.
+    Without `fetch` nothing is fetched from the Hub. Raises UserError for a folder that lacks
+    something.
     """
-    rows = list(rows)
-    labels = {label for row in rows for label in _labels(row)} & profile.backbones.keys()
-    wanted = {row.data for row in rows if isinstance(row, Row)}
-    wanted |= {profile.backbones[label].tuned_on for label in labels}
-    sets = _published(profile, store) if wanted - {None} else {}
-    backbones = {label: _backbone(label, profile, sets) for label in sorted(labels)}
+    labels, wanted = _needed(profile, rows)
+    sets = _published(profile, store) if wanted else {}
+    weights = {
+        label: pipeline.backbone_source(profile.backbones[label].weights, fetch=fetch)
+        for label in labels
+    }
+    backbones = {label: _backbone(label, profile, weights[label], sets) for label in labels}
     folder = data_folder(profile, store)
     benchmarks = {
         column: benchmark_source(folder, task) for column, task in profile.scoring.tasks.items()
@@ -85,16 +89,51 @@ def prepare(profile: Profile, store: Store, rows: Iterable[Row | Ranking] = ()) 
     )
 
 
+def assumed(profile: Profile, rows: Iterable[Row | Ranking] = ()) -> Data:
+    """The same as if all were there, to be planned with: nothing is looked at, made or fetched, and
+    nothing can be run with it."""
+
+    def there(*parts: str) -> Source:
+        path = Path(*parts)
+        return Source(path, f"assumed to be at {path}")
+
+    labels, _ = _needed(profile, rows)
+    folder, tasks = profile.data, profile.scoring.tasks
+    sets = {}
+    for name in PUBLISHED.values():
+        place = (folder, "comparison", name)
+        sets[name] = Published(name, there(*place, "data"), there(*place, "images"), None)
+    backbones = {
+        label: _backbone(label, profile, there(profile.backbones[label].weights), sets)
+        for label in labels
+    }
+    pictures = (there(folder, part, "images") for part in ("initial", "final"))
+    benchmarks = {
+        column: there(folder, "benchmarks", task.removesuffix("_ppl"))
+        for column, task in tasks.items()
+    }
+    graphs = (there(folder, part) if folder == "pocket" else None for part in ("initial", "final"))
+    return Data(*pictures, benchmarks, *graphs, backbones, sets)
+
+
+def _needed(profile: Profile, rows: Iterable[Row | Ranking]) -> tuple[list[str], set[str]]:
+    """The labels of the profile's backbones that rows name, and the others' data."""
+    rows = list(rows)
+    labels = {label for row in rows for label in _labels(row)} & profile.backbones.keys()
+    wanted = {row.data for row in rows if isinstance(row, Row)}
+    wanted |= {profile.backbones[label].tuned_on for label in labels}
+    return sorted(labels), wanted - {None}
+
+
 def _labels(row: Row | Ranking) -> list[str]:
     """Of the backbones that a row names, those it is made with."""
     writer = row.writer if isinstance(row, Row) else None
     return [row.backbone, writer] if writer else [row.backbone]
 
 
-def _backbone(label: str, profile: Profile, sets: dict[str, Published]) -> Weights:
+def _backbone(label: str, profile: Profile, weights: Source, sets: dict[str, Published]) -> Weights:
     """A profile's backbone: its weights, or what they are tuned to first."""
     backbone = profile.backbones[label]
-    weights = pipeline.backbone_source(backbone.weights)
     if backbone.tuned_on is None:
         return weights
     theirs = sets[backbone.tuned_on]

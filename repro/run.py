@@ -9,12 +9,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from c3l.errors import UserError
+from c3l.graph import Stages
 from c3l.store import Store
 from repro import engines, recipe, runner
 from repro.profile import Profile
 from repro.progress import Progress, Times, duration, say
 from repro.recipe import Cells, Data, stages
-from repro.rows import TABLES, Table
+from repro.rows import TABLES, Ranking, Row, Table
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,37 @@ class Run:
     store: Store
 
     @classmethod
-    def prepare(cls, names: list[str], profile: Profile, seeds: list[int], store: Store) -> "Run":
-        """Check the input and make the stages; makes the pocket world if it is not there yet."""
+    def prepare(
+        cls,
+        names: list[str],
+        profile: Profile,
+        seeds: list[int],
+        store: Store,
+        *,
+        fetch: bool = True,
+    ) -> "Run":
+        """Check the input and make the stages; makes the pocket world if it is not there yet.
+
+        Without `fetch` nothing is fetched from the Hub.
+        """
         _require_a_backbone(names, profile)
         store.sweep()
-        rows = [row for name in names for row in TABLES[name].rows]
-        data = recipe.prepare(profile, store, rows)
-        tables = {name: _cells(TABLES[name], profile, data, seeds) for name in names}
+        data = recipe.prepare(profile, store, _rows(names), fetch=fetch)
+        return cls.of(names, profile, seeds, store, data)
+
+    @classmethod
+    def of(
+        cls, names: list[str], profile: Profile, seeds: list[int], store: Store, data: Data
+    ) -> "Run":
+        """The stages on these data."""
+        tables = {name: cells(TABLES[name], profile, data, seeds) for name in names}
         return cls(tables, profile, seeds, store)
+
+    @classmethod
+    def assumed(cls, names: list[str], profile: Profile, seeds: list[int], store: Store) -> "Run":
+        """The stages as if the profile's input were there: to be planned, not to be run."""
+        _require_a_backbone(names, profile)
+        return cls.of(names, profile, seeds, store, recipe.assumed(profile, _rows(names)))
 
     def finish(self, folder: Path, jobs: int, engine: engines.Name = "local") -> Iterator[str]:
         """Run what is missing; write each table to `folder` and give its markdown."""
@@ -47,7 +71,8 @@ class Run:
         runner.discard_transient(targets, self.store)
         todo = runner.missing(targets, self.store)
         everything = runner.everything(targets)
-        times = Times(self.profile.expected.seconds, everything.values(), self.store)
+        said = self.profile.expected.seconds
+        times = Times(said, everything.values(), self.store, self._reckoned(todo) if todo else {})
         ran, rows = bool(todo), recipe.rows(self.tables)
         stored = len(everything) - len(todo)
         with Progress(todo, stored, times, jobs, rows=rows, everything=everything) as progress:
@@ -58,6 +83,16 @@ class Run:
         for name, cells in self.tables.items():
             yield self._write(name, cells, folder, seconds if ran else None)
         say(f"Done in {duration(seconds)}; the tables are in {folder}.")
+
+    def _reckoned(self, todo: Stages) -> dict[str, float]:
+        """Seconds of the stages here, where the profile says nothing of how long any takes."""
+        if self.profile.expected.seconds:
+            return {}
+        from repro.devices import named
+        from repro.plan import Reckoner, reckoned
+
+        found = reckoned(todo.values(), Reckoner(named(None), self.profile))
+        return {key: one.seconds for key, one in found.items()}
 
     def _write(self, name: str, cells: Cells, folder: Path, seconds: float | None) -> str:
         """Write NAME.json, .csv, .md and drawings, each whole or not at all; the markdown.
@@ -106,6 +141,10 @@ class Run:
         return {}, {}
 
 
+def _rows(names: list[str]) -> list[Row | Ranking]:
+    return [row for name in names for row in TABLES[name].rows]
+
+
 def _require_a_backbone(names: list[str], profile: Profile) -> None:
     """Raise UserError where the profile lacks the backbones of all rows."""
     backbones = dict.fromkeys(row.backbone for name in names for row in TABLES[name].rows)
@@ -115,7 +154,7 @@ def _require_a_backbone(names: list[str], profile: Profile) -> None:
         raise UserError(f"The profile {profile.name} has no backbone {lacking}; it has {known}.")
 
 
-def _cells(table: Table, profile: Profile, data: Data, seeds: list[int]) -> Cells:
+def cells(table: Table, profile: Profile, data: Data, seeds: list[int]) -> Cells:
     """The stages behind a table, of which its rows may share any."""
     if table.tuning_seeds is not None:
         profile = profile.with_tuning_seeds(at_most=table.tuning_seeds)

@@ -1,7 +1,7 @@
 """How much arithmetic scoring is, by formula, and how much a device does in a second."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import median
 
 import torch
@@ -53,13 +53,35 @@ def _vision(shape: Shape) -> float:
 
 
 def matrix_peak(device: torch.device, side: int = 8192, rounds: int = 5) -> float:
-    """Operations a second of a bfloat16 product of two square matrices, the median of rounds."""
-    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    """Operations a second of a product of two square matrices, the median of rounds.
+
+    On a GPU in bfloat16 by the wall clock; on the CPU in float32, one thread by its own time.
+    """
+    gpu = device.type == "cuda"
+    dtype = torch.bfloat16 if gpu else torch.float32
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / _median(lambda: a @ b, device, rounds)
+
+
+def bandwidth(device: torch.device, size: int = 2**28, rounds: int = 5) -> float:
+    """Bytes a second that a copy of `size` bytes reads and writes; measured likewise."""
+    a = torch.ones(size // 4, device=device)
+    b = torch.empty_like(a)
+    return 2 * size / _median(lambda: b.copy_(a), device, rounds)
+
+
+def _median(work: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """Seconds, the median of rounds after one that warms up."""
+    gpu = device.type == "cuda"
+    synchronize = torch.cuda.synchronize if gpu else lambda: None
+    clock, threads = time.perf_counter if gpu else time.process_time, torch.get_num_threads()
+    torch.set_num_threads(1)
     spent = []
-    for _ in range(rounds + 1):  # the first warms up
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        a @ b
-        torch.cuda.synchronize()
-        spent.append(time.perf_counter() - start)
-    return 2 * side**3 / median(spent[1:])
+    for _ in range(rounds + 1):
+        synchronize()
+        start = clock()
+        work()
+        synchronize()
+        spent.append(clock() - start)
+    torch.set_num_threads(threads)
+    return median(spent[1:])

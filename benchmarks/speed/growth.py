@@ -87,15 +87,20 @@ def run(folder: Path) -> Run:
     backbone = load_backbone(POCKET, device="cpu")
     samples = read_samples(folder / "samples.jsonl")
     score(backbone, samples[:64], ImageFolder(folder))  # what is made on first use is made here
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = _memory("VmRSS")
+    start_of_peak()
+    before = memory("VmRSS")
     wall, process = time.perf_counter(), time.process_time()
     score(backbone, samples, ImageFolder(folder))
     spent = time.perf_counter() - wall, time.process_time() - process
-    return Run(len(samples), *spent, _memory("VmHWM"), before)
+    return Run(len(samples), *spent, memory("VmHWM"), before)
 
 
-def _memory(field: str) -> float:
+def start_of_peak() -> None:
+    """The kernel's peak starts again from what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def memory(field: str) -> float:
     """A field of /proc/self/status in MiB: VmRSS is resident now, VmHWM the most since a reset.
 
     Not `resource`: its peak outlives exec, and would be the parent's where that was larger.

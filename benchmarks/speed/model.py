@@ -47,6 +47,8 @@ SHAPES = {
     "small, 144 image tokens": Shape(168, 14, _VISION, _LANGUAGE, 833),
     "small, 576 image tokens": Shape(336, 14, _VISION, _LANGUAGE, 833),
     "small, 576 image tokens, 32,000 words": Shape(336, 14, _VISION, _LANGUAGE, 32_000),
+    # Large enough for its weights and activations to outweigh what any process needs.
+    "middle, 144 image tokens": Shape(168, 14, (256, 6, 4, 1024), (768, 12, 12, 2048), 32_000),
     # openai/clip-vit-large-patch14-336 and llava-hf/llava-1.5-7b-hf, as published.
     "LLaVA-1.5-7B": Shape(336, 14, (1024, 24, 16, 4096), (4096, 32, 32, 11008), 32_064),
 }
@@ -71,7 +73,7 @@ def make(
         torch.manual_seed(seed)
         # There and in that type from the start: seven billion weights may fit no other way.
         model = LlavaForConditionalGeneration._from_config(
-            _config(shape, processor.tokenizer), dtype=dtype
+            configuration(name, processor.tokenizer), dtype=dtype
         )
     return Llava(model, processor, name=name, files=[])
 
@@ -87,7 +89,10 @@ def _processor(shape: Shape):
     return processor
 
 
-def _config(shape: Shape, tokenizer) -> LlavaConfig:
+def configuration(name: str, tokenizer=None) -> LlavaConfig:
+    """The configuration of the shape SHAPES[name]; the tokenizer is read where none is given."""
+    shape = SHAPES[name]
+    tokenizer = tokenizer or _processor(shape).tokenizer
     width, layers, heads, inner = shape.vision
     vision = CLIPVisionConfig(
         hidden_size=width,

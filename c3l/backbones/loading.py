@@ -47,7 +47,7 @@ def load_backbone(
     damaged or unknown backbone.
     """
     folder = weights_folder(path_or_id)
-    family = FAMILIES[_model_type(folder)]
+    family = FAMILIES[model_type(folder)]
     indexed_files(folder / INDEX)  # transformers would follow names out of the folder
     processor = _processor(folder, trust_remote_code)
     model = _model(family.model_class, folder, _dtype(dtype)).to(_device(device))
@@ -70,7 +70,7 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
     Raises UserError as `load_backbone` would, for files that are missing or cut short too.
     """
     folder = weights_folder(path_or_id, fetch=False)
-    model_type = _model_type(folder)
+    kind = model_type(folder)
     _processor(folder, trust_remote_code=False)
     files = set(folder.glob("*.safetensors"))
     files |= set(indexed_files(folder / INDEX))
@@ -87,11 +87,11 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
                 f"{file} is missing or cut short ({error}); get the backbone again"
             ) from error
         parameters += sum(map(math.prod, shapes))
-    return model_type, parameters, sum(file.stat().st_size for file in files)
+    return kind, parameters, sum(file.stat().st_size for file in files)
 
 
-def _model_type(folder: Path) -> str:
-    """The family, one of FAMILIES."""
+def model_type(folder: Path) -> str:
+    """A folder's family, one of FAMILIES. Raises UserError for another one, and for none."""
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -99,13 +99,13 @@ def _model_type(folder: Path) -> str:
         raise UserError(f"{folder} has no config.json; give the folder of a backbone") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}); get the backbone again") from error
-    model_type = config.get("model_type") if isinstance(config, dict) else None
-    if model_type not in FAMILIES:
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in FAMILIES:
         raise UserError(
-            f"{folder} holds a backbone of the unknown family {model_type!r}; "
+            f"{folder} holds a backbone of the unknown family {kind!r}; "
             f"use one of: {', '.join(FAMILIES)}"
         )
-    return model_type
+    return kind
 
 
 def _device(device: str | torch.device | None) -> torch.device:

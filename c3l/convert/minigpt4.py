@@ -6,33 +6,14 @@ import torch
 from transformers import Blip2Config, Blip2ForConditionalGeneration
 
 from c3l.backbones.minigpt4 import JOINED, MiniGPT4Config, MiniGPT4ForConditionalGeneration
+from c3l.backbones.published import EVA_VIT_G, Q_FORMER, QUERIES
 from c3l.convert import processors, rules
 from c3l.convert.converted import Converted, fitted
 from c3l.convert.language import READ, llama_config, llama_tokenizer
 from c3l.convert.sources import read_file, read_folder
 
-EVA_VIT_G = {
-    "hidden_size": 1408,
-    "intermediate_size": 6144,
-    "num_hidden_layers": 39,
-    "num_attention_heads": 16,
-    "image_size": 224,
-    "patch_size": 14,
-    "layer_norm_eps": 1e-6,
-}
-"""The encoder of all of LAVIS's and MiniGPT-4's models."""
 NORM_EPS = 1e-5
 """Of the layer norm behind the encoder (`ln_vision`): torch's own, unlike that of its blocks."""
-Q_FORMER = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "cross_attention_frequency": 2,
-    "layer_norm_eps": 1e-12,
-}
-"""BERT base's, with cross-attention in every second layer."""
-QUERIES = 32
 
 
 def llama2(vision: Path, projection: Path, language: Path, eva: dict | None = None) -> Converted:

@@ -16,31 +16,22 @@ from transformers import (
 )
 
 from c3l.backbones.minigpt4 import MiniGPT4Config, MiniGPT4ForConditionalGeneration
+from c3l.backbones.published import (
+    CLIP_L_336,
+    EVA_VIT_G,
+    IDEFICS_80B,
+    LLAMA,
+    PUBLISHED,
+    Q_FORMER,
+    QUERIES,
+    configuration,
+)
 from c3l.convert import rules
 from c3l.convert.converted import model_shapes
 from c3l.convert.keys import assemble
-from c3l.convert.minigpt4 import EVA_VIT_G, NORM_EPS, Q_FORMER, QUERIES
+from c3l.convert.minigpt4 import NORM_EPS
 from c3l.convert.sources import Source
 from tests.c3l import published
-
-LLAMA = {
-    "7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32},
-    "13b": {
-        "hidden_size": 5120,
-        "intermediate_size": 13824,
-        "num_hidden_layers": 40,
-        "num_attention_heads": 40,
-    },
-}
-CLIP_L_336 = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-    "projection_dim": 768,
-}
 
 
 def llama(size, rows=32000):
@@ -181,33 +172,7 @@ def test_instructblip_and_blip2_with_vicuna(size):
 
 
 def test_idefics_80b():
-    config = IdeficsConfig(
-        vocab_size=32000,
-        additional_vocab_size=2,
-        hidden_size=8192,
-        intermediate_size=22016,
-        num_hidden_layers=80,
-        num_attention_heads=64,
-        cross_layer_interval=4,
-        qk_layer_norms=True,
-        use_resampler=True,
-        vision_config={
-            "embed_dim": 1280,
-            "image_size": 224,
-            "patch_size": 14,
-            "intermediate_size": 5120,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 16,
-        },
-        perceiver_config={
-            "use_resampler": True,
-            "resampler_n_latents": 64,
-            "resampler_depth": 6,
-            "resampler_n_heads": 16,
-            "resampler_head_dim": 96,
-            "qk_layer_norms_perceiver": True,
-        },
-    )
+    config = IdeficsConfig(**IDEFICS_80B)
     found = model_shapes(IdeficsForVisionText2Text, config)
     assert 79.5e9 < count(found) < 80.5e9
     cross = [name for name in found if name.endswith("cross_attn.q_proj.weight")]
@@ -215,3 +180,20 @@ def test_idefics_80b():
     # 64 latents an image, of CLIP-H's width
     (latents,) = [shape for name, shape in found.items() if name.endswith("latents")]
     assert latents == (64, 1280)
+
+
+# Of the published files' own indexes, where one has been seen; else as counted above.
+PARAMETERS = {
+    "llava-1.5-7b-hf": 7_063_427_072,
+    "llava-stage1-7b": 7_063_427_072,
+    "minigpt4-llama2": EVA + 23_072_768 + llama("7b"),
+    "minigpt4-vicuna": EVA + q_former() + 3_149_824 + llama("7b"),
+    "instructblip-vicuna-7b": EVA + q_former() + READING + linear(768, 4096) + llama("7b", 32001),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_what_is_published_is_known_by_its_name(name):
+    family, config = configuration(f"somewhere/{name}")
+    assert count(model_shapes(family.model_class, config)) == PARAMETERS[name]
+    assert set(PARAMETERS) <= set(PUBLISHED)

@@ -5,7 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from repro import profile as profiles
+from repro.cli import app
+from repro.options import changes_of
 from repro.rows import ALL, TABLES
 from tests.repro import toy
 from tests.repro.toy import ROOT, repro
@@ -24,6 +28,11 @@ from tests.repro.toy import ROOT, repro
         (["compare", "table6"], "claims nothing to check about 'table6'"),
         (["compare", "table4", "--runs", "nowhere"], "run `python -m repro table4`"),
         (["report", "--runs", "nowhere"], "run `python -m repro all`"),
+        (["table1", "--judge", "gpt-4"], "--judge: it is no address of a judge"),
+        (["plan", "table1", "--judge", "http://me:sk-1@host/v1"], "--judge: it is no address"),
+        (["doctor", "--judge", "https://host/v1?key=sk-1"], "--judge: it is no address"),
+        (["all", "--judge-model", "x", "--judge", "host/v1"], "--judge: it is no address"),
+        (["plan", "table4", "--device", "tpu"], "no device tpu: give cpu, cuda"),
         (["report", "--seeds", "0"], "Invalid value for '--seeds'"),
         ([], "Missing command"),
     ],
@@ -34,6 +43,21 @@ def test_bad_usage_is_one_sentence_and_exit_2(arguments, words):
     assert done.stdout == ""
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert "sk-1" not in done.stderr
+
+
+@pytest.mark.parametrize("set_", [[], ["scoring.judge=null"], ["scoring.judge=https://other/v1"]])
+def test_the_judges_options_stand_for_settings_and_win(set_):
+    changes = changes_of(set_, "https://host/v1", "null")
+    scoring = profiles.load("pocket", changes).scoring
+    assert (scoring.judge, scoring.judge_model) == ("https://host/v1", "null")
+    assert (
+        scoring
+        == profiles.load(
+            "pocket", ["scoring.judge=https://host/v1", 'scoring.judge_model="null"']
+        ).scoring
+    )
+    assert changes_of(set_, None, None) == set_
 
 
 def test_help_imports_nothing_heavy():
@@ -55,9 +79,10 @@ def test_all_is_every_table_and_what_they_share_is_counted_once(tmp_path, tiny_l
     path = toy.profile(tmp_path, tiny_llava)
 
     def planned(table: str) -> int:
-        done = repro("plan", table, "--profile", path, "--runs", tmp_path / "runs", "--seeds", 1)
-        assert done.returncode == 0, done.stderr
-        return int(re.search(r"(\d+) of \1 stages would run", done.stdout)[1])
+        command = ["plan", table, "--profile", str(path), "--runs", str(tmp_path / "runs")]
+        done = CliRunner().invoke(app, [*command, "--seeds", "1"])  # one process for all
+        assert done.exit_code == 0, done.output
+        return int(re.search(r"(\d+) of \1 stages would run", done.output)[1])
 
     each = [planned(name) for name in ALL]
     assert max(each) < planned("all") < sum(each)

@@ -100,7 +100,7 @@ def profile(folder: Path, backbone: Path) -> Path:
             "tasks": load("pocket").scoring.tasks,  # what is tested is what is run
         },
         "resamples": 200,
-        "expected": {"seconds": {}, "memory_gib": 1.0},
+        "expected": load("pocket").expected.model_dump(),
     }
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(values))

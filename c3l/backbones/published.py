@@ -1,0 +1,159 @@
+"""The configurations of published backbones: their shapes are known where their weights are not.
+
+Of each what decides its shape; `python -m repro plan` needs no more.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from c3l.backbones.base import Backbone
+from c3l.backbones.loading import FAMILIES, model_type
+from c3l.errors import UserError
+from c3l.hub import weights_folder
+
+# openai/clip-vit-large-patch14-336, of LLaVA
+CLIP_L_336 = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 336,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+# LAVIS's encoder and BLIP-2's queries: of both MiniGPT-4 and InstructBLIP
+EVA_VIT_G = {
+    "hidden_size": 1408,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 39,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "layer_norm_eps": 1e-6,
+}
+Q_FORMER = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "cross_attention_frequency": 2,
+    "layer_norm_eps": 1e-12,
+}
+"""BERT base's, with cross-attention in every second layer."""
+QUERIES = 32
+IMAGE_TOKENS_LLAMA2 = 64  # MiniGPT-4 without queries: four of 256 patches joined
+LLAMA = {
+    "7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32},
+    "13b": {
+        "hidden_size": 5120,
+        "intermediate_size": 13824,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 40,
+    },
+}
+
+
+def llama(size: str, vocabulary: int = 32000) -> dict[str, Any]:
+    """Llama 1 and 2, and Vicuna."""
+    return {"model_type": "llama", "vocab_size": vocabulary, **LLAMA[size]}
+
+
+def _llava(size: str) -> dict[str, Any]:
+    text = llama(size, 32064)
+    given = {"vision_config": CLIP_L_336, "text_config": text, "image_seq_length": 576}
+    return {"model_type": "llava", **given}
+
+
+def _instructblip(size: str) -> dict[str, Any]:
+    return {
+        "model_type": "instructblip",
+        "vision_config": EVA_VIT_G,
+        # the queries read the question, in BERT's words and one for where it starts
+        "qformer_config": {**Q_FORMER, "vocab_size": 30523},
+        "text_config": llama(size, 32001),
+        "num_query_tokens": QUERIES,
+    }
+
+
+IDEFICS_80B = {
+    "model_type": "idefics",
+    "vocab_size": 32000,
+    "additional_vocab_size": 2,
+    "hidden_size": 8192,
+    "intermediate_size": 22016,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "cross_layer_interval": 4,
+    "qk_layer_norms": True,
+    "use_resampler": True,
+    "vision_config": {
+        "embed_dim": 1280,
+        "image_size": 224,
+        "patch_size": 14,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+    },
+    "perceiver_config": {
+        "use_resampler": True,
+        "resampler_n_latents": 64,
+        "resampler_depth": 6,
+        "resampler_n_heads": 16,
+        "resampler_head_dim": 96,
+        "qk_layer_norms_perceiver": True,
+    },
+}
+
+# By the last part of a folder's name or of a Hub id, as the shipped profiles have them. What
+# `python -m c3l convert` makes has a few words more.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "llava-1.5-7b-hf": _llava("7b"),
+    "llava-1.5-13b-hf": _llava("13b"),
+    "llava-stage1-7b": _llava("7b"),
+    "llava-stage1-13b": _llava("13b"),
+    "minigpt4-llama2": {
+        "model_type": "minigpt4",
+        "vision_config": EVA_VIT_G,
+        "text_config": llama("7b"),
+        "vision_norm_eps": 1e-5,
+        "image_seq_length": IMAGE_TOKENS_LLAMA2,
+    },
+    "minigpt4-vicuna": {
+        "model_type": "blip-2",
+        "vision_config": EVA_VIT_G,
+        "qformer_config": Q_FORMER,
+        "text_config": llama("7b"),
+        "num_query_tokens": QUERIES,
+    },
+    "instructblip-vicuna-7b": _instructblip("7b"),
+    "instructblip-vicuna-13b": _instructblip("13b"),
+    "idefics-80b-instruct": IDEFICS_80B,
+}
+
+
+def configuration(path_or_id: str | Path) -> tuple[type[Backbone], PreTrainedConfig]:
+    """A backbone's family and configuration: its folder's, or where nothing is there the published
+    one, in half precision. Nothing is fetched.
+
+    Raises UserError for a folder that holds no backbone, and where nothing is known of the name.
+    """
+    try:
+        folder = weights_folder(path_or_id, fetch=False)
+    except UserError:
+        given = PUBLISHED.get(str(path_or_id).partition("@")[0].rpartition("/")[2])
+        if given is None:
+            raise
+        kind = given["model_type"]
+        return FAMILIES[kind], AutoConfig.for_model(**given, dtype="float16")
+    kind = model_type(folder)
+    try:
+        return FAMILIES[kind], AutoConfig.from_pretrained(folder)
+    # Whatever a damaged file makes its class raise.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{folder / 'config.json'} is damaged ({reason}); get the backbone again"
+        ) from error

@@ -1,0 +1,61 @@
+"""Options that several commands of `repro.cli` share."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from c3l.errors import UserError
+
+ProfileOption = Annotated[
+    str,
+    typer.Option("--profile", help="pocket, practical, paper, or a YAML file", metavar="NAME|FILE"),
+]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", min=1, help="how many data seeds", metavar="N")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="change a value of the profile: sizes.final_images=50", metavar="KEY=VALUE"
+    ),
+]
+JudgeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        help="who judges LLaVA^W: an OpenAI-compatible address, or pocket (wins over --set)",
+        metavar="URL",
+    ),
+]
+JudgeModelOption = Annotated[
+    str | None,
+    typer.Option("--judge-model", help="the model asked for there", metavar="NAME"),
+]
+RunsOption = Annotated[Path, typer.Option("--runs", help="where everything is kept", metavar="DIR")]
+JobsOption = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, help="worker processes (default: one a processor)", metavar="N"),
+]
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--engine", help="where the workers run: ray takes the cluster that RAY_ADDRESS names"
+    ),
+]
+
+
+def changes_of(set_: list[str] | None, judge: str | None, judge_model: str | None) -> list[str]:
+    """The changes of `--set`, and those that --judge and --judge-model stand for: the last wins.
+
+    Raises UserError for what is no address. It is not repeated: it may be the key.
+    """
+    from repro.profile import ADDRESS, is_address
+
+    if judge is not None and judge != "pocket" and not is_address(judge):
+        raise UserError(f"--judge: it is no {ADDRESS}.")
+    given = {"scoring.judge": judge, "scoring.judge_model": judge_model}
+    # Quoted: a name such as 4o or null is a text.
+    named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    return [*(set_ or []), *named]

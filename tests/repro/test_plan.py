@@ -1,0 +1,137 @@
+"""What `plan` says of a run that cannot be started here, and of one that can."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.judging_cost import REPLY, asked
+from c3l.store import Store
+from repro import plan, workload
+from repro import profile as profiles
+from repro.cost import GIB, Way
+from repro.devices import named
+from repro.recipe import stages
+from repro.run import Run
+from repro.runner import everything
+from tests.benchmarks import data
+from tests.repro import toy
+
+JUDGE = ["scoring.judge=http://127.0.0.1:9/v1"]
+
+
+def said(tmp_path, table="table4", profile="practical", device="A100-80GB", changes=()):
+    loaded, store = profiles.load(profile, list(changes)), Store(tmp_path / "store")
+    run = Run.assumed([table], loaded, [0], store)
+    return plan.report(run.tables, loaded, store, 1, named(device), here=False, lacking="It is not")
+
+
+@pytest.mark.parametrize("profile", ["practical", "paper"])
+def test_what_is_not_here_is_planned_by_what_is_published(profile, tmp_path):
+    done = toy.repro(
+        "plan", "table1", "--profile", profile, "--seeds", 1, "--device", "H200",
+        "--runs", tmp_path / "runs",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, _, rest = done.stdout.partition("\n")
+    assert "planned as if it were: " in first and "hf download" in first
+    assert "assumed, not measured" in rest
+    line = re.search(r"\| vlit .*", rest)[0]
+    assert "reckoned" in line and re.search(r"[1-9][\d.]* GiB", line)
+    assert not list((tmp_path / "runs").rglob("manifest.json"))
+
+
+def test_what_does_not_fit_is_said_with_the_remedy(tmp_path):
+    text = said(tmp_path, device="RTX-4090-24GB", changes=["readings.tuning=full"])
+    lines = [line for line in text.splitlines() if "does not fit" in line]
+    (vlit,) = [line for line in lines if line.startswith("vlit of llava-1.5-7b-hf")]
+    assert "--set readings.tuning=lora" in vlit
+    assert "does not fit" not in said(tmp_path, device="H200")
+
+
+def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
+    loaded, small = profiles.load("paper", ["readings.tuning=full"]), named("RTX-2080-Ti-11GB")
+    run = Run.assumed(["table1"], loaded, [0], Store(tmp_path / "store"))
+    todo = everything(stages(run.tables["table1"])).values()
+    told = set()
+    for memory in (11, 24, 40, 80, 200):
+        reckoner = plan.Reckoner(replace(small, memory=memory * GIB), loaded)
+        for stage in todo:
+            one = reckoner.of(stage)
+            if one is None or not one.remedy:
+                assert one is None or one.memory <= memory * GIB
+                continue
+            assert one.memory > memory * GIB
+            if found := re.search(r"batch_size=(\d+)", one.remedy):
+                smaller = {"batch_size": int(found[1])}
+                other = replace(stage, config=stage.config | smaller)
+                assert reckoner.of(other).memory <= memory * GIB
+            elif "larger GPU" not in one.remedy and "a GPU of" not in one.remedy:
+                way = workload.way(stage)
+                words = {"checkpointing": "checkpointing" in one.remedy or way.checkpointing}
+                if found := re.search(r"tuning=(\w+)", one.remedy):
+                    words["tuning"] = found[1]
+                if found := re.search(r"(\d) GPUs", one.remedy):
+                    words["gpus"] = int(found[1])
+                assert reckoner._needs(stage, replace(way, **words)) <= memory * GIB
+            told.add(re.sub(r"\d+", "N", one.remedy))
+    assert len(told) > 4  # of many kinds
+
+
+def test_ways_change_a_result_least_first():
+    found = plan.ways(Way("full"))
+    assert found[0] == Way("full", checkpointing=True)
+    assert [way.tuning for way in found[1:5]] == ["lora", "lora", "qlora", "qlora"]
+    assert {way.gpus for way in found[5:]} == {2, 4, 8}
+    assert all(way.tuning == "projector" for way in plan.ways(Way("projector")))
+
+
+def test_the_judge_is_counted_and_priced_only_where_a_price_is_stated(tmp_path):
+    text = said(tmp_path, "table1", changes=JUDGE)
+    # LLaVA, LLaVA w/ C³L: the two rows that the profile has backbones for
+    assert re.search(r"The judge: 122 calls, at most [\d,]+ tokens read and 124,928 written", text)
+    assert "no price is stated" in text
+    text = said(tmp_path, "table1", changes=[*JUDGE, "scoring.judge_price={input: 0, output: 10}"])
+    assert "at most 1.25 at the prices stated" in text
+    for silent in (said(tmp_path, "table4", changes=JUDGE), said(tmp_path, "table1")):
+        assert "The judge" not in silent
+
+
+def test_the_judges_tokens_are_those_of_lmms_evals_own_prompts(tmp_path, monkeypatch):
+    """No prompt that lmms-eval sends of the records is longer than was foretold."""
+    import pandas as pd
+
+    from benchmarks.tasks import load_task
+
+    data.llava_w(tmp_path / "llava_w")
+    sent = []
+    task = load_task("llava_w", tmp_path / "llava_w", tmp_path / "cache")
+    # A failing pipeline is one that lmms-eval logs and goes on from.
+    pipeline = lambda: lambda **given: sent.append(given["content"]) or 1 / 0  # noqa: E731
+    known = task.config.process_results.__globals__
+    monkeypatch.setitem(known, "_get_pipeline", pipeline)
+    answer = "A cup. " * 20
+    rows = pd.concat(map(pd.read_parquet, (tmp_path / "llava_w").rglob("*.parquet")))
+    for record in rows.to_dict("records"):
+        task.process_results(record, [answer])
+    assert len(sent) == len(rows)
+    found = asked(tmp_path / "llava_w", 60, len(answer))
+    assert found.calls == len(rows) + 1 and found.written == found.calls * REPLY
+    exact = sum(map(len, sent)) / 4 * found.calls / len(rows)
+    assert exact <= found.read <= 1.1 * exact
+
+
+def test_what_is_measured_comes_before_what_is_reckoned(tmp_path, tiny_llava):
+    path = toy.profile(tmp_path, tiny_llava)
+    loaded, store = profiles.load(str(path)), Store(tmp_path / "runs" / "store")
+    run = Run.prepare(["table4"], loaded, [0], store)
+    todo = everything(stages(run.tables["table4"])).values()
+    captions = next(stage for stage in todo if stage.name == "captions")
+
+    def line(here):
+        text = plan.report(run.tables, loaded, store, 1, named("cpu"), here=here)
+        return re.search(r"\| captions .*", text)[0]
+
+    assert "profile" in line(True) and "reckoned" in line(False)
+    store.make(captions)
+    assert "measured" in line(True) and "reckoned" in line(False)
