@@ -10,7 +10,11 @@ from c3l.errors import UserError
 
 ProfileOption = Annotated[
     str,
-    typer.Option("--profile", help="pocket, practical, paper, or a YAML file", metavar="NAME|FILE"),
+    typer.Option(
+        "--profile",
+        help="pocket, practical, practical-24gb, paper, or a YAML file",
+        metavar="NAME|FILE",
+    ),
 ]
 SeedsOption = Annotated[
     int, typer.Option("--seeds", min=1, help="how many data seeds", metavar="N")

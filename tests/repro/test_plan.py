@@ -49,6 +49,13 @@ def test_what_does_not_fit_is_said_with_the_remedy(tmp_path):
     assert "does not fit" not in said(tmp_path, device="H200")
 
 
+def test_the_profile_for_24_gb_fits_there(tmp_path):
+    small = {"profile": "practical-24gb", "device": "RTX-4090-24GB"}
+    assert "does not fit" not in said(tmp_path, **small)
+    changes = ["readings.tuning=lora", "training.joint.gradient_checkpointing=false"]
+    assert "does not fit" in said(tmp_path, **small, changes=changes)
+
+
 def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
     loaded, small = profiles.load("paper", ["readings.tuning=full"]), named("RTX-2080-Ti-11GB")
     run = Run.assumed(["table1"], loaded, [0], Store(tmp_path / "store"))
