@@ -1,7 +1,8 @@
 """Type every command as a new user would, in a clean clone, and keep what was printed.
 
     python -m tests.tried                 in a temporary folder; writes docs/commands.md
-    python -m tests.tried --in FOLDER     the same; clone, environment and outcomes are kept there
+    python -m tests.tried --in FOLDER     clone, environment and outcomes are kept there; the next
+                                          time goes on with what has not been typed yet
     python -m tests.tried --in FOLDER --only bench --only doctor
                                           types these again and leaves the others on the page
 
@@ -41,8 +42,10 @@ def main() -> int:
         for trial in (trial for section in SECTIONS for trial in section.trials):
             if trial is INSTALL:
                 wanted = not shell.installed
+            elif asked.only:
+                wanted = any(word in trial.line for word in asked.only)
             else:
-                wanted = not asked.only or any(word in trial.line for word in asked.only)
+                wanted = trial not in done
             if wanted:
                 done[trial] = outcome = shell.type(trial)
                 well = "" if outcome.well(trial) else f" NOT AS EXPECTED\n{outcome.err}"

@@ -49,7 +49,7 @@ def times(done: Mapping[Trial, Outcome]) -> dict[str, str]:
     if INSTALL in done:
         found["install"] = f"{done[INSTALL].seconds:.0f} s, packages downloaded"
     for trial, outcome in done.items():
-        if outcome.number is not None and "table4" in trial.line:
+        if trial.number and outcome.number is not None and "table4" in trial.line:
             found[f"first number on the screen, `{trial.line}`, {trial.about.lower()}"] = (
                 f"**{outcome.number:.0f} s**"
             )

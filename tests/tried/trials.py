@@ -9,8 +9,9 @@ HOME = "/home/you"
 """Stands for the machine's own folders on the page."""
 
 SMALL = (
-    "--runs small --set sizes.initial_images=20 --set sizes.final_images=20"
-    " --set sizes.final_samples=60 --set sizes.tuning_seeds=1"
+    "--runs small --set sizes.initial_images=10 --set sizes.final_images=10"
+    " --set sizes.final_samples=30 --set sizes.tuning_seeds=1"
+    " --set scoring.tasks.SEED=seedbench"
 )
 POCKET = "benchmarks/pocket/backbones/llava-7b"
 # What the pocket profile trains its models with: too small for LoRA at the paper's step size.
@@ -82,9 +83,10 @@ FIRST = Section(
 
 TABLES = Section(
     "Every table, small",
-    "At full size `all` takes over an hour ([results.md](results.md)). A tenth of the images, 60 "
-    "samples to tune on and one model a row show in minutes what each command prints; **the "
-    "numbers mean nothing**, for so few samples teach a model next to nothing. Set once:",
+    "At full size `all` takes over an hour ([results.md](results.md)). Ten images to learn from, "
+    "30 samples to tune on, one model a row and the quicker kind of SEED show in minutes what "
+    "each command prints; **the numbers mean nothing**, for so few samples teach a model next to "
+    "nothing. Set once:",
     (
         Trial(
             "python -m repro plan all --seeds 1 $SMALL",
