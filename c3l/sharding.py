@@ -30,6 +30,11 @@ def plan(plugin: FullyShardedDataParallelPlugin, losses: nn.Module, precision: s
         fully_shard(losses.projection)
 
 
+def trained(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters that train, by name (one name for a shared one)."""
+    return {n: p for n, p in module.named_parameters() if p.requires_grad}
+
+
 def whole(weight: Tensor) -> Tensor:
     """The whole of a weight. Where it is in shards, all processes have to ask for it."""
     return weight.full_tensor() if isinstance(weight, DTensor) else weight
@@ -45,15 +50,12 @@ def fill(weight: Tensor, value: Tensor) -> None:
     weight.copy_(value)
 
 
-def sharded(module: nn.Module) -> bool:
-    return any(isinstance(weight, DTensor) for weight in module.parameters())
-
-
 @torch.no_grad()
-def gather(module: nn.Module) -> None:
-    """Give the first process the whole of all weights, in its memory; the others keep shards.
+def gather(module: nn.Module) -> bool:
+    """Give the first process the whole of all weights that are in shards; the others keep shards.
 
-    One weight at a time, so that no device has to hold the model. It cannot run any more.
+    It has them in the machine's memory, one after the other, so that no device has to hold the
+    model, which cannot run any more. Returns whether this process has the whole.
     """
     put: dict[Tensor, nn.Parameter] = {}
     for part in module.modules():
@@ -67,3 +69,4 @@ def gather(module: nn.Module) -> None:
                 else:
                     put[weight] = weight
             part._parameters[name] = put[weight]
+    return processes.first() or not put

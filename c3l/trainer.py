@@ -4,10 +4,8 @@
 each process computes its share of every step, and all of them together what one would alone.
 """
 
-import logging
 import math
 import os
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,15 +20,15 @@ import numpy as np
 import torch
 from accelerate.utils import save_fsdp_optimizer
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer import SCHEDULER_NAME
 
 from c3l import processes, sharding
 from c3l.backbones.base import Backbone
+from c3l.checkpoints import keep, last_checkpoint
 from c3l.contrastive import Projection
 from c3l.errors import NotFiniteError, UserError
-from c3l.files import SEAL, broken_seal, seal
 from c3l.instructions import pair_prompt
 from c3l.losses import Drawn, Losses
 from c3l.progress import Loop
@@ -42,8 +40,6 @@ from c3l.settings import TrainingSettings
 # The anchor is sampled as the pairs of the data sets are.
 ANCHOR_TOP_P, ANCHOR_TEMPERATURE = 0.9, 0.7
 WEIGHTS = "trained.safetensors"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -252,7 +248,7 @@ class LossTrainer(Trainer):
         super().log(logs, start_time)
 
     def save_model(self, output_dir=None, _internal_call=False):
-        weights = {name: sharding.whole(p) for name, p in trained(self.model).items()}
+        weights = {name: sharding.whole(p) for name, p in sharding.trained(self.model).items()}
         if self.args.should_save:
             os.makedirs(output_dir, exist_ok=True)
             save_file(weights, Path(output_dir) / WEIGHTS)
@@ -271,15 +267,11 @@ class LossTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         processes.everyone(lambda: None)  # all have written what is theirs
         if self.args.should_save:
-            folder = Path(self.args.output_dir)
-            newest = folder / f"checkpoint-{self.state.global_step}"
-            seal(newest)
-            for other in folder.glob("checkpoint-*"):
-                if other != newest:
-                    shutil.rmtree(other)
+            keep(Path(self.args.output_dir), f"checkpoint-{self.state.global_step}")
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        saved, ours = load_file(Path(resume_from_checkpoint) / WEIGHTS), trained(self.model)
+        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        ours = sharding.trained(self.model)
         if saved.keys() != ours.keys():
             raise UserError(
                 f"the checkpoint {resume_from_checkpoint} belongs to a training of other weights; "
@@ -291,7 +283,7 @@ class LossTrainer(Trainer):
 
 def _check_weights(losses: Losses, dtype: torch.dtype, trainer: LossTrainer) -> None:
     """Raise UserError where the last step, after which no loss is looked at, left no numbers."""
-    weights = map(sharding.whole, trained(losses).values())
+    weights = map(sharding.whole, sharding.trained(losses).values())
     if all([bool(weight.to(dtype).isfinite().all()) for weight in weights]):
         return
     raise UserError(
@@ -299,11 +291,6 @@ def _check_weights(losses: Losses, dtype: torch.dtype, trainer: LossTrainer) -> 
         f"in {str(dtype).removeprefix('torch.')}, at the samples {', '.join(trainer.ids)}; lower "
         "the learning rate or look at these samples"
     )
-
-
-def trained(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters that train, by name (one name for a shared one)."""
-    return {n: p for n, p in module.named_parameters() if p.requires_grad}
 
 
 class _Told(TrainerCallback):
@@ -396,12 +383,11 @@ def run(
             "read; remove its folder, then run the same command again"
         ) from error
     _check_weights(losses, backbone.dtype, trainer)
-    whole_here = processes.first() or not sharding.sharded(losses)
-    sharding.gather(losses)
+    whole = sharding.gather(losses)
     losses.eval()
     if settings.gradient_checkpointing:
         backbone.model.gradient_checkpointing_disable()
-    if whole_here:
+    if whole:
         backbone.settle()
     history = [record for record in trainer.state.log_history if "loss" in record]
     means = {
@@ -411,15 +397,3 @@ def run(
     }
     empty = sum(record.get("empty_anchors", 0) for record in history)
     return means | {"steps": len(history), "empty_anchors": empty, "history": history}
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole: one without a seal was not finished."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for checkpoint in reversed(found):
-        if not (checkpoint / SEAL).exists():
-            continue
-        if (damage := broken_seal(checkpoint)) is None:
-            return str(checkpoint)
-        log.warning("%s is damaged: %s. The training goes on from before it.", checkpoint, damage)
-    return None

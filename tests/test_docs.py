@@ -16,6 +16,7 @@ import pytest
 import typer
 import yaml
 
+from c3l.settings import MethodSettings, TrainingSettings
 from repro.profile import load
 from tests.benchmarks import data
 from tests.repro import toy
@@ -172,8 +173,12 @@ def test_a_command_and_its_options_exist(line):
     assert wrong_in(line) is None
 
 
+# A profile has several trainings, `c3l train` has one.
+TRAINING = TrainingSettings.model_fields
+
+
 def changes() -> list[str]:
-    """What `--set` is shown with, where it is a value of a profile."""
+    """What `--set` is shown with, where it is a value of a profile or of the method alone."""
     pages = [page for page in PAGES if page != TYPED]  # mistakes are shown there, too
     text = "\n".join(page.read_text() for page in pages)
     found = dict.fromkeys(re.findall(r"--set (\w+\.[\w.-]+=[^\s`<]+)", text))
@@ -182,7 +187,10 @@ def changes() -> list[str]:
 
 @pytest.mark.parametrize("change", changes())
 def test_what_set_changes_exists(change):
-    load("pocket", [change])
+    if change.startswith("training.") and change.split(".")[1].split("=")[0] in TRAINING:
+        MethodSettings().changed([change])
+    else:
+        load("pocket", [change])
 
 
 def test_tox_has_the_environments_that_are_named():

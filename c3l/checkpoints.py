@@ -1,0 +1,29 @@
+"""A training's checkpoints: the newest is kept, sealed; one without a seal was not finished."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from c3l.files import SEAL, broken_seal, seal
+
+log = logging.getLogger(__name__)
+
+
+def keep(folder: Path, name: str) -> None:
+    """Seal the checkpoint of that name, and only then remove all others."""
+    seal(folder / name)
+    for other in folder.glob("checkpoint-*"):
+        if other.name != name:
+            shutil.rmtree(other)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is whole: one without a seal was not finished."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in reversed(found):
+        if not (checkpoint / SEAL).exists():
+            continue
+        if (damage := broken_seal(checkpoint)) is None:
+            return str(checkpoint)
+        log.warning("%s is damaged: %s. The training goes on from before it.", checkpoint, damage)
+    return None
