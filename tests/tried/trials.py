@@ -132,8 +132,8 @@ OWN = Section(
         Trial(f"cp -r {WORLD}/initial/images photos", "Some images.", shown=False),
         Trial("python -m c3l --help", "Which commands there are."),
         Trial(
-            f"python -m c3l generate --backbone {POCKET} --images photos --out data --n 200"
-            f" {POCKET_TRAINING}",
+            f"python -m c3l generate --backbone {POCKET} --images photos --out data --n 100"
+            f" --initial 40 {POCKET_TRAINING}",
             "Instruction data about one's own images: the whole method.",
         ),
         Trial("head -n 30 data/README.md", "The card that comes with the data."),
