@@ -151,3 +151,14 @@ def test_the_report_adds_up(in_process):
 def test_a_device_that_is_not_there_is_a_user_error():
     with pytest.raises(UserError, match="device meta cannot be used"):
         bench.report("meta", quick=True)
+
+
+def test_stages_are_set_beside_their_formulas():
+    from repro.bench import beside_the_formulas
+
+    text = beside_the_formulas(quick=True)
+    for kind in ("pairs", "vlit"):
+        cells = [cell.strip() for cell in text.partition(f"| {kind} ")[2].split("\n")[0].split("|")]
+        seconds, peak, before = (float(cells[k]) for k in (1, 4, 5))
+        assert seconds > 0 and peak >= before > 100
+    assert "bench --stages --quick` at commit" in text

@@ -117,3 +117,23 @@ def test_torchvision_of_another_build(place, monkeypatch):
     monkeypatch.setattr(torchvision.ops, "nms", broken)
     found = examined(place)["torch with torchvision"]
     assert "another build than torch (operator torchvision::nms" in found.remedy
+
+
+def test_free_disk_is_set_beside_what_is_written(place, monkeypatch):
+    profile = profiles.load(str(place / "toy.yaml"))
+
+    def disk(free, seeds=1):
+        usage = shutil._ntuple_diskusage(10**12, 0, free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+        return doctor._disk(profile, place / "runs", seeds)
+
+    need, least = doctor._need(profile, 1)
+    assert need < doctor._need(profile, 2)[0] <= 2 * need
+    assert not disk(int(need) + 1).remedy
+    tight, full = disk(int(least) + 1), disk(int(least) - 1)
+    assert tight.remedy.endswith("or run fewer tables or seeds") and not tight.needed
+    assert "one model takes" in full.remedy and full.needed
+    # what is there already need not be written again
+    (place / "runs").mkdir()
+    (place / "runs" / "kept").write_bytes(bytes(int(need)))
+    assert not disk(int(least) + 1).remedy
