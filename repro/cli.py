@@ -6,7 +6,6 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 (`regress`), 2 bad usage or input (one sentence), 130 interrupted (the next run goes on).
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +24,7 @@ from repro.options import (
     SeedsOption,
     SetOption,
     changes_of,
+    default_jobs,
 )
 from repro.rows import ALL, TABLES
 from repro.screen import show
@@ -406,12 +406,6 @@ def _cluster_jobs() -> int | None:
     from repro.ray_engine import cluster_jobs
 
     return cluster_jobs()
-
-
-def default_jobs() -> int:
-    """One worker a processor this process may use, and 2 GiB of memory for each."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return max(1, min(os.cpu_count() or 1, int(memory / 2)))
 
 
 def main() -> None:

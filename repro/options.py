@@ -1,6 +1,7 @@
 """Options that several commands of `repro.cli` share."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,7 +41,12 @@ JudgeModelOption = Annotated[
 RunsOption = Annotated[Path, typer.Option("--runs", help="where everything is kept", metavar="DIR")]
 JobsOption = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, help="worker processes (default: one a processor)", metavar="N"),
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="worker processes (default: one a processor; on a GPU one)",
+        metavar="N",
+    ),
 ]
 EngineOption = Annotated[
     Literal["local", "ray"],
@@ -63,3 +69,16 @@ def changes_of(set_: list[str] | None, judge: str | None, judge_model: str | Non
     # Quoted: a name such as 4o or null is a text.
     named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     return [*(set_ or []), *named]
+
+
+# torch would take seconds to say whether there is one.
+GPU = Path("/dev/nvidia0")
+
+
+def default_jobs() -> int:
+    """One worker a processor, and 2 GiB of memory for each; one where there is a GPU, which workers
+    would share."""
+    if GPU.exists():
+        return 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return max(1, min(os.cpu_count() or 1, int(memory / 2)))
