@@ -16,6 +16,11 @@ SMALL = (
 POCKET = "benchmarks/pocket/backbones/llava-7b"
 # What the pocket profile trains its models with: too small for LoRA at the paper's step size.
 POCKET_TRAINING = "--set tuning=language+projector --set training.learning_rate=2e-4"
+# And writes: it fills as many tokens as it is given, and the defaults are a real model's.
+POCKET_WRITING = (
+    "--set generation.caption_tokens=96 --set generation.pair_tokens=160"
+    " --set generation.pairs_per_class=3"
+)
 WORLD = "runs/store/pocket-world/*"
 PUBLISHED = "published"
 
@@ -133,7 +138,7 @@ OWN = Section(
         Trial("python -m c3l --help", "Which commands there are."),
         Trial(
             f"python -m c3l generate --backbone {POCKET} --images photos --out data --n 100"
-            f" --initial 40 {POCKET_TRAINING}",
+            f" --initial 40 {POCKET_TRAINING} {POCKET_WRITING}",
             "Instruction data about one's own images: the whole method.",
         ),
         Trial("head -n 30 data/README.md", "The card that comes with the data."),
