@@ -44,7 +44,7 @@ CALLS = {
 @dataclass(frozen=True)
 class Moment:
     """At the `nth` call about files of a kind of stage, or at the rename that finishes the first
-    one, whichever comes first. `past` is the call after that rename instead.
+    one, whichever comes first. `past` is the first removal after that rename instead.
 
     `do`: "kill run" (the process that was started, and with it its worker), "kill worker" (this one
     alone), "SIGINT" (all processes of the run, as by Ctrl-C), "SIGTERM" (the one that was started),
@@ -81,8 +81,8 @@ class Moment:
 def kills(count: int, seed: int) -> list[Moment]:
     """Moments of SIGKILL, as many for each kind of stage as for another.
 
-    Two in three from within, of the run or of a worker; of a kind's other moments one is the call
-    after the last rename, the others come from outside and hit what libraries write in C.
+    Two in three from within, of the run or of a worker; of a kind's other moments one is the
+    removal after the last rename, the others come from outside and hit what libraries write in C.
     """
     rng = random.Random(seed)
     drawn = []

@@ -61,7 +61,11 @@ def install(
             if whole:
                 with plain_open(mark, "a") as file:
                     file.write(path + "\n")
-        elif renamed if past else count >= nth or (whole and at_the_latest):
+        elif past:
+            # Tables have no partial folder, which is what is removed then.
+            if renamed and (call == "remove" or kind == "tables"):
+                fire(call, path)
+        elif count >= nth or (whole and at_the_latest):
             fire(call, path)
         renamed = renamed or whole
 
