@@ -112,9 +112,10 @@ def plan(
         ),
     ] = None,
 ) -> None:
-    """What a table would take: stages, time, memory, disk, judge; what is stored.
+    """What a table would take, and what of it is stored.
 
-    Nothing of the profile's input need be there, if its backbones are published ones.
+    Stages with time and memory, the disk they fill, what a judge is asked. Nothing of the
+    profile's input need be there, if its backbones are published ones.
 
     Example:
       python -m repro plan table4 --seeds 1 --profile practical --device A100-80GB
