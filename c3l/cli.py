@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from c3l import processes, progress
-from c3l.commandline import MARKUP, run_app
+from c3l.commandline import MARKUP, LaunchOption, run_app
 from c3l.convert import cli as convert
 from c3l.errors import UserError, brief, told
 from c3l.progress import say
@@ -110,6 +110,7 @@ def generate(
             "--batch-size", min=1, help="texts and answers at a time (default: 16)", metavar="N"
         ),
     ] = None,
+    launch: LaunchOption = None,
 ) -> None:
     r"""Write instruction data about one's own images: the whole method.
 
@@ -125,12 +126,15 @@ def generate(
       python -m c3l generate --backbone llava-hf/llava-1.5-7b-hf \
           --images photos --out data --n 5000
     """
+    from c3l import launching
     from c3l.settings import MethodSettings
 
     processes.alone("generate")
     settings = MethodSettings().changed(set_ or [])
     if batch_size:
         settings = settings.changed([f"generation.batch_size={batch_size}"])
+    if train and (shared := launching.ask(launch)):
+        shared.check(settings.training, settings.readings.tuning, "training")
     from c3l import generate as method
 
     made = method.generate(

@@ -16,6 +16,16 @@ from c3l.errors import UserError, cannot_write, told
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
 MARKUP = "rich" if sys.stdout.isatty() else None
 
+LaunchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--launch",
+        help="train in several processes: ddp, fsdp or a file of `accelerate config`; fsdp:8 for "
+        "eight of them",
+        metavar="HOW",
+    ),
+]
+
 
 def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
     """Run a command line and exit; errors a user is meant to read are one sentence and exit 2.

@@ -5,9 +5,11 @@ process. Everything heavy is imported when it is needed: the process that plans 
 file and never torch.
 """
 
+import gc
 import json
 import logging
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from c3l import processes
 from c3l.errors import UserError
+from c3l.launching import trains
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.settings import TrainingSettings
@@ -75,6 +79,19 @@ def load(job: Job, name: str, *, to_train: bool = False) -> "Backbone":
     if to_train:
         _cached = None
     return backbone
+
+
+def unload() -> tuple[str | None, str | None]:
+    """Leave the device to other processes; where these are to load weights, and in what precision
+    (`loading`)."""
+    global _cached
+    _cached = None
+    if "torch" in sys.modules:
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()  # does nothing where CUDA is not in use
+    return _device, _dtype
 
 
 def read(job: Job, name: str = "samples") -> list[Sample]:
@@ -149,10 +166,11 @@ def save(job: Job, samples: list[Sample], size: int | None = None, **facts: Any)
 
 def _save_trained(job: Job, backbone: "Backbone", metrics: dict) -> dict:
     """Write the trained weights, and the history of the losses beside them."""
-    backbone.save(job.out)
     # Sorted: a record that comes back from a checkpoint has its keys in another order.
     history = json.dumps(metrics.pop("history"), indent=1, sort_keys=True)
-    (job.out / "history.json").write_text(history)
+    if processes.first():
+        backbone.save(job.out)
+        (job.out / "history.json").write_text(history)
     return metrics
 
 
@@ -255,6 +273,7 @@ def selection(job: Job) -> dict:
     return {"targets": len(targets), "groups": len(found), **facts}
 
 
+@trains
 def generator(job: Job) -> dict:
     from c3l.selection import Group
     from c3l.training import train_generator
@@ -330,6 +349,7 @@ def best(job: Job) -> dict:
     return save(job, kept, job.config["size"], read=len(samples), **facts)
 
 
+@trains
 def vlit(job: Job) -> dict:
     from c3l.training import tune
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from c3l.commandline import MARKUP, run_app
+from c3l.commandline import MARKUP, LaunchOption, run_app
 from c3l.errors import UserError
 from repro.options import (
     EngineOption,
@@ -68,7 +68,11 @@ def _command(names: list[str]) -> Callable[..., None]:
         runs: RunsOption = Path("runs"),
         jobs: JobsOption = None,
         engine: EngineOption = "local",
+        launch: LaunchOption = None,
     ) -> None:
+        from c3l import launching
+
+        launching.ask(launch)
         there = _cluster_jobs() if engine == "ray" else None
         jobs = jobs or there or default_jobs()
         run = _prepare(names, profile, seeds, changes_of(set_, judge, judge_model), runs)

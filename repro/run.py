@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from c3l import launching
 from c3l.errors import UserError
 from c3l.graph import Stages
 from c3l.store import Store
@@ -71,6 +72,8 @@ class Run:
         runner.discard_transient(targets, self.store)
         todo = runner.missing(targets, self.store)
         everything = runner.everything(targets)
+        if launch := launching.asked():
+            launch.check_stages(todo.values())
         said = self.profile.expected.seconds
         times = Times(said, everything.values(), self.store, self._reckoned(todo) if todo else {})
         ran, rows = bool(todo), recipe.rows(self.tables)

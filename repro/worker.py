@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from c3l.launching import ASKED
 from c3l.store import Stage, Store
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -30,9 +31,10 @@ def do(task: Task, stage: Stage, root: Path) -> float:
 def environment(one_thread: bool) -> dict[str, str]:
     """The variables that a worker's results hang on, as this process wants them there."""
     threads = {name: "1" if one_thread else os.environ.get(name) for name in THREADS}
+    launch = {ASKED: os.environ.get(ASKED)}
     # Weights and data lie in folders: nothing is to be asked of the Hub.
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
-    return {name: value for name, value in (threads | offline).items() if value}
+    return {name: value for name, value in (threads | launch | offline).items() if value}
 
 
 def set_up(environment: dict[str, str], log: Path) -> None:
@@ -40,7 +42,7 @@ def set_up(environment: dict[str, str], log: Path) -> None:
 
     torch reads the number of threads when a stage first imports it.
     """
-    for name in THREADS:
+    for name in (*THREADS, ASKED):
         os.environ.pop(name, None)
     os.environ |= environment
     with open(log, "a") as file:

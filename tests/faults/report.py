@@ -43,8 +43,8 @@ select the same samples in float32.
 Other bytes are to be expected
 
 - on another machine, another build of torch, or with another number of threads a worker (`--jobs 1`
-  lets it have all processors unless OMP_NUM_THREADS says otherwise, more jobs one each): sums are
-  added up in another order;
+  lets it have all processors unless OMP_NUM_THREADS says otherwise, more jobs one each) or of
+  processes that train (`--launch`): sums are added up in another order;
 - on a GPU: kernels differ between devices, and some add up in no fixed order;
 - in half precision, whose steps are coarser than such differences: selections may change;
 - where a judge or a model is asked at an address: it answers as it likes.

@@ -1,0 +1,58 @@
+"""One of the processes that train a stage together: `accelerate launch -m c3l.launched FOLDER`.
+
+The folder is that of `c3l.launching`: the job in, its facts or what the user is to be told out.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+import psutil
+
+from c3l import launching, processes, stages
+from c3l.errors import UserError, cannot_write
+from c3l.files import write_sealed
+from c3l.progress import written
+from c3l.stage import Job
+
+
+def main(folder: Path) -> None:
+    """Do what the job in the folder says."""
+    record = json.loads((folder / launching.JOB).read_text())
+    threading.Thread(target=_die_with, args=(record["parent"],), daemon=True).start()
+    inputs = {name: Path(path) for name, path in record["inputs"].items()}
+    job = Job(Path(record["out"]), folder, inputs, record["keys"], record["config"], record["seed"])
+    told = written(folder / launching.PLACE) if processes.first() else nullcontext()
+    try:
+        with processes.together(record["device"]) as own, stages.loading(own, record["dtype"]):
+            with told:
+                facts = getattr(stages, record["stage"])(job)
+            if processes.first():
+                write_sealed(folder / launching.FACTS, facts)
+            processes.everyone(lambda: None)
+    except Exception as error:
+        words = str(error)
+        if not isinstance(error, UserError):
+            if not (reason := cannot_write(error)):
+                raise
+            words = f"{folder.parent} cannot be written ({reason}); make room, then run it again"
+        rank = os.environ["RANK"]
+        write_sealed(folder / launching.ERROR.format(rank=rank), {"error": words})
+        sys.exit(2)
+
+
+def _die_with(parent: int) -> None:
+    """The process that waits may be killed, and would train the same again."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(parent)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

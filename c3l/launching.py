@@ -1,0 +1,172 @@
+"""Stages that train, in several processes: each in an `accelerate launch` of its own.
+
+Once that is asked for (`ask`), a stage's function marked `trains` waits in the process that makes
+the stage for those that the launcher starts, which do its work (`c3l.launched`). How many there are
+is no part of a stage's key, as the number of threads is none: losses differ in their last digits.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import wraps
+from pathlib import Path
+
+from c3l import strict
+from c3l.errors import UserError, told
+from c3l.files import digest, read_sealed
+from c3l.progress import Loop, read
+from c3l.settings import TrainingSettings
+from c3l.stage import Job, Stage
+
+SHIPPED = Path(__file__).parent / "launch"
+JOB, FACTS, PLACE, LOG = "job.json", "facts.json", "place.json", "log.txt"
+ERROR = "error-{rank}.json"
+# In the environment, so that worker processes have it too.
+ASKED = "C3L_LAUNCH"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What `accelerate launch` is told."""
+
+    config: str
+    """A file that `accelerate config` writes."""
+    processes: int
+    sharded: bool
+    """By FSDP."""
+
+    def check_stages(self, stages: Iterable[Stage]) -> None:
+        """Raise UserError where a stage that trains cannot be shared out so."""
+        for stage in stages:
+            if hasattr(stage.run, "trains"):
+                settings = TrainingSettings(**stage.config["settings"])
+                self.check(settings, stage.config["readings"]["tuning"], stage.name)
+
+    def check(self, settings: TrainingSettings, tuning: str, name: str) -> None:
+        """Raise UserError where a training of that name cannot be shared out so."""
+        parts = self.processes * settings.accumulation
+        if settings.batch_size % parts:
+            raise UserError(
+                f"--launch: {self.processes} processes times accumulation {settings.accumulation} "
+                f"do not divide the batch_size {settings.batch_size} of {name}; give fewer "
+                f"processes, or --set its training's batch_size to a multiple of {parts}."
+            )
+        if self.sharded and tuning == "qlora":
+            raise UserError(
+                "--launch: four-bit weights (qlora) cannot be sharded; give ddp instead."
+            )
+
+
+def ask(how: str | None) -> Launch | None:
+    """From now on stages train so, in this process and in those it starts; None: in one process.
+
+    `how` is ddp or fsdp (the files in c3l/launch) or the file of another configuration, and may end
+    in the number of processes: fsdp:8. Raises UserError where it is none of these.
+    """
+    os.environ.pop(ASKED, None)
+    if how is None:
+        return None
+    name, _, count = how.rpartition(":") if how.rpartition(":")[2].isdecimal() else (how, "", "")
+    path = SHIPPED / f"{name}.yaml" if name in ("ddp", "fsdp") else Path(name)
+    try:
+        values = strict.from_yaml(path.read_text(encoding="utf-8"))
+        processes = int(count or values["num_processes"])
+        sharded = values["distributed_type"] == "FSDP"
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"--launch {told(how)}: give ddp, fsdp, or a file that `accelerate config` writes, "
+            "perhaps with the number of processes behind it: fsdp:8."
+        ) from error
+    if processes < 2:
+        raise UserError(f"--launch {told(how)}: give two processes or more, or no --launch.")
+    found = Launch(str(path.resolve()), processes, sharded)
+    os.environ[ASKED] = json.dumps(asdict(found))
+    return found
+
+
+def asked() -> Launch | None:
+    """What was asked for, here or by the process that started this one."""
+    text = os.environ.get(ASKED)
+    return Launch(**json.loads(text)) if text else None
+
+
+def trains(run: Callable[[Job], dict]) -> Callable[[Job], dict]:
+    """Mark a stage's function, of `c3l.stages`, that trains."""
+
+    @wraps(run)
+    def here_or_launched(job: Job) -> dict:
+        launch = asked()
+        return _launched(run.__name__, job, launch) if launch else run(job)
+
+    here_or_launched.trains = True
+    return here_or_launched
+
+
+def _launched(name: str, job: Job, launch: Launch) -> dict:
+    """Have a stage's function done by the processes of a launch; its facts.
+
+    What they share lies in a folder of `job.partial`, by launch: another one has other checkpoints.
+    Raises UserError as the function does, and where they end in any other way.
+    """
+    from c3l import stages
+
+    device, dtype = stages.unload()
+    folder = job.partial / f"launched-{digest(asdict(launch))[:16]}"
+    folder.mkdir(exist_ok=True)
+    for old in (folder / FACTS, folder / PLACE, *_errors(folder)):
+        old.unlink(missing_ok=True)
+    record = {
+        "stage": name,
+        "out": str(job.out),
+        "inputs": {key: str(path) for key, path in job.inputs.items()},
+        "keys": job.keys,
+        "config": job.config,
+        "seed": job.seed,
+        "device": device,
+        "dtype": dtype,
+        "parent": os.getpid(),
+    }
+    (folder / JOB).write_text(json.dumps(record))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch.config]
+    command += ["--num_processes", str(launch.processes), "--main_process_port", "0"]
+    command += ["-m", "c3l.launched", str(folder)]
+    environment = {key: value for key, value in os.environ.items() if key != ASKED}
+    with (folder / LOG).open("w") as log:
+        # In a session of its own: Ctrl-C is for this process, which they do not outlive.
+        launcher = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        _wait(launcher, folder)
+    finally:
+        launcher.terminate()
+        launcher.wait()
+    for error in filter(None, map(read_sealed, _errors(folder))):
+        raise UserError(error["error"])
+    if launcher.returncode or not (facts := read_sealed(folder / FACTS)):
+        raise UserError(
+            f"the {launch.processes} processes that trained ended with exit code "
+            f"{launcher.returncode}; see {folder / LOG}, then run the same command again"
+        )
+    return facts | {"processes": launch.processes}
+
+
+def _errors(folder: Path) -> list[Path]:
+    return sorted(folder.glob(ERROR.format(rank="*")))
+
+
+def _wait(launcher: subprocess.Popen, folder: Path) -> None:
+    """Wait for the end, and tell how far they are."""
+    loop = None
+    while launcher.poll() is None:
+        try:
+            launcher.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            if place := read(folder / PLACE):
+                loop = loop or Loop(place.unit, place.total)
+                loop.at(place.done, 0)
+    if loop:
+        loop.end()
