@@ -85,7 +85,7 @@ class Reckoner:
 
     def _told(self, stage: Stage, way: Way, other: Way) -> str:
         """What to give for a stage to be trained in the other way."""
-        parts = [f"{other.gpus} GPUs with FSDP"] if other.gpus > 1 else []
+        parts = [f"{other.gpus} GPUs (--launch fsdp:{other.gpus})"] if other.gpus > 1 else []
         if other.tuning != way.tuning:
             parts.append(f"--set readings.tuning={other.tuning}")
         if other.checkpointing and not way.checkpointing:
