@@ -7,7 +7,6 @@ which holds its complete caption. Nothing here imports lmms-eval; `benchmarks.ju
 
 import contextlib
 import json
-import os
 import re
 import socketserver
 import threading
@@ -16,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 
+from benchmarks.keys import key_in
 from benchmarks.pocket import grading
-from c3l.errors import UserError
 
 POCKET_MODEL = f"pocket-judge-{grading.RULE}"
 
@@ -61,16 +60,8 @@ class Judge:
 
     @property
     def key(self) -> str:
-        """The key. Never empty: servers without keys take any, lmms-eval does not take none.
-
-        Raises UserError for one that no HTTP header can hold: the client would print it.
-        """
-        key = os.environ.get(self.key_variable or "", "").strip() or "no-key"
-        if not (key.isascii() and key.isprintable()):
-            raise UserError(
-                f"the key in {self.key_variable} holds characters that no key has; set it again"
-            )
-        return key
+        """The key (`key_in`)."""
+        return key_in(self.key_variable)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:

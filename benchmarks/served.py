@@ -5,16 +5,16 @@ Nothing here imports lmms-eval; `benchmarks.served_model` does.
 
 import base64
 import io
-import os
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from benchmarks.keys import key_in
+from c3l.record import Record
 
 
-class Served(BaseModel):
+class Served(Record):
     """Where a model is served and under which name. None of it is secret."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1)
     url: str = Field(pattern=r"^https?://[^\s@?#]+$")
@@ -30,8 +30,8 @@ class Served(BaseModel):
 
     @property
     def key(self) -> str:
-        """The key. Never empty: servers without keys take any, the client does not take none."""
-        return os.environ.get(self.key_variable) or "no-key"
+        """The key (`key_in`)."""
+        return key_in(self.key_variable)
 
 
 def probe(served: Served, timeout: float = 60.0) -> str | None:

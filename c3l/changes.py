@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from c3l import strict
 from c3l.errors import UserError, brief, told
 
-Record = TypeVar("Record", bound=BaseModel)
+R = TypeVar("R", bound=BaseModel)
 
 
 def values_of(record: BaseModel) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def changed(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
     return values
 
 
-def checked(record: type[Record], values: dict[str, Any], where: str) -> Record:
+def checked(record: type[R], values: dict[str, Any], where: str) -> R:
     """The values as a record. Raises UserError naming `where`, the key, and what is wrong."""
     try:
         return record.model_validate(values)

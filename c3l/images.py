@@ -3,10 +3,10 @@
 import logging
 import os
 import warnings
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from cachetools import LRUCache, cached
 from PIL import Image, ImageFile, ImageOps
 
 from c3l.errors import ImageError, UserError, brief, told
@@ -35,11 +35,12 @@ class ImageFolder:
     upper 8; of an animation the first frame counts, and a warning says so.
     """
 
-    def __init__(self, path: str | os.PathLike, cached: int = 256):
+    def __init__(self, path: str | os.PathLike, memory: int = 2**28):
+        """`memory`: how many bytes of pictures are kept."""
         self.path = Path(path)
         if not self.path.is_dir():
             raise UserError(f"{self.path} is no folder; give the folder that holds the images")
-        self._cached_open = lru_cache(maxsize=cached)(self._open)
+        self._cached_open = cached(LRUCache(memory, getsizeof=_size))(self._open)
         self._animated: set[str] = set()
 
     def names(self) -> list[str]:
@@ -99,6 +100,10 @@ class ImageFolder:
                 self._animated.add(name)
                 log.warning("image %s is animated; its first frame is used", told(str(path)))
             return _rgb(ImageOps.exif_transpose(image))
+
+
+def _size(image: Image.Image) -> int:
+    return image.width * image.height * len(image.getbands())
 
 
 def _too_large(path: Path, size: str) -> ImageError:

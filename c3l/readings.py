@@ -6,7 +6,9 @@ its manifest.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from c3l.record import Record
 
 ScoreForm = Literal[
     "literal_sum",
@@ -24,10 +26,8 @@ Embedding = Literal["last_hidden", "input"]
 Tuning = Literal["language+projector", "projector", "lora", "qlora", "full"]
 
 
-class Readings(BaseModel):
+class Readings(Record):
     """One choice for every open point. The defaults are the literal reading of the paper."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # ── Scores (section 3.2) ─────────────────────────────────────────────────────────────────────
 

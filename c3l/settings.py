@@ -4,16 +4,15 @@ What the paper leaves open is in `c3l.readings`. Light to import: a command line
 before it loads any model.
 """
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from c3l.changes import changed, checked, values_of
 from c3l.readings import Readings
+from c3l.record import Record
 
 
-class GenerationSettings(BaseModel):
+class GenerationSettings(Record):
     """Two-step generation (section 3.1); how it samples is a reading."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     caption_tokens: int = Field(ge=1)
     """The most tokens of a caption."""
@@ -24,10 +23,8 @@ class GenerationSettings(BaseModel):
     batch_size: int = Field(ge=1)
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Record):
     """How to train. The defaults are the paper's where it gives a number (section 4.1)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(default=2e-5, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
@@ -59,10 +56,8 @@ class TrainingSettings(BaseModel):
         return self
 
 
-class MethodSettings(BaseModel):
+class MethodSettings(Record):
     """All that the method alone is run with (`python -m c3l generate` and `train`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     readings: Readings = Readings()
     # The paper's five pairs of each class for an image; room for a LLaVA's words.

@@ -8,10 +8,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from c3l.errors import UserError
 from c3l.files import digest, write_atomically
+from c3l.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +22,7 @@ Score = float | None | tuple[float, float]
 what the judge gives the answer and the reference."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Benchmark(_Part):
+class Benchmark(Record):
     """One benchmark of a baseline."""
 
     settings: dict[str, Any]
@@ -37,11 +34,11 @@ class Benchmark(_Part):
     """Why there is no value."""
     questions: str | None = None
     """A digest of what was asked."""
-    scores: dict[str, Score] = {}
+    scores: dict[str, Score] = Field({})
     """By question."""
 
 
-class Baseline(_Part):
+class Baseline(Record):
     """What `python -m repro regress` compares with."""
 
     format: Literal[1] = 1

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from benchmarks.served import Served
 from benchmarks.sources import TASKS
@@ -14,17 +14,14 @@ from c3l.changes import changed, checked, first_wrong, values_of
 from c3l.errors import UserError, told
 from c3l.hub import is_id
 from c3l.readings import Readings
+from c3l.record import Record
 from c3l.settings import GenerationSettings, TrainingSettings
 from repro.rows import PUBLISHED
 
 PROFILES = Path(__file__).parent / "profiles"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Backbone(_Part):
+class Backbone(Record):
     """What the label of a backbone in the tables' rows stands for. Where there is nothing but the
     weights to say, a profile has them in place of this record."""
 
@@ -32,11 +29,11 @@ class Backbone(_Part):
     """A folder, or the id of a model on the Hub."""
     tuned_on: Literal[tuple(PUBLISHED.values())] | None = None
     """Others' data that it is tuned on before anything else, as `training.first` says."""
-    readings: dict[str, Any] = {}
+    readings: dict[str, Any] = Field({})
     """Those that differ for it from the profile's."""
 
 
-class Sizes(_Part):
+class Sizes(Record):
     """How much is made and measured."""
 
     initial_images: int = Field(ge=1)
@@ -47,7 +44,7 @@ class Sizes(_Part):
     """Models tuned on each final data set; a cell is their mean."""
 
 
-class Training(_Part):
+class Training(Record):
     """How each kind of training is done. What L_c is part of has step sizes of its own: too large
     a one and the generator writes no well-formed pair any more."""
 
@@ -84,7 +81,7 @@ def is_address(text: str) -> bool:
     return bool(well) and not re.search(r"[\s@?#]", text) and text.isprintable()
 
 
-class Price(_Part):
+class Price(Record):
     """Of a judge, in whatever currency."""
 
     input: float = Field(ge=0)
@@ -93,7 +90,7 @@ class Price(_Part):
     """Of a million tokens that it writes."""
 
 
-class Scoring(_Part):
+class Scoring(Record):
     """I²C scores and benchmarks. In half precision batch sizes are part of a result."""
 
     i2c_batch_size: int = Field(ge=1)
@@ -130,17 +127,17 @@ class Scoring(_Part):
         return tasks
 
 
-class Expected(_Part):
+class Expected(Record):
     """What a run on the CPU was measured to take, for `plan` to say before the next one is. What is
     not said is reckoned (`repro.cost`)."""
 
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = Field({})
     """Of one stage of each name, on one core of an ordinary machine."""
     memory_gib: float | None = None
     """Of one worker process."""
 
 
-class Profile(_Part):
+class Profile(Record):
     """One frozen record; see profiles/pocket.yaml for what the values mean there."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$")
@@ -149,7 +146,7 @@ class Profile(_Part):
     """"pocket" for the made world, or a folder laid out like it."""
     backbones: dict[str, Backbone]
     """By the label that rows name."""
-    served: dict[str, Served] = {}
+    served: dict[str, Served] = Field({})
     """Likewise, in place of weights: scored as they are, never trained. For VisualGLM and BLIP-2
     there is no other way at the paper's sizes."""
     sizes: Sizes

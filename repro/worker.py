@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -49,3 +50,7 @@ def set_up(environment: dict[str, str], log: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)
+    # tqdm's own lock is a semaphore of the system, which a worker that is killed leaves behind.
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())

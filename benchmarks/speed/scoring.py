@@ -74,7 +74,7 @@ def workload(
 
 def one_by_one(backbone: Backbone, load: Workload) -> list[Score]:
     """Each sample alone: its picture opened and prepared, read with it, read without."""
-    images = ImageFolder(load.folder, cached=0)
+    images = ImageFolder(load.folder, memory=0)
     return [found for s in load.samples for found in _read(backbone, [s], images)]
 
 

@@ -1,5 +1,6 @@
 """What of a model is trained (reading 21), and what is left of it afterwards."""
 
+import warnings
 from collections.abc import Sequence
 from typing import get_args
 
@@ -36,17 +37,17 @@ def prepare(
         ]
         if tuning == "qlora":
             quantise(model, linears)
-        model = get_peft_model(
-            model,
-            # Dropout as in LLaVA's own script.
-            LoraConfig(
-                r=64,
-                lora_alpha=16,
-                lora_dropout=0.05,
-                target_modules=linears,
-                modules_to_save=[projector],
-            ),
+        config = LoraConfig(
+            r=64,
+            lora_alpha=16,
+            lora_dropout=0.05,  # as in LLaVA's own script
+            target_modules=linears,
+            modules_to_save=[projector],
         )
+        with warnings.catch_warnings():
+            # peft asks transformers by a name that is about to go: nothing a user could mend.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            model = get_peft_model(model, config)
     elif tuning != "full":
         for part in (projector, *(language if tuning == "language+projector" else ())):
             model.get_submodule(part).requires_grad_(True)

@@ -14,6 +14,7 @@ from benchmarks import served_model
 from benchmarks.evaluate import evaluate
 from benchmarks.judge import serve
 from benchmarks.served import Served, probe
+from c3l.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 
@@ -117,3 +118,11 @@ def test_it_can_be_tried():
         reason = probe(of(url))
     assert "401" in reason and KEY not in reason
     assert probe(of(url), timeout=5)  # nobody listens there any more
+
+
+@pytest.mark.parametrize("key", ["naïve", "two\nlines"])
+def test_a_key_that_no_header_can_hold(monkeypatch, key):
+    monkeypatch.setenv("A_KEY", key)
+    with pytest.raises(UserError, match=r"^the key in A_KEY holds characters") as error:
+        _ = Served(model="m", url="http://localhost/v1", key_variable="A_KEY").key
+    assert key not in str(error.value)

@@ -172,6 +172,17 @@ def test_images_are_rgb_and_upright(tmp_path):
     assert folder["deep/a.jpg"] is folder["deep/a.jpg"]
 
 
+def test_images_are_kept_up_to_so_many_bytes(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (10, 10)).save(tmp_path / name)
+    Image.new("RGB", (100, 10)).save(tmp_path / "large.png")
+    folder = ImageFolder(tmp_path, memory=2 * 300)
+    a, b, _ = (folder[name] for name in ("a.png", "b.png", "c.png"))  # the third takes a's place
+    assert folder["large.png"] is not folder["large.png"]
+    assert folder["b.png"] is b
+    assert folder["a.png"] is not a
+
+
 @pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "/etc/passwd", ".."])
 def test_images_outside_are_refused(tmp_path, name):
     (tmp_path / "in").mkdir()

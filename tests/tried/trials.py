@@ -163,8 +163,9 @@ OWN = Section(
 
 CONVERT = Section(
     "Published checkpoints",
-    "The published files are tens of gigabytes. These have their layout and every kind of tensor, "
-    "but random weights and a few kilobytes (`tests/c3l/published.py`).",
+    "The published files are tens of gigabytes. These have their layout and every tensor, EVA ViT "
+    "and Q-Former at their true size, but random weights and the narrowest of language models "
+    "(`tests/c3l/published.py`).",
     (
         Trial(f"python -m tests.tried.published {PUBLISHED}", "The files.", shown=False),
         Trial(
@@ -265,8 +266,8 @@ MISTAKES = Section(
         ),
         wrong(
             f"python -m c3l train --generator --backbone {POCKET} --data data/data.json"
-            " --images photos --out another",
-            "A generator, from data without scores.",
+            " --images photos --out another --scores mine.parquet",
+            "Scores that are not there.",
         ),
         wrong(
             "python -m c3l convert llava --vision clip --checkpoint llava-v1.5-7b --out llava",

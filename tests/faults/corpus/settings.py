@@ -74,6 +74,8 @@ WHOLE = {
 # Values of --set.
 SET = {
     "sizes.final_images=5": ACCEPTED,
+    "sizes.final_images=true": REFUSED,
+    "share=yes": REFUSED,
     "sizes.final_images=1e3": REFUSED,  # YAML 1.1 wants a dot: this is text
     "training.vlit.learning_rate=1e-4": ACCEPTED,  # text that is a number
     "sizes.final_images=0": REFUSED,
