@@ -279,6 +279,8 @@ def train(
         raise UserError("--scores are for a generator; give --generator too, or leave them out")
     if not data.exists():  # said at once: torch takes seconds to import
         raise UserError(f"{data} does not exist; give a file of samples")
+    if scores and not scores.exists():
+        raise UserError(f"{scores} does not exist; give a file of scores")
     if not images.is_dir():
         raise UserError(f"{images} is no folder; give the folder that holds the images")
     with progress.Work() as work:

@@ -1,4 +1,4 @@
-"""No command is forgotten, and what goes wrong is noticed."""
+"""No command is forgotten, the page is that of the list, and what goes wrong is noticed."""
 
 import subprocess
 import sys
@@ -34,11 +34,13 @@ EVERY = [
 
 
 @pytest.mark.parametrize("command", [*EVERY, "lmms-eval --model c3l"])
-def test_every_command_is_tried(command):
+def test_every_command_is_tried_and_stands_on_the_page(command):
     found = [t.line for t in TRIALS if f"{t.line} ".startswith(f"{command} ")]
     right = [t.line for t in TRIALS if t.line in found and t.code == 0]
     # COCO is 13 GB: there is only a mistake to show.
     assert right or (found and command == "python -m repro data")
+    text = (ROOT / "docs" / "commands.md").read_text()
+    assert all(f"\n$ {line}\n" in text for line in found)
 
 
 @pytest.mark.parametrize(
