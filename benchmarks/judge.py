@@ -109,15 +109,15 @@ def without_key(text: str, key: str) -> str:
     return text
 
 
-def probe(judge: Judge, timeout: float = 30.0) -> str | None:
+def probe(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | None:
     """Have one answer judged, as LLaVA-Bench's are; a reason if that gave no two scores, or None.
 
-    Nothing is asked twice, and no reason holds the key.
+    No reason holds the key. A server that is busy is asked again, `retries` times.
     """
     from openai import OpenAI, OpenAIError
 
     with judge.running() as url:
-        client = OpenAI(base_url=url, api_key=judge.key, timeout=timeout, max_retries=0)
+        client = OpenAI(base_url=url, api_key=judge.key, timeout=timeout, max_retries=retries)
         try:
             reply = client.chat.completions.create(
                 model=judge.model, messages=[{"role": "user", "content": PROBE}], max_tokens=64

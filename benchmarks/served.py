@@ -34,8 +34,9 @@ class Served(Record):
         return key_in(self.key_variable)
 
 
-def probe(served: Served, timeout: float = 60.0) -> str | None:
-    """Ask about a grey image; a reason if no text came back, or None. No reason holds the key."""
+def probe(served: Served, timeout: float = 60.0, retries: int = 0) -> str | None:
+    """Ask about a grey image; a reason if no text came back, or None. No reason holds the key. A
+    server that is busy is asked again, `retries` times."""
     from openai import OpenAI, OpenAIError
 
     file = io.BytesIO()
@@ -45,7 +46,7 @@ def probe(served: Served, timeout: float = 60.0) -> str | None:
         {"type": "text", "text": "What colour is it?"},
         {"type": "image_url", "image_url": {"url": picture}},
     ]
-    client = OpenAI(base_url=served.url, api_key=served.key, timeout=timeout, max_retries=0)
+    client = OpenAI(base_url=served.url, api_key=served.key, timeout=timeout, max_retries=retries)
     try:
         reply = client.chat.completions.create(
             model=served.model, messages=[{"role": "user", "content": content}], max_tokens=16

@@ -12,7 +12,7 @@ from c3l import launching
 from c3l.errors import UserError
 from c3l.graph import Stages
 from c3l.store import Store
-from repro import engines, recipe, runner
+from repro import beforehand, engines, recipe, runner
 from repro.profile import Profile
 from repro.progress import Progress, Times, duration, say
 from repro.recipe import Cells, Data, stages
@@ -74,6 +74,7 @@ class Run:
         everything = runner.everything(targets)
         if launch := launching.asked():
             launch.check_stages(todo.values())
+        beforehand.look(todo.values())
         said = self.profile.expected.seconds
         times = Times(said, everything.values(), self.store, self._reckoned(todo) if todo else {})
         ran, rows = bool(todo), recipe.rows(self.tables)

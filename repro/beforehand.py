@@ -1,0 +1,50 @@
+"""What a run looks at before its first stage, since it would be met hours later otherwise."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks import judge as judges
+from benchmarks import served as addresses
+from benchmarks.judge import Judge
+from benchmarks.served import Served
+from c3l.errors import UserError
+from c3l.files import SEAL
+from c3l.store import Source, Stage
+
+RETRIES = 2
+"""Of a server that is busy: it may be at work for others."""
+
+
+def look(todo: Iterable[Stage]) -> None:
+    """Raise UserError for weights that cannot be loaded and for addresses that do not answer, of
+    those that the stages will use. Weights with a seal have been looked at when it was read."""
+    weights: dict[Path, None] = {}
+    asked: dict[Judge | Served, None] = {}
+    for stage in todo:
+        for name in ("backbone", "weights"):
+            source = stage.inputs.get(name)
+            if isinstance(source, Source) and not (source.path / SEAL).exists():
+                weights[source.path] = None
+        if (judge := stage.config.get("judge")) and judge["url"]:
+            asked[Judge(**judge)] = None
+        if served := stage.config.get("served"):
+            asked[Served(**served)] = None
+    for one in asked:
+        _ask(one)
+    for path in weights:
+        from c3l.backbones.loading import inspect  # takes seconds: pocket backbones have seals
+
+        inspect(path)
+
+
+def _ask(one: Judge | Served) -> None:
+    judges_it = isinstance(one, Judge)
+    if reason := (judges if judges_it else addresses).probe(one, retries=RETRIES):
+        what, without = (
+            ("judge", "--set scoring.judge=null leaves its cells unscored")
+            if judges_it
+            else ("answer", "--set served={} leaves its rows unscored")
+        )
+        raise UserError(
+            f"{one.name} does not {what}: {reason}; run this again when it does ({without})."
+        )
