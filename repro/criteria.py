@@ -77,7 +77,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     targets = [*before.values(), truth, *(stage for some in after.values() for stage in some)]
     todo = runner.missing(targets, store)
     everything = runner.everything(targets)
-    times = Times(profile.expected.seconds, everything.values(), store)
+    times = Times(profile.expected, everything.values(), store)
     with Progress(todo, len(everything) - len(todo), times, jobs) as progress:
         runner.run(todo, store, jobs, progress, log)
 

@@ -13,7 +13,7 @@ from c3l.store import Source, Stage, Store
 from repro import cost, runner, workload
 from repro.cost import GIB, Way
 from repro.devices import Device
-from repro.profile import Profile
+from repro.profile import Expected, Profile
 from repro.progress import Times, duration
 from repro.recipe import Cells, stages
 
@@ -141,7 +141,7 @@ def report(
     reckoner = Reckoner(device, profile)
     found = reckoned(everything.values(), reckoner)
     seconds = {key: one.seconds for key, one in found.items()}
-    said = profile.expected.seconds if here and device.shares.measured else {}
+    said = profile.expected if here and device.shares.measured else Expected()
     times = Times(said, everything.values() if here else (), store, seconds)
     depths = {s.name: len(runner.everything([s])) for s in everything.values()}
     lines = []
@@ -168,8 +168,8 @@ def report(
     workers = max(1, min(jobs, len(todo)))
     expected = max([times.total(todo.values(), jobs), *runner.chains(todo, times).values()])
     memory = max((found[key].memory for key in todo if key in found), default=0.0)
-    if said and profile.expected.memory_gib is not None:
-        memory = profile.expected.memory_gib * GIB
+    if said.memory_gib is not None:
+        memory = said.memory_gib * GIB
     disk = sum(map(reckoner.written, todo.values()))
     parts = [
         [f"Not all that this needs is there, and it is planned as if it were: {lacking}"]

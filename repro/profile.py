@@ -133,6 +133,9 @@ class Expected(Record):
 
     seconds: dict[str, float] = Field({})
     """Of one stage of each name, on one core of an ordinary machine."""
+    factors: dict[str, float] = Field({})
+    """Likewise, where stages of one name differ by what they have to do: their seconds, by those of
+    `repro.workload.beside_others`."""
     memory_gib: float | None = None
     """Of one worker process."""
 

@@ -173,7 +173,7 @@ def _evaluate(
         stages[name] = replace(stage, config=stage.config | {"surroundings": surroundings})
     runner.discard_transient(stages.values(), store)
     todo = runner.missing(stages.values(), store)
-    times = Times(gate.profile.expected.seconds, stages.values(), store)
+    times = Times(gate.profile.expected, stages.values(), store)
     problem = None
     with Progress(todo, len(stages) - len(todo), times, gate.jobs) as progress:
         try:

@@ -75,7 +75,7 @@ class Run:
         if launch := launching.asked():
             launch.check_stages(todo.values())
         beforehand.look(todo.values())
-        said = self.profile.expected.seconds
+        said = self.profile.expected
         times = Times(said, everything.values(), self.store, self._reckoned(todo) if todo else {})
         ran, rows = bool(todo), recipe.rows(self.tables)
         stored = len(everything) - len(todo)
@@ -90,7 +90,7 @@ class Run:
 
     def _reckoned(self, todo: Stages) -> dict[str, float]:
         """Seconds of the stages here, where the profile says nothing of how long any takes."""
-        if self.profile.expected.seconds:
+        if self.profile.expected.seconds or self.profile.expected.factors:
             return {}
         from repro.devices import named
         from repro.plan import Reckoner, reckoned

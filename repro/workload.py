@@ -6,12 +6,15 @@ so it is rather too much. Other lengths are constants, below.
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 from c3l.instructions import CLASSES
+from c3l.samples import read_records
 from c3l.settings import TrainingSettings
 from c3l.store import Source, Stage
 from repro import cost
-from repro.cost import Cost, Numbers, Shape, Texts, Way
+from repro.cost import GIB, PROCESSOR, Cost, Numbers, Shape, Texts, Way
+from repro.devices import ON_A_PROCESSOR, Device
 from repro.rows import PUBLISHED
 from tables import paper
 
@@ -25,6 +28,25 @@ SHORT = 4
 ROWS = {"seedbench": 14_233, "seedbench_ppl": 14_233, "pope": 9_000, "mmbench": 4_329}
 ROWS |= {"llava_w": 60}
 OPTIONS = 4  # of a question of SEED
+# What `beside_others` reckons with: the pocket world's LLaVA-7B, and a core of an ordinary machine.
+SMALL = Shape(
+    vision=448_416,
+    projector=28_928,
+    language=853_120,
+    embedding=106_624,
+    head=106_624,
+    tied=True,
+    layers=4,
+    width=128,
+    inner=384,
+    keys=128,
+    image_tokens=9,
+    vision_tokens=10,
+    vision_layers=4,
+    vision_width=96,
+    saved=2,
+)
+CORE = Device("an ordinary core", 4 * GIB, 1e11, 1e10, ON_A_PROCESSOR, PROCESSOR)
 MODEL = ("backbone", "generator", "weights")
 """The names of a stage's input that is a model."""
 
@@ -38,7 +60,8 @@ def weights(stage: Stage) -> Source | None:
 def samples(stage: Stage) -> int:
     """How many samples a stage gives, if all that are asked for come."""
     if stage.name == "comparison":
-        return _published()[stage.config["name"]]
+        found = _turns(stage.inputs["data"].path) if "data" in stage.inputs else 0
+        return found or _published()[stage.config["name"]]
     if size := stage.config.get("size"):
         return size
     each = len(CLASSES) * stage.config.get("pairs_per_class", 0)
@@ -55,6 +78,12 @@ def images(stage: Stage) -> int:
         if name in stage.inputs:
             return images(stage.inputs[name])
     return max(1, samples(stage) // 5)  # others' data have about five turns an image
+
+
+@cache
+def _turns(folder: Path) -> int:
+    """Samples in a folder of others' data; 0 where it is not there."""
+    return sum(len(record) for path in folder.glob("*") for record in read_records(path))
 
 
 @cache
@@ -95,6 +124,16 @@ def of(stage: Stage, s: Shape, numbers: Numbers, trained: Way | None = None) -> 
         return None
     found = make(stage, s, numbers)
     return found(trained or way(stage)) if way(stage) else found
+
+
+def beside_others(stage: Stage) -> float:
+    """What a stage has to do, for comparison with others of its name: seconds of a small model on
+    one core, whatever its own model is. 1.0 for a stage without a model.
+
+    No model is looked at, so that nothing large is imported.
+    """
+    found = of(stage, SMALL, PROCESSOR)
+    return CORE.seconds(found) if found else 1.0
 
 
 def written(stage: Stage, s: Shape | None, numbers: Numbers) -> float:

@@ -4,9 +4,14 @@ import pytest
 
 from c3l import progress
 from c3l.progress import track
-from c3l.store import Job, Stage, Store
-from repro import recipe
+from c3l.samples import Sample, write_samples
+from c3l.store import Job, Source, Stage, Store
+from repro import profile as profiles
+from repro import recipe, workload
+from repro.profile import Expected
 from repro.progress import Progress, Times
+from repro.run import Run
+from repro.runner import everything
 from tests.c3l import store_stages as toy
 
 
@@ -44,7 +49,7 @@ def test_a_line_names_rate_time_stage_row_and_place(tmp_path, stages, often, cap
         store, "place", lambda s: progress.Place("steps", 12, 40) if s is stages[1] else None
     )
     rows = {stages[1].key: ["table4: CRM", "table5: I²C", "figure3: 10%"]}
-    times = Times({"toy": 60.0}, [], store)
+    times = Times(Expected(seconds={"toy": 60.0}), [], store)
     with Progress({s.key: s for s in stages}, 5, times, 1, rows=rows) as shown:
         shown.show(stages[:2])
         shown.finished(stages[0], 60.0)
@@ -58,7 +63,7 @@ def test_a_line_names_rate_time_stage_row_and_place(tmp_path, stages, often, cap
 
 
 def test_each_stage_is_named_when_asked_for(tmp_path, stages, capsys, monkeypatch):
-    times, left = Times({}, [], Store(tmp_path / "store")), {stages[0].key: stages[0]}
+    times, left = Times(Expected(), [], Store(tmp_path / "store")), {stages[0].key: stages[0]}
     for level, lines in ((progress.QUIET, 0), (progress.NORMAL, 1), (progress.VERBOSE, 4)):
         monkeypatch.setenv("C3L_VERBOSITY", str(level))
         everything = {stage.key: stage for stage in stages}
@@ -77,3 +82,42 @@ def test_a_stage_belongs_to_all_rows_that_need_it(tmp_path):
     rows = recipe.rows({"table4": cells})
     assert rows[shared.key] == ["table4: row 0", "table4: row 1"]
     assert rows[ends[1].key] == ["table4: row 1"]
+
+
+@pytest.fixture
+def generators(tmp_path):
+    """Figure 3's, of one backbone, by the share that each learns from."""
+    run = Run.assumed(["figure3"], profiles.load("pocket"), [0], Store(tmp_path / "store"))
+    found = everything(recipe.stages(run.tables["figure3"])).values()
+    backbone = next(s for s in found if s.name == "generator").inputs["backbone"]
+    return {
+        stage.inputs["selection"].config["share"]: stage
+        for stage in found
+        if stage.name == "generator" and stage.inputs["backbone"] == backbone
+    }
+
+
+@pytest.mark.parametrize("of", ["profile", "measured"])
+def test_a_stage_is_expected_to_take_as_long_as_it_has_to_do(generators, of, tmp_path):
+    times = Times(Expected(factors={"generator": 2.0}), [], Store(tmp_path / "store"))
+    if of == "measured":
+        times.add(generators[0.1], 60.0)
+        assert times.expected(generators[0.1]) == pytest.approx(60)
+    tenth = times.expected(generators[0.1])
+    for share, stage in generators.items():
+        assert times.expected(stage) == pytest.approx(10 * share * tenth, rel=0.02)
+        assert times.source(stage) == of
+    assert len(generators) == 6
+
+
+def test_others_data_are_counted_where_they_are_there(tmp_path):
+    def size() -> int:
+        sources = {"data": Source(tmp_path / "data", "made up")}
+        return workload.samples(Stage("comparison", 1, watched, {"name": "lrv"}, sources))
+
+    assert size() > 100_000  # as published
+    (tmp_path / "data").mkdir()
+    workload._turns.cache_clear()
+    turns = [Sample(name, "a.png", "What is it?", "A cup.") for name in "ab"]
+    write_samples(tmp_path / "data" / "part.jsonl", turns)
+    assert size() == 2

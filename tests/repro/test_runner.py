@@ -9,6 +9,7 @@ from c3l import shards
 from c3l.errors import UserError
 from c3l.store import Job, Store
 from repro import runner
+from repro.profile import Expected
 from repro.progress import Progress, Times
 from tests.c3l import store_stages as toy
 
@@ -20,7 +21,7 @@ def give_up(job: Job) -> dict:
 def run(targets, store, tmp_path, jobs=2, engine="local") -> int:
     """Run what is missing; how many stages that were."""
     todo = runner.missing(targets, store)
-    times = Times({}, runner.everything(targets).values(), store)
+    times = Times(Expected(), runner.everything(targets).values(), store)
     with Progress(todo, 0, times, jobs) as progress:
         runner.run(todo, store, jobs, progress, tmp_path / "workers.log", engine)
     return len(todo)
@@ -114,5 +115,5 @@ def test_the_longest_chain_goes_first(tmp_path):
     short = toy.stage(tmp_path, "short")
     long = toy.stage(tmp_path, "end", x=toy.stage(tmp_path, "middle", x=toy.stage(tmp_path, "a")))
     todo = runner.missing([short, long], store)
-    chains = runner.chains(todo, Times({"toy": 2.0}, [], store))
+    chains = runner.chains(todo, Times(Expected(seconds={"toy": 2.0}), [], store))
     assert [chains[stage.key] for stage in todo.values()] == [2.0, 6.0, 4.0, 2.0]
