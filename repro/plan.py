@@ -164,7 +164,7 @@ def report(
         for cells in tables.values()
         for label, row in cells.items()
     )
-    head = ["stage", "needed", "stored", "to run", "one takes", "as", "peak memory"]
+    head = ["stage", "needed", "stored", "to run", "longest", "as", "peak memory"]
     workers = max(1, min(jobs, len(todo)))
     expected = max([times.total(todo.values(), jobs), *runner.chains(todo, times).values()])
     memory = max((found[key].memory for key in todo if key in found), default=0.0)
