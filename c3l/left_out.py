@@ -1,0 +1,40 @@
+"""Lists of what a command set aside: one JSON line each, beside its result."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from c3l.files import written_whole
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that a command read and did not use."""
+
+    what: str
+    """Its own name: a sample's id, an image's path relative to its folder."""
+    where: str
+    """Its place in the input, such as "data.json, record 7, turn 2"."""
+    why: str
+    """The reason, as one of the words by which the command counts."""
+
+
+def left_out_path(out: Path) -> Path:
+    """Return the list's path: inside `out` where that is a folder, else beside it."""
+    return out / "left_out.jsonl" if out.is_dir() else out.with_name(f"{out.name}.left_out.jsonl")
+
+
+def write_left_out(out: Path, items: Iterable[LeftOut]) -> Path | None:
+    """Write the list of a result and return its path, or None where nothing was left out.
+
+    The list of an earlier run never stays. Raises OSError where it cannot be written.
+    """
+    path = left_out_path(out)
+    lines = [json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items]
+    if not lines:
+        path.unlink(missing_ok=True)
+        return None
+    with written_whole(path) as work:
+        work.write_text("".join(lines), encoding="utf-8", newline="\n", errors="backslashreplace")
+    return path

@@ -1,0 +1,1 @@
+"""Bounds: the lowest and the newest versions that are declared really run."""

@@ -1,0 +1,1 @@
+"""Chain: each command is fed the real output of another, with something unscored in it."""
