@@ -5,10 +5,9 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample
 from c3l.shards import in_shards, shard_seed
-from c3l.stages import SCORES, image_names, load, read, save
+from c3l.stages import SCORES, image_names, load, read, readings_of, save
 from c3l.store import Job
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def vigc(job: Job) -> dict:
     from c3l import vigc
     from c3l.filtering import filter_samples
 
-    backbone, readings = load(job, "backbone"), Readings(**job.config["readings"])
+    backbone, readings = load(job, "backbone"), readings_of(job, "vigc")
     images = ImageFolder(job.inputs["images"])
     sizes = {"max_new_tokens": job.config["pair_tokens"], "batch_size": job.config["batch_size"]}
 
@@ -78,7 +77,7 @@ def alone(job: Job) -> dict:
 def rival_selection(job: Job) -> dict:
     from c3l.selection import LABELS, select, values
 
-    by, readings = job.config["by"], Readings(**job.config["readings"])
+    by, readings = job.config["by"], readings_of(job, "rival_selection")
     samples, scores = scored(job)
     value = values(by, samples, scores, alone=read_alone(job), seed=job.seed)
     chosen = select(

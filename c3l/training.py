@@ -67,7 +67,7 @@ def train_generator(
                 f"sample {sample.id} has no instruction class, so no generator can learn from it; "
                 f"give it one of: {', '.join(CLASSES)}"
             )
-    if readings.target == "pair":
+    if targets and readings.target == "pair":
         targets = [_as_pair(sample) for sample in targets]
     epochs = readings.epochs or settings.epochs
     count = (len(targets) or len(usable)) * epochs

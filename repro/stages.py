@@ -138,7 +138,7 @@ def run_truth(job: Job) -> dict:
 
 def relevance(backbone: Weights, samples: Stage, scores: Stage, readings: Readings) -> Stage:
     """The final samples with their I²C, eq. 1 as printed, token by token."""
-    config = {"score_eos": readings.score_eos}
+    config = readings.of("relevance")
     inputs = {"backbone": backbone, "samples": samples, "scores": scores}
     return Stage("relevance", 1, run_relevance, config, inputs)
 
