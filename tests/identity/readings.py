@@ -14,14 +14,16 @@ from repro.rows import TABLES, Ranking, Row
 from repro.run import cells
 
 
-def planned(profile: Profile, tables: list[str]) -> dict[tuple[str, str], dict[str, Stage]]:
+def planned(
+    profile: Profile, tables: list[str], seed: int = 0
+) -> dict[tuple[str, str], dict[str, Stage]]:
     """Return the stages by key behind each row of the tables, by table and label."""
     rows = [row for name in tables for row in TABLES[name].rows]
     data = recipe.assumed(profile, rows)
     return {
         (name, label): everything(recipe.stages({label: row}))
         for name in tables
-        for label, row in cells(TABLES[name], profile, data, [0]).items()
+        for label, row in cells(TABLES[name], profile, data, [seed]).items()
     }
 
 
@@ -54,7 +56,8 @@ def others(record: BaseModel, name: str) -> list[Any]:
         return [other for other in get_args(field.annotation) if other != value]
     if isinstance(value, bool):
         return [not value]
-    for other in ((value or 0) + 1, (value or 0) / 2 + 0.01):
+    number = value or 0
+    for other in (2 * number or 1, number + 1, number / 2):
         try:
             type(record).model_validate(dict(record) | {name: other})
         except ValidationError:
