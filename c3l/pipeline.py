@@ -20,6 +20,7 @@ from c3l import rival_stages, stages
 from c3l.errors import UserError
 from c3l.files import SEAL, broken_seal
 from c3l.hub import weight_names, weights_folder
+from c3l.reach import contrast_unreached, model_type
 from c3l.readings import Readings
 from c3l.selection import LABELS, Method, code_of
 from c3l.settings import GenerationSettings, TrainingSettings
@@ -167,7 +168,12 @@ def generator(
     crm: bool,
     clm: bool,
 ) -> Stage:
-    """The enhanced generator, trained with L_r if `crm` and with L_c if `clm`."""
+    """The enhanced generator, trained with L_r if `crm` and with L_c if `clm`.
+
+    Raises UserError where L_c would reach no weight that is trained.
+    """
+    if clm and (reason := contrast_unreached(readings, model_type(backbone))):
+        raise UserError(f"{reason}.")
     config = {
         "settings": settings.model_dump(),
         "readings": readings.of(*stages.generator_steps(crm, clm)),

@@ -1,5 +1,6 @@
 """A finished table: numbers and intervals from the artefacts, as the JSON that others read."""
 
+import json
 from numbers import Number
 
 import numpy as np
@@ -103,6 +104,11 @@ def _notes(
         notes.append(STAND_INS)
     if tuned == len(seeds) == 1:
         notes.append(ONE_SEED)
+    for row in table.rows:
+        changes = row.readings if isinstance(row, Row) else {}
+        if len(changes) > 1:
+            said = ", ".join(f"{name} = {json.dumps(value)}" for name, value in changes.items())
+            notes.append(f"{row.label}: {said} (one does not go without the other).")
     for label, row in measured.items():
         served = {cell["served"] for cell in row.values() if "served" in cell}
         notes += [f"{label}: served, {name}." for name in sorted(served)]

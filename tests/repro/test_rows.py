@@ -13,7 +13,7 @@ from c3l.selection import LABELS, RIVALS
 from repro import profile
 from repro.columns import COLUMNS
 from repro.ranking_stages import RANKERS
-from repro.rows import C3L, CLM, PROPORTIONS, RANKINGS, SELECTORS, SENSITIVITY, TABLES
+from repro.rows import C3L, CLM, PROPORTIONS, RANKINGS, SELECTORS, SENSITIVITY, TABLES, TOGETHER
 from tests.repro.toy import ROOT
 
 CHANGED = [row for row in SENSITIVITY if row.base]
@@ -45,14 +45,15 @@ def test_the_full_method_is_the_base_and_not_compared_with_anything():
 def test_a_row_changes_one_reading_of_its_base_and_nothing_else(row):
     base = BY_LABEL[row.base]
     assert replace(row, label=base.label, base=None, readings={}) == base
-    ((name, value),) = row.readings.items()
+    (name, value), *others = row.readings.items()
+    assert dict(others) == TOGETHER.get((name, value), {})
     changed = Readings.model_validate(row.readings)  # which refuses what it does not know
     default = profile.load("pocket").readings
     assert getattr(changed, name) == value != getattr(default, name)
     # The label is what `--set readings.` takes.
     text = row.label.removeprefix(f"{base.label}, ")
     assert profile.load("pocket", [f"readings.{text}"]).readings == default.model_copy(
-        update=row.readings
+        update={name: value}
     )
 
 
