@@ -149,7 +149,7 @@ def rival_selection(
     `known` are the `scores` of the samples and the likelihood of their answers `alone`, where the
     method needs them.
     """
-    config = {"by": by, "share": share, "readings": readings.of("rival_selection")}
+    config = {"by": by, "share": share, "readings": readings.of(*rival_stages.rival_steps(by))}
     config |= code_of(by)
     seeded = seed if by in ("random", *LABELS) else None
     inputs = {"samples": samples, **known}

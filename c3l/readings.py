@@ -76,6 +76,7 @@ ScoreForm = Literal[
 ContrastiveForm = Literal["literal", "infonce"]
 Embedding = Literal["last_hidden", "input"]
 Schedule = Literal["cosine", "linear", "constant_with_warmup"]
+Unit = Literal["question", "sample"]
 Tuning = Literal["language+projector", "projector", "lora", "qlora", "full"]
 
 
@@ -170,8 +171,39 @@ class Readings(_Declared):
     """What the second step of generation sees."""
 
     blacklist: Annotated[bool, ReadBy("filtered", "final", "vigc")] = False
-    """Whether the filter drops questions with a word of Self-Instruct's list (image, picture,
-    graph …), as published. It would reject every C³L question that the paper's figure 4 shows."""
+    """Whether the filter of every row's pool drops questions with a word of Self-Instruct's list
+    (image, graph …). It would reject every C³L question that the paper's figure 4 shows."""
+
+    # ── The rivals in table 5 (section 4.4) ──────────────────────────────────────────────────────
+
+    self_instruct_unit: Annotated[Unit, ReadBy("self_instruct")] = added("question")
+    """What Self-Instruct's "instruction" is: a question, with each image it is asked of as an
+    instance, or each sample, so that a question asked again is similar to itself and rejected."""
+
+    self_instruct_instances: Annotated[int | None, ReadBy("self_instruct")] = added(None, ge=1)
+    """The most instances kept of an instruction, a seeded draw; None: all. As published: 5."""
+
+    self_instruct_contradiction: Annotated[
+        Literal["image", "instruction"], ReadBy("self_instruct")
+    ] = added("image")
+    """What goes where an image has two answers to a question: that image's samples of it, or, as
+    published, all instances of the instruction."""
+
+    self_instruct_blacklist: Annotated[bool, ReadBy("self_instruct")] = added(False)
+    """Whether Self-Instruct's filter has its list of words, as published, in its own row alone;
+    `blacklist` is for the pool of every row."""
+
+    vigc_asks: Annotated[Literal["question", "instruction_and_question"], ReadBy("vigc")] = added(
+        "question"
+    )
+    """What each round of VIGC's iterative generation asks: the question, or, as published, what
+    the pair was asked for with (`vig`), the reply begun with the question."""
+
+    vigc_sentence: Annotated[Literal["any_mark", "full_stop"], ReadBy("vigc")] = added("any_mark")
+    """Where VIGC's sentences end: at . ! or ? before white space, or the end of a finished answer;
+    or, as published, at every "." and nowhere else, so that an answer without one is nothing."""
+
+    # ── What the tables' models are made from ────────────────────────────────────────────────────
 
     final_selection: Annotated[Literal["random", "i2c"], ReadBy("plan")] = "random"
     """Which of the enhanced generator's samples become the final data: a seeded draw, or the best
