@@ -21,8 +21,8 @@ from benchmarks.keys import without_key
 LARGEST = 2**20
 """Bytes of a reply, as it comes and unpacked. lmms-eval's longest is some ten thousand."""
 MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
-"""What reading a reply raises that is no chat completion: servers send anything with status 200, and
-the client checks little of it."""
+"""What reading a reply raises that is no chat completion: servers send anything with status 200,
+and the client checks little of it."""
 NO_COMPLETION = "its reply is no chat completion with a text"
 LONGEST_REASON = 300
 
@@ -106,7 +106,7 @@ class BoundedClient(DefaultHttpxClient):
         finally:
             connection.shut()
         if late:
-            thread.join(1)  # a name that is still looked up outlives it
+            thread.join(0.2)  # one that looks a name up outlives this
             outcome = [httpx.ReadTimeout("")]
         if isinstance(outcome[0], httpx.TimeoutException):
             words = f"no whole reply within {self._seconds:g} s"
@@ -184,9 +184,7 @@ def _unpacked(content: bytes, encoding: str) -> bytes:
 
 
 def _too_large() -> RefusedError:
-    return RefusedError(
-        f"its reply is larger than {LARGEST / 2**20:g} MiB and was not read further"
-    )
+    return RefusedError(f"its reply is larger than {LARGEST / 2**20:g} MiB and was not read on")
 
 
 def _redirects(response: Any) -> str:

@@ -137,8 +137,8 @@ _TAG = re.compile(r"</?think>", re.IGNORECASE)
 def without_thinking(reply: str) -> str:
     """A reply without the <think> blocks that it begins with, be they nested.
 
-    Some servers leave out the first <think>, which their prompt ends with. What has a tag left after
-    that is returned whole: a judge that quotes "</think>" and two numbers has not graded by them.
+    Some servers leave out the first <think>, which their prompt ends with. What has a tag left
+    after that is returned whole: who quotes "</think>" and two numbers has not graded by them.
     """
     if grades(reply):
         return reply

@@ -12,8 +12,8 @@ from c3l.errors import UserError
 
 NO_KEY = "no-key"
 SHORTEST = 4
-"""Characters of a text that is taken for a secret. A shorter one ("1", for servers that ask for any)
-is found in what it has nothing to do with, grades for instance."""
+"""Characters of a text that is taken for a secret. A shorter one ("1", for servers that ask for
+any) is found in what it has nothing to do with, grades for instance."""
 
 
 def key_in(variable: str | None) -> str:

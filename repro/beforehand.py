@@ -48,5 +48,5 @@ def _ask(one: Judge | Served) -> None:
         )
         hint = unset_hint(one.key_variable)
         raise UserError(
-            f"{one.name} does not {what}{hint}: {reason}; run this again when it does ({without})."
+            f"{one.name} does not {what}: {reason}{hint}; run this again when it does ({without})."
         )

@@ -176,7 +176,7 @@ def _backbone(path: str) -> str:
 def _answers(served: addresses.Served) -> str:
     if reason := addresses.probe(served):
         hint = unset_hint(served.key_variable)
-        raise UserError(f"{served.name} does not answer{hint}: {reason}")
+        raise UserError(f"{served.name} does not answer: {reason}{hint}")
     return f"{served.name} answers"
 
 
