@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler
 
+from benchmarks.address import GIVE, base_of, name_of_model
 from benchmarks.keys import key_in, without_key
 from benchmarks.pocket import grading
+from c3l.errors import UserError
 
 POCKET_MODEL = f"pocket-judge-{grading.RULE}"
 
@@ -64,6 +66,15 @@ class Judge:
     """The environment variable that holds the key, if the address asks for one."""
     strip_thinking: bool = False
     """Take a reply for what follows its <think> block, and leave it the time and tokens for one."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an address or a name that is none: both stand in a cell."""
+        try:
+            name_of_model(self.model)
+            if self.url:
+                object.__setattr__(self, "url", base_of(self.url, f"address of a judge: {GIVE}"))
+        except ValueError as error:
+            raise UserError(f"The judge cannot be asked: {error}.") from error
 
     @property
     def name(self) -> str:

@@ -95,6 +95,10 @@ def test_a_key_that_is_not_there_is_said_to_be(monkeypatch):
 def test_an_address_that_is_none_is_refused_for_judge_and_model(url):
     with pytest.raises(ValueError, match=r"^(it is no|leave out /chat/completions)"):
         base_of(url, "address")
+    if url:  # none is the pocket judge
+        with pytest.raises(UserError, match=r"^The judge cannot be asked: ") as error:
+            Judge("m", url)
+        assert "s3cret" not in str(error.value)
     text = json.dumps(url)
     for change in (f"scoring.judge={text}", f"served={{A: {{model: m, url: {text}}}}}"):
         with pytest.raises(UserError, match=r": (it is no|leave out)") as error:
@@ -122,7 +126,7 @@ def test_a_model_without_a_name_is_refused(name):
         f"scoring.judge_model={json.dumps(name)}",
         f"served={{A: {{model: {json.dumps(name)}, url: 'http://h/v1'}}}}",
     ):
-        with pytest.raises(UserError, match="it is no(t a YAML value| name of a model)"):
+        with pytest.raises(UserError, match=r"it is no(t a YAML value| name of a model)"):
             profile.load("pocket", [change])
 
 
