@@ -87,7 +87,7 @@ def evaluate(
         expected = len(source.eval_docs)
         if task == "llava_w":
             if judge:
-                judging.prepare(replies)
+                judging.prepare(replies, judge)
             unjudged = judging.ping(source) if judge else NO_JUDGE
         try:
             outcome = simple_evaluate(

@@ -8,6 +8,7 @@ from itertools import product
 
 from tabulate import tabulate
 
+from benchmarks.judge import Judge
 from benchmarks.judging_cost import Asked, asked
 from c3l.store import Source, Stage, Store
 from repro import cost, runner, workload
@@ -222,7 +223,8 @@ def _judged(todo: Iterable[Stage], profile: Profile) -> str:
     total = Asked(0, 0, 0)
     for stage in some:
         answer = 4 * stage.config["answer_tokens"]
-        one = asked(stage.inputs["data"].path, workload.questions(stage), answer)
+        reply = Judge(**stage.config["judge"]).tokens
+        one = asked(stage.inputs["data"].path, workload.questions(stage), answer, reply)
         total = Asked(*(a + b for a, b in zip(total, one, strict=True)))
     price = profile.scoring.judge_price
     money = "no price is stated (scoring.judge_price)"
