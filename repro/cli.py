@@ -366,6 +366,7 @@ def regress(
       python -m repro regress --backbone DIR --baseline FILE --junit regress.xml
     """
     from repro import profile as profiles
+    from repro.columns import COLUMNS
     from repro.regress import MAKE_ONE, Gate, run
 
     changes = changes_of(set_, judge, judge_model)
@@ -375,6 +376,11 @@ def regress(
         raise UserError(
             f"There is no benchmark {unknown[0]!r} in the profile {loaded.name}: give some of "
             f"{', '.join(loaded.scoring.tasks)}."
+        )
+    if unknown := [name for name in names if name not in COLUMNS]:
+        raise UserError(
+            f"No table has a column {unknown[0]!r}, which the profile {loaded.name} gives a task: "
+            "give some other --benchmarks, or add the column to repro.columns.COLUMNS."
         )
     if baseline is None:
         raise UserError(f"There is nothing to compare with: give --baseline FILE; {MAKE_ONE}.")
