@@ -124,7 +124,7 @@ def plan(
     Example:
       python -m repro plan table4 --seeds 1 --profile practical --device A100-80GB
     """
-    from c3l.store import Store
+    from c3l.stored import ReadOnlyStore
     from repro import profile as profiles
     from repro.devices import named
     from repro.plan import report
@@ -134,10 +134,10 @@ def plan(
     if table not in (*TABLES, "all"):
         raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
     names = list(ALL) if table == "all" else [table]
-    loaded, store = profiles.load(profile, changes), Store(runs / "store")
+    loaded, store = profiles.load(profile, changes), ReadOnlyStore(runs / "store")
     on, lacking = named(device), ""
     try:
-        run = Run.prepare(names, loaded, [*range(seeds)], store, fetch=False)
+        run = Run.stored(names, loaded, [*range(seeds)], runs, fetch=False)
     except UserError as error:
         run, lacking = Run.assumed(names, loaded, [*range(seeds)], store), str(error)
     # Workers would share a GPU.
@@ -177,7 +177,9 @@ def compare(
     for name in names:  # said before the pocket world is made for nothing
         if not (runs / profiles.load(profile, changes).name / f"{name}.json").is_file():
             raise not_run(name)
-    for text in reports(_prepare(names, profile, seeds, changes, runs)):
+    from repro.run import Run
+
+    for text in reports(Run.stored(names, profiles.load(profile, changes), [*range(seeds)], runs)):
         show(text)
 
 
