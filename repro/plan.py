@@ -149,7 +149,7 @@ def report(
     for name in sorted(depths, key=depths.__getitem__):
         some = [stage for stage in everything.values() if stage.name == name]
         left = [stage for stage in some if stage.key in todo]
-        stored = sum(store.path(stage).exists() for stage in some)
+        stored = sum(stage.key not in todo and store.path(stage).exists() for stage in some)
         longest = max(left or some, key=times.expected)
         memory = max((found[s.key].memory for s in some if s.key in found), default=None)
         lines.append(
