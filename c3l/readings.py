@@ -102,7 +102,9 @@ class Readings(_Declared):
     )
     """What L_r's best tenth is a tenth of: the whole pool, or each instruction class."""
 
-    turns: Literal["in_conversation", "alone"] = "in_conversation"
+    turns: Annotated[Literal["in_conversation", "alone"], ReadBy("scores")] = added(
+        "in_conversation"
+    )
     """What a later turn of a conversation is scored behind: the turns before it as well, with the
     image in the first of them, or its own question alone. Training reads every turn alone."""
 
