@@ -22,6 +22,7 @@ from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
 from c3l.errors import UserError
 from c3l.instructions import CLASSES, format_pair, pair_prompt
+from c3l.reach import contrast_unreached
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import Group
@@ -52,8 +53,8 @@ def train_generator(
 
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
     that are on), skipped_groups, and empty_anchors (groups whose anchor came out empty, which add
-    nothing to L_c). Raises UserError when there is nothing to train on, and when the loss stops
-    being a finite number.
+    nothing to L_c). Raises UserError when there is nothing to train on, when L_c would reach no
+    weight of the model that is trained, and when the loss stops being a finite number.
     """
     usable = [group for group in groups if group.positives and group.negatives]
     if not targets and not usable:
@@ -61,13 +62,16 @@ def train_generator(
             "there is nothing to train the generator on: no target, and no image with a positive "
             "and a negative"
         )
+    kind = backbone.model_part("").config.model_type
+    if usable and (reason := contrast_unreached(readings, kind)):
+        raise UserError(reason)
     for sample in [*targets, *(sample for group in usable for sample in group.positives)]:
         if sample.instruction not in CLASSES:
             raise UserError(
                 f"sample {sample.id} has no instruction class, so no generator can learn from it; "
                 f"give it one of: {', '.join(CLASSES)}"
             )
-    if readings.target == "pair":
+    if targets and readings.target == "pair":
         targets = [_as_pair(sample) for sample in targets]
     epochs = readings.epochs or settings.epochs
     count = (len(targets) or len(usable)) * epochs
