@@ -133,7 +133,9 @@ def _sized(images: Any, side: int) -> str:
     size, crop = (_plain(getattr(images, name, None)) for name in ("size", "crop_size"))
     parts = [] if getattr(images, "do_resize", None) else [("do_resize", True)]
     if "shortest_edge" in size or getattr(images, "do_center_crop", None):
-        parts += [] if min(size.values(), default=0) == side else [("size", {"shortest_edge": side})]
+        parts += (
+            [] if min(size.values(), default=0) == side else [("size", {"shortest_edge": side})]
+        )
         parts += [] if getattr(images, "do_center_crop", None) else [("do_center_crop", True)]
         parts += [] if crop == square else [("crop_size", square)]
     elif size != square:

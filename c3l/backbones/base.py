@@ -156,9 +156,10 @@ class Backbone:
         with_answer = answers if answers is not None else [None] * len(questions)
         if begun is not None:
             with_answer = [said.strip() or None for said in begun]
-        before = histories if histories is not None else [()] * len(questions)
+        # Only where there is one: a family's own prompt need not know of histories.
+        before = [(history,) if history else () for history in histories or [()] * len(questions)]
         texts = [
-            self.prompt(question, images is not None, answer, history)
+            self.prompt(question, images is not None, answer, *history)
             for question, answer, history in zip(questions, with_answer, before, strict=True)
         ]
         if begun is not None:
