@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from c3l import strict
 from c3l.errors import UserError
-from c3l.samples import read_samples, write_samples
+from c3l.samples import read_data, read_samples, write_samples
 from tests.faults.corpus.generate import CORPUS, cases, of
 from tests.faults.outcome import is_a_sentence, try_all
 
@@ -44,14 +45,64 @@ def test_files_of_samples(tmp_path):
     try_all(of(*FILES), outcome)
 
 
+def test_files_of_people(tmp_path):
+    """A file that is damaged is refused; a record that is odd is set aside, and nothing is lost."""
+
+    def outcome(case):
+        path = tmp_path / f"file{case.file}"
+        path.write_bytes(case.content)
+        data = read_data(path)
+        assert len(data.samples) + len(data.left_out) == len(data.turns) >= len(data.records)
+        write_samples(tmp_path / "again.jsonl", data.samples)
+        assert read_data(tmp_path / "again.jsonl").samples == data.samples
+        return case.fate if case.fate == "refused" else f"accepted {len(data.samples)}"
+
+    try_all(of(*FILES), outcome)
+
+
+def test_an_odd_record_does_not_take_the_others_with_it(tmp_path):
+    """What is refused as the only record of a file, unless the file itself is damaged."""
+    lines, fates = b"", []
+    for case in of("JSON lines"):
+        if " for character " in case.name:  # which may be another name of a field
+            continue
+        if case.content.count(b"\n") == 0 and case.fate == "refused" and _is_json(case.content):
+            lines, fates = lines + case.content + b"\n", [*fates, case.name]
+    good = json.dumps({"id": "1", "image": "a.png", "question": "Why?", "answer": "So."})
+    (tmp_path / "a.jsonl").write_bytes(good.encode() + b"\n" + lines)
+    data = read_data(tmp_path / "a.jsonl")
+    assert len(fates) > 40 and len(data.records) == 1 + len(fates)
+    read = {fates[int(s.where.split("line ")[1]) - 2] for s in data.turns[1:] if s.sample}
+    # Fields of other projects, and names that are numbers or missing, are no fault.
+    assert read == {
+        "a number for id",
+        "null for id",
+        "no id",
+        "a number for image",
+        "an unknown field",
+        "an unknown field of 100,000 letters",
+        "an unknown class",
+        "a list for image",
+    } | {name for name in read if name.endswith(("for instruction", "for meta"))}
+
+
+def _is_json(content):
+    try:
+        strict.check_depth(strict.from_json(content.decode()))
+        return True
+    except ValueError:
+        return False
+
+
 @given(st.binary(max_size=200), st.sampled_from([".jsonl", ".json", ".parquet"]))
 def test_any_bytes(tmp_path_factory, content, suffix):
     path = tmp_path_factory.mktemp("any") / f"a{suffix}"
     path.write_bytes(content)
-    try:
-        read_samples(path)
-    except UserError as error:
-        assert is_a_sentence(str(error)) and str(path) in str(error)
+    for read in (read_samples, read_data):
+        try:
+            read(path)
+        except UserError as error:
+            assert is_a_sentence(str(error)) and str(path) in str(error)
 
 
 JSON = st.recursive(

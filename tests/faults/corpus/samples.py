@@ -153,7 +153,8 @@ def _published(rng: random.Random) -> Iterator[tuple]:
         yield name, json.dumps([TALK | {"conversations": messages}]), REFUSED
     for field in ("id", "image"):
         for said, value in {"null": None, "a list": [], "true": True, "1.5": 1.5}.items():
-            yield f"{said} for {field}", json.dumps([TALK | {field: value}]), REFUSED
+            fate = "accepted 1" if (field, value) == ("id", None) else REFUSED
+            yield f"{said} for {field}", json.dumps([TALK | {field: value}]), fate
 
 
 def _parquet(rng: random.Random) -> Iterator[tuple]:
