@@ -130,6 +130,8 @@ def generate(
     from c3l.settings import MethodSettings
 
     processes.alone("generate")
+    if train:
+        processes.check_launch()
     settings = MethodSettings().changed(set_ or [])
     if batch_size:
         settings = settings.changed([f"generation.batch_size={batch_size}"])

@@ -19,13 +19,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from c3l import pipeline, provenance, stages
 from c3l.card import Making, card
 from c3l.errors import UserError
 from c3l.files import fsync
 from c3l.graph import missing
+from c3l.locks import locked
 from c3l.pictures import Pictures, parts
 from c3l.progress import VERBOSE, Work, say
 from c3l.samples import ImageFolder, Sample, read_samples
@@ -79,7 +80,7 @@ def generate(
     out, folder = Path(out), ImageFolder(images)
     _check_free(out, folder.path)
     store = Store(out / STORE)
-    lock = FileLock(store.root / "locks" / "generate.lock", timeout=0)
+    lock = locked(store.root / "locks" / "generate.lock", timeout=0)
     try:
         with lock, stages.loading(device, dtype), Work() as work:
             store.sweep()

@@ -323,6 +323,7 @@ def run(
     that are on) and empty_anchors. Under `accelerate launch` all processes call it with the same,
     and the first has the trained backbone. Raises UserError where they cannot share a step.
     """
+    processes.check_launch()
     alike = processes.count() * settings.accumulation
     if settings.batch_size % alike:
         raise UserError(

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from c3l import launching
 from c3l.errors import UserError
 from c3l.graph import Stages
+from c3l.locks import locked
 from c3l.store import Store
 from repro import beforehand, engines, recipe, runner
 from repro.profile import Profile
@@ -118,7 +117,7 @@ class Run:
             f"{name}.csv": render.comma_separated(table),
             f"{name}.md": render.markdown(table),
         }
-        with FileLock(self.store.root / "locks" / f"tables-{self.profile.name}.lock"):
+        with locked(self.store.root / "locks" / f"tables-{self.profile.name}.lock"):
             for file, content in files.items():
                 try:
                     (folder / file).parent.mkdir(exist_ok=True)
