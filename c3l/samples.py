@@ -16,8 +16,10 @@ from c3l import layouts, strict
 from c3l.errors import UserError, brief, told
 from c3l.images import ImageFolder
 from c3l.instructions import CLASSES
+from c3l.left_out import LeftOut
 
-__all__ = ["ImageFolder", "Sample", "read_records", "read_samples", "write_samples"]
+__all__ = ["Data", "ImageFolder", "Sample", "read_data", "read_records", "read_samples"]
+__all__ += ["write_samples"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,25 @@ _REQUIRED = ("id", "image", "question", "answer")
 EXTRAS = ("caption", "i2c", "tokens", "unscored")
 """What is said of a generated or scored sample, in `meta`. In JSONL and parquet they may be fields
 beside the sample's own (`c3l.scored`)."""
+
+
+@dataclass
+class Data:
+    """Data as people have it: its samples, and what of it cannot be one."""
+
+    samples: list[Sample]
+    left_out: list[LeftOut] = field(default_factory=list)
+    images: ImageFolder | None = None
+    """What serves the pictures that lie in the data themselves; None where there are none."""
+
+
+def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
+    """Return the samples of a file, a `datasets` folder or a Hub id, and what cannot be a sample.
+
+    With `strict` the first record that cannot be a sample is an error. Raises UserError for what
+    cannot be read at all.
+    """
+    return Data(read_samples(source))
 
 
 def read_samples(path: str | os.PathLike) -> list[Sample]:
