@@ -306,6 +306,18 @@ class _Told(TrainerCallback):
         self.loop.end()
 
 
+def check_shares(settings: TrainingSettings) -> None:
+    """Raise UserError where the processes cannot share a step."""
+    processes.check_launch()
+    alike = processes.count() * settings.accumulation
+    if settings.batch_size % alike:
+        raise UserError(
+            f"{processes.count()} processes times accumulation {settings.accumulation} do not "
+            f"divide batch_size {settings.batch_size}; give another --num_processes, or a multiple "
+            f"of {alike} as batch_size"
+        )
+
+
 def run(
     backbone: Backbone,
     projection: Projection | None,
@@ -321,16 +333,9 @@ def run(
     A backbone in half precision trains in it, the trained weights themselves in float32 meanwhile.
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
     that are on) and empty_anchors. Under `accelerate launch` all processes call it with the same,
-    and the first has the trained backbone. Raises UserError where they cannot share a step.
+    and the first has the trained backbone, after `check_shares`.
     """
-    processes.check_launch()
     alike = processes.count() * settings.accumulation
-    if settings.batch_size % alike:
-        raise UserError(
-            f"{processes.count()} processes times accumulation {settings.accumulation} do not "
-            f"divide batch_size {settings.batch_size}; give another --num_processes, or a multiple "
-            f"of {alike} as batch_size"
-        )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
         raise UserError("float16 cannot train on a processor; load the backbone in bfloat16")
