@@ -58,8 +58,10 @@ def difference(folder: Path, expected: dict[str, str]) -> str | None:
 
 
 def write_sealed(path: Path, value: dict) -> None:
-    """Write JSON together with its own digest, atomically."""
-    value = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: keys are text
+    """Write JSON together with its own digest, atomically; what is no finite number is null."""
+    value = json.loads(
+        json.dumps(finite(value), allow_nan=False)
+    )  # as it will be read: keys are text
     text = json.dumps(value | {"seal": digest(value)}, indent=1)
     write_atomically(path, text)
 

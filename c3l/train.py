@@ -82,7 +82,7 @@ def _train(
     task = {
         "trained": "generator" if generator else "vlit",
         "backbone": model.digest,
-        "samples": digest([asdict(sample) for sample in lessons.data.samples]),
+        "samples": digest(finite([asdict(sample) for sample in lessons.data.samples])),
         "scores": digest(lessons.values) if generator else None,
         "readings": settings.readings.model_dump(mode="json"),
         "training": settings.training.model_dump(mode="json"),
@@ -148,4 +148,6 @@ def _save(model: Backbone, out: Path, manifest: dict, metrics: dict, lessons: Le
         os.replace(work, out)
         fsync(out.parent)
     except OSError as error:
-        raise UserError(f"{told(str(out))} cannot be written ({error.strerror or error})") from error
+        raise UserError(
+            f"{told(str(out))} cannot be written ({error.strerror or error})"
+        ) from error

@@ -57,8 +57,8 @@ def train_generator(
 
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
     that are on), skipped_groups, empty_anchors (groups whose anchor came out empty, which add
-    nothing to L_c) and, where samples were left out, left_out (how many, by reason). Raises UserError when there is nothing to train on, and when the loss stops
-    being a finite number.
+    nothing to L_c) and, where samples were left out, left_out (how many, by reason). Raises
+    UserError when there is nothing to train on, and when the loss stops being a finite number.
     """
     check_shares(settings)
     left_out: Mapping[str, int] = {}

@@ -161,9 +161,7 @@ class Backbone:
             batch["labels"] = batch["input_ids"].masked_fill(~taught, -100)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
-    def lengths(
-        self, questions: Sequence[str], answers: Sequence[str]
-    ) -> list[tuple[int, int]]:
+    def lengths(self, questions: Sequence[str], answers: Sequence[str]) -> list[tuple[int, int]]:
         """The tokens of each chat about an image, and how many of them are its answer's.
 
         They are those that `encode` makes, without preparing a picture: each becomes as many.

@@ -50,7 +50,9 @@ def test_one_speaks(third_of_three):
         (dict.fromkeys(["RANK", "WORLD_SIZE", "MASTER_PORT"], "1"), "MASTER_ADDR is not"),
     ],
 )
-def test_half_a_launch_is_a_sentence(monkeypatch, given, words, backbone, samples, images, tmp_path):
+def test_half_a_launch_is_a_sentence(
+    monkeypatch, given, words, backbone, samples, images, tmp_path
+):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in ({"LOCAL_RANK": "0"} | given).items():
