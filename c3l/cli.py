@@ -138,6 +138,7 @@ def generate(
     if train and (shared := launching.ask(launch)):
         shared.check(settings.training, settings.readings.tuning, "training")
     from c3l import generate as method
+    from c3l.left_out import left_out_path
 
     made = method.generate(
         backbone,
@@ -158,6 +159,8 @@ def generate(
     for what, reasons in (("Not in the data", made.dropped), ("Images left out", made.unreadable)):
         if reasons:
             say(f"{what}: {counted(reasons)}.")
+    if left_out_path(out).exists():
+        say(f"What is left out is named in {left_out_path(out)}.")
     say(f"{made.run} stages were run, {made.found} taken from the store.")
 
 

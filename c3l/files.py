@@ -59,9 +59,8 @@ def difference(folder: Path, expected: dict[str, str]) -> str | None:
 
 def write_sealed(path: Path, value: dict) -> None:
     """Write JSON together with its own digest, atomically; what is no finite number is null."""
-    value = json.loads(
-        json.dumps(finite(value), allow_nan=False)
-    )  # as it will be read: keys are text
+    # As it will be read: keys are text.
+    value = json.loads(json.dumps(finite(value), allow_nan=False))
     text = json.dumps(value | {"seal": digest(value)}, indent=1)
     write_atomically(path, text)
 

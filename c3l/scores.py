@@ -26,7 +26,7 @@ class Score:
     nats, and the divergence KL(p^v ‖ p^d) over the whole vocabulary at that position. A sample that
     could not be scored has empty arrays, NaN, and the reason in `unscored`: "empty_answer",
     "longer_than_context", "not_finite" (the model's predictions are no numbers), "image_missing",
-    "image_unreadable", "image_too_large" or "image_outside".
+    "image_unreadable", "image_unsupported", "video", "image_too_large" or "image_outside".
     """
 
     id: str
