@@ -4,6 +4,7 @@ What is asked for goes to files, all words to standard error. Exit codes: 0 done
 input (one sentence), 130 interrupted.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from c3l import processes, progress
 from c3l.commandline import MARKUP, LaunchOption, run_app
 from c3l.convert import cli as convert
 from c3l.errors import UserError, brief, told
+from c3l.left_out import left_out_path
 from c3l.progress import say
 
 if TYPE_CHECKING:
@@ -167,10 +169,13 @@ def generate(
 @app.command()
 def score(
     samples: Annotated[
-        Path, typer.Argument(help="a .jsonl, .json (LLaVA) or .parquet file", metavar="SAMPLES")
+        str,
+        typer.Argument(
+            help="a .jsonl, .json or .parquet file, a folder of `datasets`, or a Hub id",
+            metavar="SAMPLES",
+        ),
     ],
     backbone: BackboneOption,
-    images: ImagesOption,
     out: Annotated[
         Path,
         typer.Option(
@@ -179,6 +184,17 @@ def score(
             metavar="FILE",
         ),
     ],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            help="the folder that holds the images (needless where the data hold them)",
+            metavar="DIR",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="refuse data in which a record cannot be a sample")
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -199,7 +215,8 @@ def score(
     I²C is how much the image changes an answer's probability. As .json or .jsonl the data come
     back with `i2c` and `tokens` (of the answer), as lists where a conversation has several turns.
     As .parquet the file has a row a sample: its id, its score, what it was made of token by token.
-    A sample that cannot be scored says why (`unscored`).
+    What is no sample (no image, no answer …) or cannot be scored says why (`unscored`), and is
+    listed in FILE.left_out.jsonl. A later turn is scored behind the turns before it.
 
     Stopped, the same command goes on after the last 512 samples it had finished.
 
@@ -209,31 +226,34 @@ def score(
     """
     processes.alone("score")
     readings = read_readings(set_ or [])
-    from c3l.samples import ImageFolder, read_samples
+    from c3l.samples import read_data
 
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent} is no folder; make it, or give another --out")
-    found, folder = read_samples(samples), ImageFolder(images)
+    data = read_data(samples, strict=strict)
+    found, folder = data.samples, data.pictures(images)
     if not found:
-        raise UserError(f"there is no sample in {samples}")
+        raise UserError(f"there is no sample in {told(samples)}")
     with progress.Work() as work:
         work.on("loading the backbone")
         from c3l import score as scoring
         from c3l.backbones import load_backbone
 
+        scoring.check_out(data, out)
         model = load_backbone(backbone, device=device, dtype=dtype)
         say(f"{len(found):,} samples to score.")
         work.on("scores")
-        without = scoring.to_file(
-            model, samples, found, folder, readings, out, batch_size=batch_size
-        )
+        without = scoring.to_file(model, data, folder, readings, out, batch_size=batch_size)
     count = len(found) - sum(without.values())
     say(f"{count} of {len(found)} samples are scored in {out}.")
     if repeated := len(found) - len({sample.id for sample in found}):
-        order = f"what is in {out} is in the order of {samples}"
+        order = f"what is in {out} is in the order of {told(samples)}"
         say(f"{repeated} ids stand there more than once; {order}.")
     if without:
         say(f"{len(found) - count} have no score: {counted(without)}.")
+    if data.left_out:
+        reasons = Counter(item.why for item in data.left_out)
+        say(f"{len(data.left_out)} are no samples: {counted(reasons)}.")
+    if without or data.left_out:
+        say(f"Which, and where they stand: {left_out_path(out)}.")
 
 
 @app.command()

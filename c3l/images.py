@@ -196,6 +196,8 @@ def _unsupported(path: Path) -> tuple[str, str] | None:
     with open(path, "rb") as file:
         head = file.read(12)
     suffix, brand = path.suffix.lower(), head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand in _HEIF_BRANDS + _AVIF_BRANDS and len(readable_formats()) == len(FORMATS) + 2:
+        return None  # damaged
     if brand in _HEIF_BRANDS:
         return "HEIF (HEIC): install pillow-heif, or convert it to JPEG", "image_unsupported"
     if brand in _AVIF_BRANDS:

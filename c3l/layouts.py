@@ -1,82 +1,258 @@
-"""The layouts in which others publish VLIT data as JSON: a list of records, told by their fields.
+"""The layouts in which others publish VLIT data: a record, told by its fields.
 
-    LLaVA    id, image, conversations: messages with from and value, human and gpt by turns
-    LRV      image_id, question, answer, task; image_id may be a file's name without its suffix
-    ComVint  not documented: image or image_id with either of the two above
+    LLaVA         id, image, conversations: messages with from and value
+    TRL and kin   images, messages with role and content, which is text or parts of text and image
+    LRV           image_id, question, answer, task; image_id may be a file's name without its suffix
+    ComVint       not documented: image or image_id with either of the first and the last
 
-Whatever else a record holds becomes `meta`.
+A message is by human or user, gpt or assistant; a system's is passed over, for a backbone's prompt
+has its own. Whatever else a record holds becomes `meta`.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from c3l.errors import UserError, told
+from c3l.errors import brief, told
 from c3l.instructions import CLASSES
 
 PLACEHOLDER = "<image>"
+SCORED = ("i2c", "tokens", "unscored")
+"""What a score says of a record; of several turns a list each."""
+
+_SPEAKERS = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
+_SPEAKERS |= {"system": "system"}
+_TALKS = ("conversations", "messages")
 
 
-def turns(record: Any, number: int, stem: str, where: str) -> list[dict[str, Any]]:
-    """The fields of a Sample for each turn of a record, the `number`th of the file named `stem`.
+class Unfit(Exception):
+    """Why a record, or a turn of one, cannot be a sample: a word to count by, and a sentence."""
 
-    A conversation of several turns has ids "<id>-<turn>" from 0, a record without an id
-    "<stem>-<number>". Raises UserError naming `where` for a layout that is not known; whether the
-    fields hold what they should is left to who makes the samples.
+    def __init__(self, why: str, message: str):
+        super().__init__(message)
+        self.why = why
+
+
+@dataclass(frozen=True)
+class Fields:
+    """A turn: the fields of a Sample, or why there is none."""
+
+    id: str
+    values: dict[str, Any] | None = None
+    unfit: Unfit | None = None
+
+
+def is_published(record: Any) -> bool:
+    """Whether a record is a conversation of others', whatever else it holds."""
+    return isinstance(record, dict) and any(isinstance(record.get(t), list | dict) for t in _TALKS)
+
+
+def turns(record: Any, name: str) -> list[Fields]:
+    """Return each turn of a record in its order; `name` is the record's where it has none.
+
+    A conversation of several turns has ids "<id>-<turn>" from 0. A record that holds no sample at
+    all is one turn. Whether texts can be written as Unicode is left to who makes the samples.
     """
+    try:
+        return _turns(record, name)
+    except Unfit as unfit:
+        given = record.get("id") if isinstance(record, dict) else None
+        return [Fields(_text(given) if isinstance(_text(given), str) else name, unfit=unfit)]
+
+
+def _turns(record: Any, name: str) -> list[Fields]:
     if not isinstance(record, dict):
-        raise UserError(
-            f"{where}: expected an object with id, image and conversations, or with image_id, "
-            "question and answer"
+        raise Unfit(
+            "unknown_layout",
+            ": expected an object with id, image and conversations, or with image_id, question "
+            "and answer",
         )
-    if "conversations" in record:
-        pairs, texts = _conversation(record["conversations"], where), {"conversations"}
-    elif {"question", "answer"} <= record.keys():
-        pairs, texts = [(record["question"], record["answer"])], {"question", "answer"}
-    else:
-        raise UserError(
-            f"{where}, field conversations: missing, and question and answer are not both there; "
-            f"its fields ({told(', '.join(map(str, record)))}) are of no layout known here"
-        )
-    image = "image" if "image" in record else "image_id"
-    meta = {k: v for k, v in record.items() if k not in {"id", image} | texts}
-    # Other projects may use the name "instruction" for something else: then it stays in meta.
-    instruction = meta.pop("instruction") if meta.get("instruction") in CLASSES else ""
-    fields = {"instruction": instruction, "meta": meta}
-    if image in record:
-        fields["image"] = _text(record[image])
-    name = _text(record.get("id", f"{stem}-{number}"))
-    several = len(pairs) > 1 and isinstance(name, str)
-    return [
-        fields
-        | {"id": f"{name}-{turn}" if several else name}
-        | {"question": _without_placeholder(question), "answer": answer}
-        for turn, (question, answer) in enumerate(pairs)
-    ]
+    if record.get("id") is not None:
+        name = _text(record["id"])
+        if not isinstance(name, str):
+            raise Unfit("wrong_type", f", field id: expected str, got {brief(name)}")
+    pairs, texts, parts = _read_talk(record)
+    if all(pair.unfit for pair in pairs):
+        raise pairs[0].unfit
+    image, field = _image(record, parts)
+    if sum(pair.question.count(PLACEHOLDER) for pair in pairs) > 1:
+        raise Unfit("two_images", f": {PLACEHOLDER} stands in it more than once")
+    meta = {k: v for k, v in record.items() if k not in {"id", field, *texts}}
+    empty = [k for k in ("image", "images", *_TALKS, *SCORED) if meta.get(k) in (None, [])]
+    meta = {k: v for k, v in meta.items() if k not in empty}
+    # Other projects may use these names for something else: then it stays in meta.
+    instruction = meta.pop("instruction") if _is_class(meta.get("instruction")) else ""
+    history = (
+        [tuple(pair) for pair in meta.pop("history")] if is_history(meta.get("history")) else []
+    )
+    scored = {k: meta.pop(k) for k in SCORED if _is_list(meta.get(k), len(pairs))}
+    shown = next((k for k, pair in enumerate(pairs) if PLACEHOLDER in pair.question), 0)
+    several, turns = len(pairs) > 1, []
+    for turn, pair in enumerate(pairs):
+        own = f"{name}-{turn}" if several else name
+        if pair.unfit:
+            turns.append(Fields(own, unfit=pair.unfit))
+            continue
+        question = without_placeholder(pair.question)
+        if turn < shown:
+            unfit = Unfit("no_image", f", turn {turn + 1}: the image is shown in a later turn")
+            turns.append(Fields(own, unfit=unfit))
+        else:
+            values = {"id": own, "image": image, "question": question, "answer": pair.answer}
+            said = {k: v[turn] for k, v in scored.items() if v[turn] is not None}
+            values |= {"instruction": instruction, "meta": meta | said, "history": tuple(history)}
+            turns.append(Fields(own, values))
+        history.append((question, pair.answer))
+    return turns
+
+
+def without_placeholder(question: str) -> str:
+    """Return a question without the image's place in it and the white space around that."""
+    parts = question.split(PLACEHOLDER)
+    if len(parts) == 1:
+        return question
+    return " ".join(part for part in map(str.strip, parts) if part)
+
+
+def with_placeholder(question: str) -> str:
+    """Return a question behind the image's place, as LLaVA has it.
+
+    A placeholder in the question is broken by a space, as backbones read it: it is not the place.
+    """
+    return f"{PLACEHOLDER}\n{question.replace(PLACEHOLDER, '< image>')}"
+
+
+def is_history(value: Any) -> bool:
+    """Whether a value is a list of questions and answers."""
+    return isinstance(value, list | tuple) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(t, str) for t in pair)
+        for pair in value
+    )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    question: str = ""
+    answer: str = ""
+    unfit: Unfit | None = None
+
+
+def _read_talk(record: dict) -> tuple[list[_Pair], set[str], list[Any]]:
+    """Return the pairs of a record, the fields they are from, and the images in their parts."""
+    talk = next((field for field in _TALKS if record.get(field) is not None), None)
+    if talk:
+        parts: list[Any] = []
+        return list(_pairs(record[talk], f", field {talk}", parts)), {talk}, parts
+    names = ("question", "answer")
+    unknown = (
+        ", field conversations: missing, and question and answer are not both there; its fields "
+        f"({told(', '.join(map(str, record)))}) are of no layout known here"
+    )
+    if not set(names) & record.keys():
+        raise Unfit("unknown_layout", unknown)
+    for field in names:
+        if field not in record:
+            raise Unfit(f"no_{field}", unknown)
+        if not isinstance(record[field], str):
+            why = f"no_{field}" if record[field] is None else "wrong_type"
+            raise Unfit(why, f", field {field}: expected str, got {brief(record[field])}")
+    return [_Pair(record["question"], record["answer"])], set(names), []
+
+
+def _pairs(messages: Any, where: str, parts: list[Any]) -> Iterator[_Pair]:
+    """Yield what the human says and what gpt answers; the images in messages go into `parts`."""
+    expected = f"{where}: expected pairs of a human and a gpt message"
+    if isinstance(messages, dict) and all(isinstance(v, list) for v in messages.values()):
+        # a list of objects, as older tables have it
+        messages = [
+            dict(zip(messages, m, strict=False)) for m in zip(*messages.values(), strict=False)
+        ]
+    if not isinstance(messages, list):
+        raise Unfit("wrong_type", expected)
+    asked: str | Unfit | None = None
+    for number, message in enumerate(messages, 1):
+        at = f"{where}, message {number}"
+        speaker, text = _message(message, at, parts)
+        if speaker == "human":
+            if asked is not None:
+                lone = Unfit("no_answer", f'{at}: expected one "from" gpt')
+                yield _Pair(unfit=asked if isinstance(asked, Unfit) else lone)
+            asked = text
+        elif speaker == "gpt" and asked is None:
+            yield _Pair(unfit=Unfit("no_question", f'{at}: expected one "from" human'))
+        elif speaker == "gpt":
+            unfit = next((part for part in (asked, text) if isinstance(part, Unfit)), None)
+            yield _Pair(unfit=unfit) if unfit else _Pair(asked, text)
+            asked = None
+    if asked is not None or not any(_speaker(message) != "system" for message in messages):
+        yield _Pair(unfit=Unfit("no_answer", expected))
+
+
+def _speaker(message: Any) -> str | None:
+    """Return who speaks: human, gpt or system; None for anybody else."""
+    if not isinstance(message, dict):
+        return None
+    name = next((message[key] for key in ("from", "role") if message.get(key)), None)
+    return _SPEAKERS.get(name) if isinstance(name, str) else None
+
+
+def _message(message: Any, at: str, parts: list[Any]) -> tuple[str, "str | Unfit"]:
+    """Return who speaks and the text, with a placeholder for an image; images go into `parts`."""
+    speaker = _speaker(message)
+    if speaker is None:
+        why = "unknown_speaker" if isinstance(message, dict) else "wrong_type"
+        raise Unfit(why, f'{at}: expected one "from" human or gpt')
+    text = next(
+        (message[key] for key in ("value", "content") if message.get(key) is not None), None
+    )
+    if isinstance(text, list):
+        text = _joined(text, speaker, parts)
+    if isinstance(text, str):
+        return speaker, text
+    missing = "no_question" if speaker == "human" else "no_answer"
+    return speaker, Unfit(missing if text is None else "wrong_type", f"{at}: its value is not text")
+
+
+def _joined(content: list, speaker: str, parts: list[Any]) -> Any:
+    """Return the text of a message's parts, or the first part that is neither text nor image."""
+    texts = []
+    for part in content:
+        if isinstance(part, dict) and str(part.get("type")).startswith("image"):
+            parts.append(next((part[k] for k in ("image", "path", "url") if part.get(k)), None))
+            texts += [PLACEHOLDER] if speaker == "human" else []
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        else:
+            return part if part is not None else content
+    return " ".join(texts)
+
+
+def _image(record: dict, parts: list[Any]) -> tuple[Any, str | None]:
+    """Return the name of a record's image, and the field it is from."""
+    fields = [f for f in ("image", "images", "image_id") if record.get(f) not in (None, [])]
+    given = next((field for field in fields if record[field] != ""), next(iter(fields), None))
+    value = parts if given is None and any(parts) else record.get(given)
+    if isinstance(value, list) and len(value) > 1:
+        raise Unfit("two_images", f", field {given or 'messages'}: {len(value)} images, not one")
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if isinstance(value, dict):
+        value = value.get("path")
+    if value is None:
+        raise Unfit("no_image", ", field image: missing")
+    if not isinstance(_text(value), str):
+        raise Unfit("wrong_type", f", field image: expected str, got {brief(value)}")
+    return _text(value), given
 
 
 def _text(name: Any) -> Any:
-    """Numbers serve as names in some sets."""
+    """Return a name as text; numbers serve as names in some sets."""
     return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
 
 
-def _conversation(messages: Any, where: str) -> list[tuple[str, str]]:
-    """The turns of a conversation: what the human says and what gpt answers."""
-    where += ", field conversations"
-    if not isinstance(messages, list) or not messages or len(messages) % 2:
-        raise UserError(f"{where}: expected pairs of a human and a gpt message")
-    for number, message in enumerate(messages):
-        speaker = ("human", "gpt")[number % 2]
-        if not isinstance(message, dict) or message.get("from") != speaker:
-            raise UserError(f'{where}, message {number + 1}: expected one "from" {speaker}')
-        if not isinstance(message.get("value"), str):
-            raise UserError(f"{where}, message {number + 1}: its value is not text")
-    values = [message["value"] for message in messages]
-    return list(zip(values[::2], values[1::2], strict=True))
+def _is_class(value: Any) -> bool:
+    return isinstance(value, str) and value in CLASSES
 
 
-def _without_placeholder(question: Any) -> Any:
-    """LLaVA's data put the placeholder before or after the first question."""
-    if not isinstance(question, str):
-        return question
-    if question.startswith(f"{PLACEHOLDER}\n"):
-        return question.removeprefix(f"{PLACEHOLDER}\n")
-    return question.removesuffix(f"\n{PLACEHOLDER}")
+def _is_list(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length > 1

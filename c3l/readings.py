@@ -44,6 +44,10 @@ class Readings(Record):
     share_within: Literal["pool", "class"] = "pool"
     """What L_r's best tenth is a tenth of: the whole pool, or each instruction class."""
 
+    turns: Literal["in_conversation", "alone"] = "in_conversation"
+    """What a later turn of a conversation is scored behind: the turns before it as well, with the
+    image in the first of them, or its own question alone. Training reads every turn alone."""
+
     # ── Contrastive learning (section 3.3) ───────────────────────────────────────────────────────
 
     contrastive_form: ContrastiveForm = "literal"

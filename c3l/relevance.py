@@ -4,6 +4,7 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -130,8 +131,18 @@ def in_form(scores: Sequence[Score], form: ScoreForm) -> list[float]:
 # are in memory at one time.
 _TEXTS, _WINDOW = 8, 512
 
-Pair = tuple[str, str]
-"""A question and an answer."""
+
+class Pair(NamedTuple):
+    """A question, an answer, and the turns before them."""
+
+    question: str
+    answer: str
+    history: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def length(self) -> int:
+        """The characters of all of them."""
+        return sum(map(len, (self.question, self.answer, *chain.from_iterable(self.history))))
 
 
 class Reading(NamedTuple):
@@ -154,7 +165,8 @@ def score(
     Each answer is read behind its image and question, and behind its question without the image
     (`Readings.without_image`). A forward holds up to `batch_size` answers: all those about one
     image stand behind one copy of it (`c3l.packing`), and samples of equal question and answer
-    share the reading without the image. A sample that cannot be scored says why in its `Score`.
+    share the reading without the image. A later turn of a conversation is read behind the turns
+    before it (`Readings.turns`). A sample that cannot be scored says why in its `Score`.
     """
     readings = readings or Readings()
     reasons = {i: "empty_answer" for i, s in enumerate(samples) if not s.answer.strip()}
@@ -206,10 +218,15 @@ def _score_window(
 ) -> Iterator[tuple[int, tuple[np.ndarray, ...] | str]]:
     """Of the samples with these indices, in runs of one image: the arrays of their scores, or why
     they have none."""
-    pairs = {i: (samples[i].question, samples[i].answer) for run in runs for i in run}
+    alone = readings.turns == "alone"
+    pairs = {
+        i: Pair(samples[i].question, samples[i].answer, () if alone else samples[i].history)
+        for run in runs
+        for i in run
+    }
     direct = _read_without_image(backbone, set(pairs.values()), readings, batch_size)
     # Together what is of like length, so that little is padding.
-    runs = sorted(runs, key=lambda run: sum(len(q) + len(a) for q, a in (pairs[i] for i in run)))
+    runs = sorted(runs, key=lambda run: sum(pairs[i].length for i in run))
     for batch in track([*_filled(runs, batch_size)], "batches"):
         shown = []
         for run in batch:
@@ -239,7 +256,7 @@ def _read_without_image(
     backbone: Backbone, pairs: Iterable[Pair], readings: Readings, batch_size: int
 ) -> dict[Pair, Reading | None]:
     """Each pair as read without its image; None where it is longer than the context."""
-    ordered = sorted(pairs, key=lambda pair: (len(pair[0]) + len(pair[1]), pair))
+    ordered = sorted(pairs, key=lambda pair: (pair.length, pair))
     picture = None
     if readings.without_image != "removed":
         picture = backbone.no_picture(readings.without_image)
@@ -260,8 +277,8 @@ def _read(
     readings: Readings,
 ) -> list[Reading | None]:
     """Each answer's states and tokens, packed in runs of `sizes`; None for one that is too long."""
-    questions, answers = zip(*pairs, strict=True)
-    batch = backbone.encode(list(questions), pictures, list(answers))
+    questions, answers, histories = map(list, zip(*pairs, strict=True))
+    batch = backbone.encode(questions, pictures, answers, histories=histories)
     fits = batch["attention_mask"].sum(dim=1) <= backbone.context
     sizes = [int(run.sum()) for run in fits.split(list(sizes)) if run.any()]
     if not sizes:

@@ -1,21 +1,25 @@
 """VLIT samples and their files: JSONL, JSON as others publish it, parquet.
 
-Readers are strict: what cannot be understood is an error that names file, place and field.
+`read_samples` is strict: what cannot be understood is an error that names file, place and field.
+`read_data` is for data as people have them: what cannot be a sample is set aside by its reason.
 Writers are atomic: a file is the old one or the whole new one, never a part.
 """
 
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from c3l import layouts, strict
+from c3l import formats, layouts, strict
 from c3l.errors import UserError, brief, told
 from c3l.images import ImageFolder
 from c3l.instructions import CLASSES
+from c3l.layouts import Unfit
 from c3l.left_out import LeftOut
 
 __all__ = ["Data", "ImageFolder", "Sample", "read_data", "read_records", "read_samples"]
@@ -28,7 +32,8 @@ class Sample:
 
     `image` is a path relative to an ImageFolder. `instruction` is one of
     `c3l.instructions.CLASSES`, or "" for data of other origin. `meta` is JSON-like and travels
-    with the sample unread.
+    with the sample unread. `history` holds question and answer of each turn before this one in its
+    conversation; the image stands in the first of them.
     """
 
     id: str
@@ -37,6 +42,11 @@ class Sample:
     answer: str
     instruction: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
+    history: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self):
+        # JSON has lists.
+        object.__setattr__(self, "history", tuple(tuple(pair) for pair in self.history))
 
 
 _FIELDS = tuple(f.name for f in fields(Sample))
@@ -46,44 +56,192 @@ EXTRAS = ("caption", "i2c", "tokens", "unscored")
 beside the sample's own (`c3l.scored`)."""
 
 
-@dataclass
-class Data:
-    """Data as people have it: its samples, and what of it cannot be one."""
+@dataclass(frozen=True)
+class Turn:
+    """A question with its answer in some data: a sample, or the word for why it is none."""
 
-    samples: list[Sample]
-    left_out: list[LeftOut] = field(default_factory=list)
-    images: ImageFolder | None = None
-    """What serves the pictures that lie in the data themselves; None where there are none."""
+    id: str
+    where: str
+    sample: Sample | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of some data as it was read, and its turns; one that is no sample has one turn."""
+
+    value: Any
+    turns: list[Turn]
+    ours: bool = False
+    """Whether it is in our own layout."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Data as people have them: their samples, and what of them cannot be one."""
+
+    name: str
+    """The source, for sentences about it."""
+    records: list[Record]
+    images: Any = None
+    """What serves the pictures that lie in the data themselves (`c3l.embedded.EmbeddedImages`, used
+    like an ImageFolder); None where there are none."""
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """The samples, in the order of the data."""
+        return [turn.sample for turn in self.turns if turn.sample is not None]
+
+    @cached_property
+    def left_out(self) -> list[LeftOut]:
+        """What cannot be a sample, in the order of the data."""
+        return [LeftOut(turn.id, turn.where, turn.why) for turn in self.turns if not turn.sample]
+
+    @property
+    def turns(self) -> list[Turn]:
+        """All turns: the samples and what is left out."""
+        return [turn for record in self.records for turn in record.turns]
+
+    def pictures(self, folder: str | os.PathLike | None) -> ImageFolder:
+        """Return the images that the samples name: those in the data, then those in the folder.
+
+        Raises UserError where there are neither.
+        """
+        if self.images is not None:
+            return self.images.beside(folder)
+        if folder is None:
+            raise UserError(f"{told(self.name)} holds no pictures; give their folder as --images")
+        return ImageFolder(folder)
 
 
 def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
     """Return the samples of a file, a `datasets` folder or a Hub id, and what cannot be a sample.
 
-    With `strict` the first record that cannot be a sample is an error. Raises UserError for what
-    cannot be read at all.
+    The image's place (`<image>`) is no part of a question, whatever the format. With `strict` the
+    first record that cannot be a sample is an error. Raises UserError for what cannot be read at
+    all, and where none of the records is a sample.
     """
-    return Data(read_samples(source))
+    if formats.is_dataset(source):
+        raw = formats.read_dataset(str(source))
+    else:
+        raw = formats.read_file(Path(source), embedded=True)
+    data = Data(raw.name, _read(raw, strict=strict), raw.images)
+    if data.records and not data.samples:
+        first = Counter(item.why for item in data.left_out).most_common(1)[0][0]
+        item = next(item for item in data.left_out if item.why == first)
+        raise UserError(
+            f"none of the {len(data.left_out):,} records of {told(raw.name)} can be a sample, most "
+            f"for {first} ({item.where}); see docs/scores.md for the layouts that are read"
+        )
+    return data
 
 
 def read_samples(path: str | os.PathLike) -> list[Sample]:
     """The samples of a .jsonl, .json (a published layout) or .parquet file, in its order.
 
-    The layouts of JSON, and how a conversation becomes one sample a turn: c3l.layouts. Raises
+    The layouts of others, and how a conversation becomes one sample a turn: c3l.layouts. Raises
     UserError naming file, line or record, and field.
     """
     return [sample for record in read_records(path) for sample in record]
 
 
 def read_records(path: str | os.PathLike) -> list[list[Sample]]:
-    """As `read_samples`, the turns of each record together; in JSONL and parquet all are single."""
-    path = Path(path)
-    reader = _by_suffix(path, _READERS)
+    """As `read_samples`, the turns of each record together."""
+    raw = formats.read_file(Path(path))
+    records = _read(raw, strict=True, as_written=True)
+    return [[turn.sample for turn in record.turns if turn.sample] for record in records]
+
+
+def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[Record]:
+    """Return the records of a source. With `as_written` questions of our own layout stay whole."""
+    records = []
+    for number, (place, value) in enumerate(raw.records, 1):
+        ours = not raw.published and not layouts.is_published(value)
+        ours = ours and (strict or _is_ours(value))
+        if ours:
+            turns = _own_turns(value, f"{raw.stem}-{number}", as_written)
+        else:
+            turns = layouts.turns(value, f"{raw.stem}-{number}")
+        several, made = len(turns) > 1, []
+        for turn, one in enumerate(turns, 1):
+            where = f"{told(Path(raw.name).name)}, {place}" + (f", turn {turn}" if several else "")
+            try:
+                if one.unfit:
+                    raise one.unfit
+                sample = _sample(one.values)
+                if not as_written and not sample.image.strip():
+                    raise Unfit("no_image", ", field image: empty")
+                made.append(Turn(one.id, where, sample))
+            except Unfit as unfit:
+                if strict:
+                    raise UserError(f"{told(raw.name)}, {place}{unfit}") from unfit
+                made.append(Turn(one.id, where, why=unfit.why))
+        records.append(Record(value, made, ours))
+    return records
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether a record is in our own layout, and rightly so."""
+    if not isinstance(value, dict) or not value.keys() <= {*_FIELDS, *EXTRAS}:
+        return False
+    return (
+        all(isinstance(value.get(name), str) for name in _REQUIRED)
+        and value.get("instruction") in (None, "", *CLASSES)
+        and isinstance(value.get("meta") or {}, dict)
+        and layouts.is_history(value.get("history") or [])
+    )
+
+
+def _own_turns(value: Any, name: str, as_written: bool) -> list[layouts.Fields]:
+    """Return the only turn of a record in our own layout."""
     try:
-        return reader(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give a file of samples") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or _line(error)})") from error
+        if not isinstance(value, dict):
+            raise Unfit(
+                "unknown_layout", f": expected an object with the fields {', '.join(_FIELDS)}"
+            )
+        # A null stands for a field that is not there: tables have every column in every row.
+        optional = {"history"} if as_written else {"history", "instruction", "meta"}
+        fields_ = {
+            k: v for k, v in value.items() if k not in EXTRAS and not (k in optional and v is None)
+        }
+        extras = {k: value[k] for k in EXTRAS if value.get(k) is not None}
+        if extras and isinstance(fields_.get("meta", {}), dict):
+            fields_["meta"] = fields_.get("meta", {}) | extras
+        if as_written:
+            return [layouts.Fields(name, fields_)]
+        name = value["id"] if isinstance(value.get("id"), str) else name
+        if isinstance(question := value.get("question"), str):
+            if question.count(layouts.PLACEHOLDER) > 1:
+                raise Unfit("two_images", f": {layouts.PLACEHOLDER} stands in it more than once")
+            fields_["question"] = layouts.without_placeholder(question)
+        return [layouts.Fields(name, fields_)]
+    except Unfit as unfit:
+        return [layouts.Fields(name, unfit=unfit)]
+
+
+def _sample(record: dict[str, Any]) -> Sample:
+    """A checked sample from a mapping of its fields. Raises Unfit."""
+    for name in record:
+        if name not in _FIELDS:
+            raise Unfit(
+                "unknown_layout", f", field {told(name)}: unknown; put other fields into meta"
+            )
+    for name in _REQUIRED:
+        if name not in record:
+            raise Unfit(f"no_{name}", f", field {name}: missing")
+    for name, value in record.items():
+        expected = {"meta": dict, "history": list | tuple}.get(name, str)
+        if not isinstance(value, expected) or (name == "history" and not layouts.is_history(value)):
+            kind = "pairs of texts" if name == "history" else expected.__name__
+            raise Unfit("wrong_type", f", field {name}: expected {kind}, got {brief(value)}")
+        try:
+            strict.check_plain(list(map(list, value)) if name == "history" else value)
+        except ValueError as error:
+            why = "not_unicode" if "Unicode" in str(error) else "not_plain"
+            raise Unfit(why, f", field {name}: {error}") from error
+    if record.get("instruction") not in (None, "", *CLASSES):
+        raise Unfit("wrong_type", f", field instruction: none of {', '.join(CLASSES)}")
+    return Sample(**record)
 
 
 def write_samples(path: str | os.PathLike, samples: Iterable[Sample]) -> None:
@@ -118,123 +276,39 @@ def write_samples(path: str | os.PathLike, samples: Iterable[Sample]) -> None:
         raise
 
 
-def _by_suffix(path: Path, table: dict[str, Callable]) -> Callable:
-    if path.suffix not in table:
-        raise UserError(f"{path}: unknown format; use a name ending in {', '.join(table)}")
-    return table[path.suffix]
-
-
-def _sample(record: Any, where: str) -> Sample:
-    """A checked sample from a mapping of its fields."""
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: expected an object with the fields {', '.join(_FIELDS)}")
-    extras = {name: record[name] for name in EXTRAS if record.get(name) is not None}
-    record = {name: value for name, value in record.items() if name not in EXTRAS}
-    if extras and isinstance(record.get("meta", {}), dict):
-        record["meta"] = record.get("meta", {}) | extras
-    for name in record:
-        if name not in _FIELDS:
-            raise UserError(f"{where}, field {told(name)}: unknown; put other fields into meta")
-    for name in _REQUIRED:
-        if name not in record:
-            raise UserError(f"{where}, field {name}: missing")
-    for name, value in record.items():
-        expected = dict if name == "meta" else str
-        if not isinstance(value, expected):
-            got = brief(value)
-            raise UserError(f"{where}, field {name}: expected {expected.__name__}, got {got}")
-        try:
-            strict.check_plain(value)
-        except ValueError as error:
-            raise UserError(f"{where}, field {name}: {error}") from error
-    if record.get("instruction") not in (None, "", *CLASSES):
-        raise UserError(f"{where}, field instruction: none of {', '.join(CLASSES)}")
-    return Sample(**record)
-
-
-def _read_jsonl(path: Path) -> list[list[Sample]]:
-    records = []
-    # As bytes, so that a line that is no text has a number, and because only "\n" ends a line:
-    # JSON strings may hold the other separators Python would split at.
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}, line {number}"
-            if text := _text(line, where, first=number == 1).strip():
-                records.append([_sample(_json(text, where), where)])
-    return records
+def to_fields(sample: Sample) -> dict[str, Any]:
+    """Return the fields of a sample; an empty history is none."""
+    return {k: v for k, v in vars(sample).items() if k != "history" or v}
 
 
 def _write_jsonl(file, samples: list[Sample]) -> None:
     for sample in samples:
-        file.write(json.dumps(vars(sample), ensure_ascii=False).encode() + b"\n")
+        file.write(json.dumps(to_fields(sample), ensure_ascii=False).encode() + b"\n")
 
 
-def _text(content: bytes, where: str, *, first: bool = True) -> str:
-    """Bytes as UTF-8; what a file begins with may be the mark that some editors put there."""
-    try:
-        return content.decode("utf-8-sig" if first else "utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8 text; save the file as UTF-8") from error
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return strict.from_json(text)
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
-
-
-def _read_json(path: Path) -> list[list[Sample]]:
-    records = _json(_text(path.read_bytes(), str(path)), str(path))
-    if not isinstance(records, list):
-        raise UserError(f"{path}: expected a list of LLaVA records")
-    found = []
-    for number, record in enumerate(records, 1):
-        where = f"{path}, record {number}"
-        made = layouts.turns(record, number, path.stem, where)
-        found.append([_sample(fields_, where) for fields_ in made])
-    return found
+def to_llava(sample: Sample) -> dict[str, Any]:
+    """Return a sample as a record of LLaVA's layout. Raises UserError where `meta` does not fit."""
+    record = {
+        "id": sample.id,
+        "image": sample.image,
+        "conversations": [
+            {"from": "human", "value": layouts.with_placeholder(sample.question)},
+            {"from": "gpt", "value": sample.answer},
+        ],
+    }
+    if sample.history:
+        record["history"] = [list(pair) for pair in sample.history]
+    if taken := record.keys() & sample.meta.keys():
+        names = ", ".join(sorted(taken))
+        raise UserError(f"sample {told(sample.id)}: meta may not hold {names}")
+    if sample.instruction:
+        record["instruction"] = sample.instruction
+    return sample.meta | record
 
 
 def _write_llava(file, samples: list[Sample]) -> None:
-    records = []
-    for sample in samples:
-        record = {
-            "id": sample.id,
-            "image": sample.image,
-            "conversations": [
-                {"from": "human", "value": f"{layouts.PLACEHOLDER}\n{sample.question}"},
-                {"from": "gpt", "value": sample.answer},
-            ],
-        }
-        if taken := record.keys() & sample.meta.keys():
-            raise UserError(f"sample {sample.id}: meta may not hold {', '.join(sorted(taken))}")
-        if sample.instruction:
-            record["instruction"] = sample.instruction
-        records.append(sample.meta | record)
+    records = [to_llava(sample) for sample in samples]
     file.write(json.dumps(records, ensure_ascii=False, indent=1).encode() + b"\n")
-
-
-def _read_parquet(path: Path) -> list[list[Sample]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a whole parquet file ({_line(error)})") from error
-    records = []
-    for number, row in enumerate(rows, 1):
-        where = f"{path}, row {number}"
-        if isinstance(row.get("meta"), str):
-            row["meta"] = _json(row["meta"], f"{where}, field meta")
-        records.append([_sample(row, where)])
-    return records
-
-
-def _line(error: Exception) -> str:
-    """The first line of what a library says, which may go on for pages."""
-    return brief(str(error).strip().partition("\n")[0])
 
 
 def _write_parquet(file, samples: list[Sample]) -> None:
@@ -242,10 +316,19 @@ def _write_parquet(file, samples: list[Sample]) -> None:
     import pyarrow.parquet
 
     # meta as JSON text: parquet wants one type a column, and meta is anything.
-    rows = [vars(sample) | {"meta": json.dumps(sample.meta)} for sample in samples]
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in _FIELDS])
+    rows = [
+        {k: json.dumps(v) if k in ("meta", "history") else v for k, v in to_fields(sample).items()}
+        for sample in samples
+    ]
+    names = [name for name in _FIELDS if name != "history" or any(s.history for s in samples)]
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in names])
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), file)
 
 
-_READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
 _WRITERS = {".jsonl": _write_jsonl, ".json": _write_llava, ".parquet": _write_parquet}
+
+
+def _by_suffix(path: Path, table: dict[str, Callable]) -> Callable:
+    if path.suffix not in table:
+        raise UserError(f"{path}: unknown format; use a name ending in {', '.join(table)}")
+    return table[path.suffix]

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from c3l import relevance
 from c3l.backbones import Backbone
+from c3l.embedded import digest_image
 from c3l.errors import UserError
-from c3l.files import digest, digest_file, read_sealed, write_sealed, written_whole
+from c3l.files import digest, read_sealed, write_sealed, written_whole
+from c3l.formats import SUFFIXES
+from c3l.left_out import LeftOut, write_left_out
 from c3l.progress import track
 from c3l.readings import Readings
-from c3l.samples import ImageFolder, Sample
-from c3l.scored import said_of, write_back
+from c3l.samples import Data, ImageFolder, Sample
+from c3l.scored import said_of, scored_records, write_back
 from c3l.scores import Score, from_record, to_record, unscored, write_scores
 
 SHARD = 512  # samples; a killed run loses at most one shard
@@ -41,7 +44,8 @@ def in_shards(
     found: dict[int, Score] = {}
     for shard in track(shards, "samples", [*map(len, shards)]):
         some = [samples[i] for i in shard]
-        key = digest([how, [asdict(s) for s in some], dict(_pictures(some, images))])
+        pictures = {s.image: digest_image(images, s.image) for s in some}
+        key = digest([how, [asdict(s) for s in some], pictures])
         path = kept / f"{key}.json"
         record = read_sealed(path)
         if record is None:
@@ -52,47 +56,69 @@ def in_shards(
     return [found[i] for i in range(len(samples))]
 
 
-def _pictures(samples: Sequence[Sample], images: ImageFolder) -> Iterator[tuple[str, str | None]]:
-    """The digests of the samples' images; None for one that is not there to be read."""
-    for name in dict.fromkeys(sample.image for sample in samples):
-        try:
-            yield name, digest_file(images.path / name)
-        except (OSError, ValueError):
-            yield name, None
+def check_out(data: Data, out: Path) -> None:
+    """Raise UserError unless the result can be written to `out`: said before hours of scoring."""
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"{out}: unknown format; use a name ending in {', '.join(SUFFIXES)}")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"{out.parent} is no folder; make it, or give another --out")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; give the name of a file as --out")
+    if out.suffix != ".parquet":
+        scored_records(data, out.suffix, [{}] * len(data.samples))
+    try:
+        _kept(out).mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
+
+
+def _kept(out: Path) -> Path:
+    """Return the folder of the shards that a stopped run goes on from."""
+    return out.with_name(f".{out.name}.scoring")
 
 
 def to_file(
     backbone: Backbone,
-    source: Path,
-    samples: Sequence[Sample],
+    data: Data,
     images: ImageFolder,
     readings: Readings,
     out: Path,
     *,
     batch_size: int,
 ) -> dict[str, int]:
-    """Score the samples of `source` into `out`; how many have no score, by reason.
+    """Score the samples of `data` into `out` and return how many have no score, by reason.
 
-    A .parquet file holds the scores alone, token by token (`c3l.scores`); .jsonl and .json the data
-    with their I²C. Raises UserError, and writes nothing, when no sample has a score.
+    A .parquet file holds the scores alone, a row a sample, token by token (`c3l.scores`); .jsonl
+    and .json all records with their I²C. What has no score, sample or not, is listed beside it
+    (`c3l.left_out`). Raises UserError, and writes nothing, when no sample has a score.
     """
-    kept = out.with_name(f".{out.name}.scoring")
+    check_out(data, out)
+    kept, samples = _kept(out), data.samples
     try:
-        kept.mkdir(exist_ok=True)
         scores = in_shards(backbone, samples, images, readings, batch_size, kept)
         without = unscored(scores)
         if sum(without.values()) == len(scores):
             reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(without.items()))
             shutil.rmtree(kept)
             raise UserError(
-                f"none of the {len(scores)} samples of {source} has a score ({reasons})"
+                f"none of the {len(scores)} samples of {data.name} has a score ({reasons})"
             )
-        if out.suffix in (".jsonl", ".json"):
-            write_back(source, out, [said_of(score, score.i2c) for score in scores])
-        else:
+        if out.suffix == ".parquet":
             with written_whole(out) as path:
                 write_scores(path, scores)
+        else:
+            write_back(data, out, [said_of(score, score.i2c) for score in scores])
+        write_left_out(out, _left_out(data, scores))
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
     shutil.rmtree(kept)
     return without
+
+
+def _left_out(data: Data, scores: Sequence[Score]) -> Iterator[LeftOut]:
+    """Yield what is no sample and what has no score, in the order of the data."""
+    left = iter(scores)
+    for turn in data.turns:
+        why = next(left).unscored if turn.sample else turn.why
+        if why:
+            yield LeftOut(turn.id, turn.where, why)

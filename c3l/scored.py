@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from c3l.errors import UserError
-from c3l.files import written_whole
-from c3l.samples import EXTRAS, Sample, read_records, write_samples
+from c3l.files import write_atomically, written_whole
+from c3l.formats import write_lines, write_list
+from c3l.layouts import SCORED
+from c3l.samples import EXTRAS, Data, Record, Sample, to_fields, to_llava, write_samples
 from c3l.scores import Score
 
 TEXTS = ("id", "image", "question", "answer", "instruction")
@@ -26,7 +28,7 @@ def with_scores(
 ) -> list[Sample]:
     """The samples, each with what is said of its score in its `meta`."""
     return [
-        replace(sample, meta=sample.meta | said_of(score, value))
+        replace(sample, meta=_without(sample.meta, SCORED) | said_of(score, value))
         for sample, score, value in zip(samples, scores, values, strict=True)
     ]
 
@@ -49,8 +51,8 @@ def write_scored(path: Path, samples: Sequence[Sample]) -> None:
 
 
 def _row(sample: Sample) -> dict[str, Any]:
-    row = asdict(sample)
-    meta = row.pop("meta")
+    row = to_fields(sample)
+    meta = dict(row.pop("meta"))
     extras = {name: meta.pop(name, None) for name in EXTRAS}
     return row | extras | ({"meta": meta} if meta else {})
 
@@ -69,37 +71,54 @@ def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
         [(name, text) for name in (*TEXTS, "caption")]
         + [("i2c", pyarrow.float64()), ("tokens", pyarrow.int64()), ("unscored", text)]
     )
-    if any("meta" in row for row in rows):
-        schema = schema.append(pyarrow.field("meta", text))
-        rows = [row | {"meta": json.dumps(row.get("meta", {}))} for row in rows]
+    for name, empty in (("meta", {}), ("history", [])):
+        if any(name in row for row in rows):
+            schema = schema.append(pyarrow.field(name, text))
+            rows = [row | {name: json.dumps(row.get(name, empty))} for row in rows]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
 
 
-def write_back(source: Path, out: Path, said: Sequence[Mapping[str, Any]]) -> None:
-    """The data of a file once more, with what is `said` of each sample in its order.
+def write_back(data: Data, out: Path, said: Sequence[Mapping[str, Any]]) -> None:
+    """Write all records of the data once more, in order and shape, with what is `said` of them.
 
-    A JSON record stays as it was published and has the new fields, of several turns a list each;
-    everything else becomes a sample a line or record (`write_scored`).
+    `said` has an entry for each sample, in order; what is no sample says why in `unscored`. Of a
+    record of several turns each new field is a list, an entry a turn. As .json our own layout
+    becomes LLaVA's. Raises UserError if the file cannot be written.
     """
-    records = read_records(source)
-    turns = iter(said)
-    told = [[next(turns) for _ in record] for record in records]
-    if (source.suffix, out.suffix) != (".json", ".json"):
-        samples = [
-            replace(sample, meta=sample.meta | what)
-            for record, some in zip(records, told, strict=True)
-            for sample, what in zip(record, some, strict=True)
-        ]
-        write_scored(out, samples)
-        return
-    published = json.loads(source.read_text(encoding="utf-8"))
-    both = [record | _together(some) for record, some in zip(published, told, strict=True)]
+    records = scored_records(data, out.suffix, said)
+    content = write_list(records) if out.suffix == ".json" else write_lines(records)
     try:
-        with written_whole(out) as work:
-            text = json.dumps(both, ensure_ascii=False, indent=1)
-            work.write_text(text + "\n", encoding="utf-8")
+        write_atomically(out, content)
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
+
+
+def scored_records(data: Data, suffix: str, said: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the records that `write_back` writes. Raises UserError for one that does not fit."""
+    left = iter(said)
+    records = []
+    for record in data.records:
+        turns = [next(left) if turn.sample else {"unscored": turn.why} for turn in record.turns]
+        records.append(_shape(record, suffix) | _together(turns))
+    return records
+
+
+def _shape(record: Record, suffix: str) -> dict[str, Any]:
+    """Return a record as the file of this suffix holds it, without an earlier score."""
+    value = record.value
+    if not isinstance(value, dict):
+        return {"record": value}
+    sample = record.turns[0].sample
+    if suffix == ".json" and sample is not None and record.ours:
+        return _without(to_llava(sample), SCORED)
+    value = _without(value, SCORED)
+    if record.ours and isinstance(value.get("meta"), dict):
+        value["meta"] = _without(value["meta"], SCORED)
+    return value
+
+
+def _without(fields: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def _together(turns: list[Mapping[str, Any]]) -> dict[str, Any]:

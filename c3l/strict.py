@@ -23,7 +23,11 @@ def from_json(text: str) -> Any:
     """The JSON value of a text. What JSON can spell and no file can hold is for `check_plain`."""
     try:
         return json.loads(
-            text, object_pairs_hook=_object, parse_int=_integer, parse_constant=_no_constant
+            text,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_float,
+            parse_constant=_no_constant,
         )
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error})") from error
@@ -67,6 +71,18 @@ def check_plain(value: Any, depth: int = DEPTH) -> None:
             raise ValueError(f"{brief(value)} is no JSON value")
 
 
+def check_depth(value: Any, depth: int = DEPTH + 10) -> None:
+    """Raise ValueError for a value that no encoder can be asked to write; texts may hold anything.
+
+    A file is a little deeper than what it says of a sample, for which DEPTH is the bound.
+    """
+    if isinstance(value, dict | list):
+        if not depth:
+            raise ValueError(f"nested more than {DEPTH} levels deep")
+        for part in value.values() if isinstance(value, dict) else value:
+            check_depth(part, depth - 1)
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
@@ -80,6 +96,12 @@ def _integer(digits: str) -> int:
     if len(digits) > 4000:  # Python refuses more than 4,300, in other words
         raise ValueError(f"a number of {len(digits)} digits is too long")
     return int(digits)
+
+
+def _float(digits: str) -> float:
+    if math.isinf(value := float(digits)):
+        raise ValueError(f"{brief(digits)} is no finite number")
+    return value
 
 
 def _no_constant(name: str) -> None:

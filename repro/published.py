@@ -70,7 +70,9 @@ def run_comparison(job: Job) -> dict:
                     dropped[reason] += 1
                     continue
                 meta = sample.meta | {RECORD: str(records)}
-                kept.append(replace(sample, image=whole[sample.image], meta=meta))
+                # Without its history: training reads each turn alone.
+                image = whole[sample.image]
+                kept.append(replace(sample, image=image, meta=meta, history=()))
     if not kept:
         raise UserError(
             f"no sample of {name} can be used ({dict(dropped)}): are its images those that the "

@@ -122,9 +122,18 @@ class Backbone:
             digest.update(f"{file.name} {part.hexdigest()}\n".encode())
         return digest.hexdigest()
 
-    def prompt(self, question: str, image: bool, answer: str | None = None) -> str:
-        """The chat the model reads: up to where it answers, or with the answer and its end."""
-        return self._format.render(question, image, answer)
+    def prompt(
+        self,
+        question: str,
+        image: bool,
+        answer: str | None = None,
+        history: Sequence[tuple[str, str]] = (),
+    ) -> str:
+        """The chat the model reads: up to where it answers, or with the answer and its end.
+
+        `history` holds question and answer of the turns before; the image stands in the first one.
+        """
+        return self._format.render(question, image, answer, history)
 
     def encode(
         self,
@@ -133,6 +142,7 @@ class Backbone:
         answers: Sequence[str] | None = None,
         side: Literal["left", "right"] = "right",
         begun: Sequence[str] | None = None,
+        histories: Sequence[Sequence[tuple[str, str]]] | None = None,
     ) -> dict[str, Tensor]:
         """The model's inputs for a batch, padded on `side`, on the model's device.
 
@@ -140,14 +150,16 @@ class Backbone:
         [b, 3, h, w], and whatever else image features are made of; with `answers`, labels
         [b, t] (−100 outside the answer and the end-of-sequence token after it) and answer_mask
         [b, t] (the answer alone). With `begun` in place of answers, each text stops behind what
-        has been said, for the model to go on.
+        has been said, for the model to go on. `histories` are the turns before each question, as in
+        `prompt`.
         """
         with_answer = answers if answers is not None else [None] * len(questions)
         if begun is not None:
             with_answer = [said.strip() or None for said in begun]
+        before = histories if histories is not None else [()] * len(questions)
         texts = [
-            self.prompt(question, images is not None, answer)
-            for question, answer in zip(questions, with_answer, strict=True)
+            self.prompt(question, images is not None, answer, history)
+            for question, answer, history in zip(questions, with_answer, before, strict=True)
         ]
         if begun is not None:
             texts = [text.removesuffix(self.tokenizer.eos_token) for text in texts]

@@ -1,6 +1,9 @@
 """A backbone's prompt format, and where in its tokens an answer lies."""
 
+import re
+from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -19,6 +22,7 @@ class ChatFormat:
     def __init__(self, processor):
         self._processor = processor
         self._parts = cache(self._render_parts)
+        self._earlier = cache(self._render_earlier)
         tokenizer = processor.tokenizer
         self._end = tokenizer.eos_token
         self.image_token = str(getattr(processor, "image_token", "<image>"))
@@ -30,9 +34,23 @@ class ChatFormat:
         """What a model writes behind its answer in place of the end-of-sequence token."""
         self.opens = bool(tokenizer.bos_token) and before.startswith(tokenizer.bos_token)
 
-    def render(self, question: str, image: bool, answer: str | None = None) -> str:
-        """The chat up to where the model answers, or up to the end of sequence after `answer`."""
+    def render(
+        self,
+        question: str,
+        image: bool,
+        answer: str | None = None,
+        history: Sequence[tuple[str, str]] = (),
+    ) -> str:
+        """The chat up to where the model answers, or up to the end of sequence after `answer`.
+
+        `history` holds question and answer of the turns before; the image stands in the first one.
+        """
         before, between, _ = self._parts(image, answer is not None)
+        if history:
+            *earlier, before = self._earlier(image, len(history))
+            said = map(self.plain, chain.from_iterable(history))
+            turns = zip(earlier, said, strict=True)
+            before = "".join(part + text for part, text in turns) + before
         text = before + self.plain(question) + between
         return text if answer is None else text + self.plain(answer) + self._end
 
@@ -58,6 +76,28 @@ class ChatFormat:
         # the token there that ends a generation.
         between, _, after = between.partition(_ANSWER)
         return before, between, after
+
+    def _render_earlier(self, image: bool, turns: int) -> list[str]:
+        """The texts before each question and each answer of so many turns, and before the question
+        that follows them."""
+        first = [{"type": "image"}] if image else []
+        messages = []
+        for _ in range(turns):
+            ask = {"role": "user", "content": [*first, {"type": "text", "text": _QUESTION}]}
+            answer = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
+            messages, first = [*messages, ask, answer], []
+        messages.append({"role": "user", "content": [{"type": "text", "text": _QUESTION}]})
+        text = self._processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        parts = re.split(f"{_QUESTION}|{_ANSWER}", text)[:-1]
+        end = self._parts(False, True)[2].strip()
+        for place in range(2, len(parts), 2):  # behind an answer
+            if not end:  # the template leaves it to the model: as behind the last answer
+                parts[place] = self._end + parts[place].lstrip()
+            elif parts[place].startswith(2 * end):  # MiniGPT-4's questions begin with it, too
+                parts[place] = parts[place].removeprefix(end)
+        return parts
 
 
 def answer_masks(offsets: Tensor, lengths: list[int], end_length: int) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,8 @@ def test_what_can_be_scored_is_and_the_rest_is_counted(scored):
     assert [score.i2c for score in scores[1:4]] == pytest.approx(
         in_form(scores[1:4], "logratio_mean")
     )
-    assert sorted(path.name for path in file.parent.iterdir()) == ["s.parquet", "samples.jsonl"]
+    there = sorted(path.name for path in file.parent.iterdir())
+    assert there == ["s.parquet", "s.parquet.left_out.jsonl", "samples.jsonl"]
 
 
 def test_nothing_left_to_score_is_exit_2_and_no_file(scored):

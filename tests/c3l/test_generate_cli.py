@@ -18,7 +18,7 @@ from filelock import FileLock
 from c3l.errors import UserError
 from c3l.generate import FILES, generate
 from c3l.instructions import CLASSES
-from c3l.samples import ImageFolder, read_samples
+from c3l.samples import ImageFolder, read_data, read_samples
 from c3l.settings import MethodSettings
 from c3l.store import Store
 from tests.c3l.pocket import BACKBONE, CHANGES, pictures
@@ -114,8 +114,7 @@ def test_the_scores_are_those_of_score(finished, images, tmp_path):
     bare = tmp_path / "bare.json"
     to_file(
         load_backbone(BACKBONE),
-        out / "data.json",
-        samples,
+        read_data(out / "data.json"),
         ImageFolder(images),
         MethodSettings().readings,
         bare,

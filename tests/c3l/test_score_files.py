@@ -8,7 +8,7 @@ from c3l import relevance, score
 from c3l.backbones import load_backbone
 from c3l.errors import UserError
 from c3l.readings import Readings
-from c3l.samples import ImageFolder, Sample, read_samples, write_samples
+from c3l.samples import ImageFolder, Sample, read_data, read_samples, write_samples
 from c3l.scores import read_scores
 
 
@@ -20,8 +20,8 @@ def backbone(tiny_llava):
 @pytest.fixture
 def scored(backbone, tiny_images):
     def run(source, out):
-        images, samples = ImageFolder(tiny_images), read_samples(source)
-        return score.to_file(backbone, source, samples, images, Readings(), out, batch_size=4)
+        images, data = ImageFolder(tiny_images), read_data(source)
+        return score.to_file(backbone, data, images, Readings(), out, batch_size=4)
 
     return run
 
@@ -100,11 +100,9 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(scored, tmp_path, mo
     scored(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     assert len(calls) == 4  # of three shards the first was kept
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "alone.jsonl",
-        "in.jsonl",
-        "out.jsonl",
-    ]
+    lists = [f"{name}.left_out.jsonl" for name in ("alone.jsonl", "out.jsonl")]
+    there = sorted(path.name for path in tmp_path.iterdir())
+    assert there == sorted(["alone.jsonl", "in.jsonl", "out.jsonl", *lists])
 
 
 @pytest.mark.parametrize("change", ["samples", "image", "reading", "batch"])

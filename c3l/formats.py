@@ -1,0 +1,222 @@
+"""Files of records as plain values, whatever the records mean: JSONL, JSON, parquet, data sets.
+
+A file that is damaged as a whole is an error here; a record that is odd in itself is not.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from c3l import hub, strict
+from c3l.errors import UserError, brief, told
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from c3l.embedded import EmbeddedImages
+
+SUFFIXES = (".jsonl", ".json", ".parquet")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The records of a source, each with its place in it."""
+
+    name: str
+    """The source, for sentences about it."""
+    stem: str
+    """What records without a name of their own are named after."""
+    records: list[tuple[str, Any]]
+    """Of each its place within the source, such as "line 3", and its value."""
+    published: bool
+    """Whether all are in a layout of others, as JSON is."""
+    images: "EmbeddedImages | None" = None
+
+
+def read_file(path: Path, *, embedded: bool = False) -> Raw:
+    """Return the records of a .jsonl, .json or .parquet file.
+
+    With `embedded`, names take the place of pictures that lie in a parquet file. Raises UserError
+    for a file that is missing, damaged or of another format.
+    """
+    where = told(str(path))
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{where}: unknown format; use a name ending in {', '.join(SUFFIXES)}")
+    try:
+        if path.suffix == ".parquet":
+            return _read_parquet(path, embedded)
+        records = _read_jsonl(path) if path.suffix == ".jsonl" else _read_json(path)
+    except FileNotFoundError:
+        raise UserError(f"{where} does not exist; give a file of samples") from None
+    except OSError as error:
+        raise UserError(
+            f"{where} cannot be read ({error.strerror or first_line(error)})"
+        ) from error
+    return Raw(str(path), path.stem, records, path.suffix == ".json")
+
+
+def is_dataset(source: str | os.PathLike) -> bool:
+    """Whether a source is no file but a folder of data, or could be a data set of the Hub."""
+    path, _ = _split_named(str(source))
+    return path.suffix not in SUFFIXES and (path.is_dir() or hub.is_id(str(path)))
+
+
+def read_dataset(source: str) -> Raw:
+    """Return the records of a folder that `datasets` reads, or of a Hub id, "owner/name[:split]".
+
+    Raises UserError for what it cannot read, and where the split is not clear.
+    """
+    name, split = _split_named(source)
+    try:
+        found = _load(name)
+    # Whatever the network, the Hub, its cache or a damaged folder raise.
+    except Exception as error:
+        what = "no folder of data" if name.is_dir() else "not there, nor a data set of the Hub"
+        raise UserError(
+            f"{told(source)} is {what} that can be read ({type(error).__name__}); check the name, "
+            "or download the data and give their file or folder"
+        ) from error
+    if isinstance(found, dict):
+        names = list(found)
+        split = split or ("train" if "train" in names or len(names) != 1 else names[0])
+        if split not in names:
+            one = name / "SPLIT" if name.is_dir() else f"{name}:SPLIT"
+            raise UserError(
+                f"{told(source)} has the splits {told(', '.join(names))}; give one, as {one}"
+            )
+        found = found[split]
+    records, images = _rows(found.with_format("arrow")[:], embedded=True)
+    return Raw(source, name.name.partition("@")[0], records, False, images)
+
+
+def read_json(text: str, where: str) -> Any:
+    """Return the value of a JSON text. Raises UserError naming `where` it stands."""
+    try:
+        value = strict.from_json(text)
+        strict.check_depth(value)
+        return value
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's message, which may go on for pages."""
+    return brief(str(error).strip().partition("\n")[0])
+
+
+def _read_jsonl(path: Path) -> list[tuple[str, Any]]:
+    records = []
+    # As bytes, so that a line that is no text has a number, and because only "\n" ends a line:
+    # JSON strings may hold the other separators Python would split at.
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{told(str(path))}, line {number}"
+            if text := _text(line, where, first=number == 1).strip():
+                records.append((f"line {number}", read_json(text, where)))
+    return records
+
+
+def _read_json(path: Path) -> list[tuple[str, Any]]:
+    where = told(str(path))
+    records = read_json(_text(path.read_bytes(), where), where)
+    if not isinstance(records, list):
+        raise UserError(f"{where}: expected a list of LLaVA records")
+    return [(f"record {number}", record) for number, record in enumerate(records, 1)]
+
+
+def _text(content: bytes, where: str, *, first: bool = True) -> str:
+    """Decode UTF-8; a file may begin with the mark that some editors put there."""
+    try:
+        return content.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 text; save the file as UTF-8") from error
+
+
+def _read_parquet(path: Path, embedded: bool) -> Raw:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path).read()
+        records, images = _rows(table, embedded)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{told(str(path))} is not a whole parquet file ({first_line(error)})"
+        ) from error
+    where = f"{told(str(path))}, row"
+    for number, (_, row) in enumerate(records, 1):
+        if isinstance(row.get("meta"), str):
+            row["meta"] = read_json(row["meta"], f"{where} {number}, field meta")
+        if isinstance(row.get("history"), str):
+            row["history"] = read_json(row["history"], f"{where} {number}, field history")
+    return Raw(str(path), path.stem, records, False, images)
+
+
+def _rows(
+    table: "pyarrow.Table", embedded: bool
+) -> "tuple[list[tuple[str, Any]], EmbeddedImages | None]":
+    """Return the rows of a table as they are; with `embedded`, as JSON has them, names in place of
+    the pictures in them, and these pictures."""
+    if not embedded:
+        return [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)], None
+    from c3l.embedded import EmbeddedImages
+
+    images = EmbeddedImages(table)
+    records = []
+    for batch in table.to_batches(max_chunksize=256):  # pictures of few rows at a time
+        for row in batch.to_pylist():
+            named = images.replace_by_names(row, len(records))
+            records.append((f"row {len(records) + 1}", _to_plain(named)))
+    return records, images if images.names() else None
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a value of a table as JSON has it: no picture, no date, no number that is none."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {str(name): _to_plain(part) for name, part in value.items()}
+        case list() | tuple():
+            return [_to_plain(part) for part in value]
+        case bytes():
+            return None
+    return str(value)
+
+
+def _split_named(source: str) -> tuple[Path, str]:
+    """Return the name and the split of a data set: "owner/name:split"."""
+    if Path(source).exists():
+        return Path(source), ""
+    name, _, split = source.partition(":")
+    return Path(name), split
+
+
+def _load(name: Path) -> Any:
+    """Return a `Dataset`, or a dictionary of them by split."""
+    import datasets
+
+    if any((name / file).is_file() for file in ("dataset_dict.json", "state.json")):
+        return datasets.load_from_disk(str(name))
+    if name.is_dir():
+        return datasets.load_dataset(str(name))
+    path, _, revision = str(name).partition("@")
+    return datasets.load_dataset(path, revision=revision or None)
+
+
+def write_lines(records: Iterator[Any] | list[Any]) -> bytes:
+    """Return JSONL of the records. What UTF-8 cannot hold stays the escape that it was."""
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    return "".join(lines).encode("utf-8", "backslashreplace")
+
+
+def write_list(records: Iterator[Any] | list[Any]) -> bytes:
+    """Return the JSON list of the records. What UTF-8 cannot hold stays the escape that it was."""
+    text = json.dumps(list(records), ensure_ascii=False, indent=1)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
