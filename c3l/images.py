@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -143,9 +144,6 @@ class ImageFolder:
         # Pillow's decoders raise anything for damaged files: OSError, SyntaxError, ValueError,
         # struct.error, zlib.error, and TypeError or IndexError out of EXIF.
         except Exception as error:
-            if isinstance(error, UnidentifiedImageError) and (known := _unsupported(path)):
-                what, why = known
-                raise ImageError(f"image {told(str(path))} is {what}", why) from None
             raise ImageError(
                 f"image {told(str(self.path / name))} cannot be read ({brief(str(error))})",
                 "image_unreadable",
@@ -161,6 +159,11 @@ class ImageFolder:
                 image = Image.open(path, formats=readable_formats())
             except Image.DecompressionBombError as error:
                 raise _too_large(path, str(error)) from error
+            except UnidentifiedImageError:
+                if known := _unsupported(path):
+                    what, why = known
+                    raise ImageError(f"image {told(str(path))} is {what}", why) from None
+                raise
         with image:
             small, large = sorted(image.size)
             if small * large > MAX_PIXELS or large > MAX_ASPECT * small:
@@ -191,11 +194,11 @@ def readable_suffixes() -> frozenset[str]:
     return IMAGE_SUFFIXES.union(*(more.get(name, ()) for name in readable_formats()))
 
 
-def _unsupported(path: Path) -> tuple[str, str] | None:
+def _unsupported(path: Path | BytesIO) -> tuple[str, str] | None:
     """What a file is that Pillow does not know, with what to do, and the reason to count it by."""
-    with open(path, "rb") as file:
+    with open(path, "rb") if isinstance(path, Path) else BytesIO(path.getvalue()) as file:
         head = file.read(12)
-    suffix, brand = path.suffix.lower(), head[8:12] if head[4:8] == b"ftyp" else b""
+    suffix, brand = Path(str(path)).suffix.lower(), head[8:12] if head[4:8] == b"ftyp" else b""
     if brand in _HEIF_BRANDS + _AVIF_BRANDS and len(readable_formats()) == len(FORMATS) + 2:
         return None  # damaged
     if brand in _HEIF_BRANDS:

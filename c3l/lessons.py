@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from c3l.backbones.base import Backbone
 from c3l.errors import UserError, told
 from c3l.left_out import LeftOut
 from c3l.readings import Readings
-from c3l.samples import Data, ImageFolder, Sample, read_data
+from c3l.samples import Data, ImageFolder, Sample, Turn, read_data
 from c3l.scores import Score, read_scores
 from c3l.unusable import too_long, without_use
 
@@ -23,7 +24,6 @@ UNSCORED = "no_score"
 class Lessons:
     """Data, and the reasons for which some of its samples are left out, by place."""
 
-    source: str
     data: Data
     images: ImageFolder
     values: list[float | None] | None = None
@@ -31,6 +31,11 @@ class Lessons:
 
     def __post_init__(self):
         self.reasons: dict[int, str] = {}
+
+    @property
+    def source(self) -> str:
+        """The data's name, for sentences."""
+        return told(self.data.name)
 
     @property
     def places(self) -> list[int]:
@@ -49,12 +54,14 @@ class Lessons:
 
     @property
     def left_out(self) -> list[LeftOut]:
-        """What is left out: first what is no sample, then samples."""
-        name = Path(self.source).name
-        return self.data.left_out + [
-            LeftOut(self.data.samples[place].id, f"{name}, sample {place + 1}", why)
-            for place, why in sorted(self.reasons.items())
-        ]
+        """What is left out, in the order of the data: what is no sample, and samples."""
+        places = count()
+        both = ((t, self.reasons.get(next(places)) if t.sample else t.why) for t in self.data.turns)
+        return [LeftOut(turn.id, turn.where, why) for turn, why in both if why]
+
+    def turn(self, place: int) -> Turn:
+        """The place in the data of a sample."""
+        return next(islice((turn for turn in self.data.turns if turn.sample), place, None))
 
     def leave_out(self, reasons: Mapping[int, str], *, strict: bool = False) -> None:
         """Leave samples out, named by their places among `samples`.
@@ -65,15 +72,15 @@ class Lessons:
         self.reasons |= {places[i]: why for i, why in reasons.items()}
         if strict and reasons:
             first = min(reasons)
-            name = told(self.data.samples[places[first]].id)
+            turn = self.turn(places[first])
             raise UserError(
-                f"{len(reasons)} samples of {told(self.source)} cannot be trained on, {name} among "
-                f"them ({reasons[first]}); mend them, or train without --strict"
+                f"{len(reasons)} samples of {self.source} cannot be trained on, {told(turn.id)} "
+                f"among them ({turn.where}: {reasons[first]}); mend them, or train without --strict"
             )
         if len(self.reasons) == len(self.data.samples):
             counts = ", ".join(f"{why} {count}" for why, count in sorted(self.counts.items()))
             raise UserError(
-                f"there is no sample in {told(self.source)}"
+                f"there is no sample in {self.source}"
                 + (f" that can be trained on ({counts})" if counts else "")
                 + "; give another --data"
             )
@@ -93,14 +100,7 @@ def read_lessons(
     `scores`, else of the data themselves. Raises UserError for what the caller can mend.
     """
     data = read_data(source, strict=strict)
-    folder = data.images
-    if folder is None:
-        if images is None:
-            raise UserError(
-                f"{told(str(source))} holds no images; give the folder of them as --images"
-            )
-        folder = ImageFolder(images)
-    lessons = Lessons(str(source), data, folder)
+    lessons = Lessons(data, data.pictures(images))
     lessons.leave_out({})
     if readings:
         unscored = _take_values(lessons, scores, readings)
@@ -130,17 +130,17 @@ def _take_values(lessons: Lessons, scores: Path | None, readings: Readings) -> d
         said = [sample.meta.get("unscored") for sample in samples]
         if all(value is None for value in values):
             raise UserError(
-                f"no sample of {told(lessons.source)} has a score; add them by `python -m c3l "
+                f"no sample of {lessons.source} has a score; add them by `python -m c3l "
                 "score --out scored.jsonl`, or give a file of scores as --scores"
             )
     else:
         from c3l.relevance import in_form
 
-        matched = match_scores(samples, read_scores(scores), lessons.source, scores)
+        matched = match_scores(samples, read_scores(scores), lessons.data.name, scores)
         values = [_number(value) for value in in_form(matched, readings.score_form)]
         said = [score.unscored for score in matched]
         if all(value is None for value in values):
-            raise UserError(f"{told(str(scores))} scores no sample of {told(lessons.source)}")
+            raise UserError(f"{told(str(scores))} scores no sample of {lessons.source}")
     lessons.values = values
     return {
         place: why if isinstance(why, str) else UNSCORED

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from c3l.files import digest, finite, fsync, read_sealed, write_sealed
 from c3l.left_out import write_left_out
 from c3l.lessons import Lessons, check_images, check_lengths, read_lessons
 from c3l.locks import alone_at
+from c3l.samples import to_fields
 from c3l.selection import groups, top_share
 from c3l.settings import MethodSettings
 
@@ -82,7 +82,7 @@ def _train(
     task = {
         "trained": "generator" if generator else "vlit",
         "backbone": model.digest,
-        "samples": digest(finite([asdict(sample) for sample in lessons.data.samples])),
+        "samples": digest(finite([to_fields(sample) for sample in lessons.data.samples])),
         "scores": digest(lessons.values) if generator else None,
         "readings": settings.readings.model_dump(mode="json"),
         "training": settings.training.model_dump(mode="json"),
