@@ -155,7 +155,8 @@ def generate(
         device=device,
         dtype=dtype,
     )
-    say(f"{made.samples:,} samples about {made.images:,} images are in {out}; see its README.md.")
+    where = told(str(out))
+    say(f"{made.samples:,} samples about {made.images:,} images are in {where}; see its README.md.")
     if made.samples < n:
         say(f"{n:,} were asked for, but the images gave no more valid ones.")
     for what, reasons in (("Not in the data", made.dropped), ("Images left out", made.unreadable)):
@@ -349,7 +350,8 @@ def train(
     metrics = made["metrics"]
     if left_out := made.get("left_out"):  # older manifests do not count it
         say(f"Not trained on: {counted(left_out)}; named in {left_out_path(out)}.")
-    say(f"Trained in {metrics['steps']:,} steps, mean loss {metrics['loss']:.3f}: {out}.")
+    where = told(str(out))
+    say(f"Trained in {metrics['steps']:,} steps, mean loss {metrics['loss']:.3f}: {where}.")
 
 
 def counted(reasons: dict[str, int]) -> str:

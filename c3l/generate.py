@@ -327,7 +327,8 @@ def _write(out: Path, samples: list[Sample], making: Making, left_out: list[Left
         with _whole(out) as work:
             for name in FILES[:-1]:
                 write_scored(work / name, samples)
-            (work / "README.md").write_text(card(samples, making), encoding="utf-8")
+            text = card(samples, making).encode(errors="backslashreplace")
+            (work / "README.md").write_bytes(text)
             write_left_out(work, left_out)
     except OSError as error:
         reason = error.strerror or error

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -47,15 +47,16 @@ def alone_at(out: Path) -> Iterator[None]:
     Raises UserError where another process is at work on it, and where no lock can be had.
     """
     path = out.absolute().with_name(f".{out.name}.lock")
-    try:
-        with locked(path, timeout=0):
-            try:
-                yield
-            finally:
-                # While it is held: who opened the file meanwhile sees that it has no name any more.
-                with suppress(OSError):
-                    path.unlink()
-    except Timeout as error:
-        raise UserError(
-            f"another run is at work on {told(str(out))}; wait for it, or stop it"
-        ) from error
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path, timeout=0))
+        except Timeout as error:
+            raise UserError(
+                f"another run is at work on {told(str(out))}; wait for it, or stop it"
+            ) from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"{told(str(out))} cannot be written ({reason})") from error
+        # While it is held: who has opened the file meanwhile sees that it has no name any more.
+        stack.callback(path.unlink, missing_ok=True)
+        yield

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from c3l.errors import UserError
+from c3l.errors import UserError, brief, told
 
 ARRAYS = ("logp_visual", "logp_direct", "kl")
 
@@ -78,6 +78,9 @@ def read_scores(path: str | os.PathLike) -> list[Score]:
     try:
         return [from_record(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give a file of scores") from None
+        raise UserError(f"{told(str(path))} does not exist; give a file of scores") from None
     except (pyarrow.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no file of scores ({error}); score again") from error
+        reason = brief(str(error))
+        raise UserError(
+            f"{told(str(path))} is no file of scores ({reason}); score again"
+        ) from error

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from c3l import processes
-from c3l.errors import UserError
+from c3l.errors import UserError, told
 from c3l.files import finite
 from c3l.launching import trains
 from c3l.readings import Readings
@@ -39,7 +39,7 @@ def image_names(folder: Path, count: int) -> list[str]:
     """The first `count` images of a folder by name. Raises UserError when there are fewer."""
     names = ImageFolder(folder).names()
     if len(names) < count:
-        raise UserError(f"{folder} has {len(names)} images, but {count} are asked for.")
+        raise UserError(f"{told(str(folder))} has {len(names)} images, but {count} are asked for.")
     return names[:count]
 
 

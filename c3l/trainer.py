@@ -28,7 +28,7 @@ from c3l import processes, sharding
 from c3l.backbones.base import Backbone
 from c3l.checkpoints import keep, last_checkpoint
 from c3l.contrastive import Projection
-from c3l.errors import NotFiniteError, UserError
+from c3l.errors import NotFiniteError, UserError, list_names, told
 from c3l.instructions import pair_prompt
 from c3l.losses import Drawn, Losses
 from c3l.progress import Loop
@@ -147,7 +147,7 @@ class LossTrainer(Trainer):
         if not math.isfinite(total):
             raise UserError(
                 f"training stopped: the loss is {total} in step {self.state.global_step + 1} "
-                f"{parts}, at the samples {', '.join(id for *_, ids in found for id in ids)}; "
+                f"{parts}, at the samples {list_names([id for *_, ids in found for id in ids])}; "
                 "lower the learning rate or look at these samples"
             )
         self.parts.update(parts)
@@ -182,7 +182,7 @@ class LossTrainer(Trainer):
         if not self.args.fp16 and not math.isfinite(norm):
             raise UserError(
                 f"training stopped: the gradient's norm is {float(norm)} in step "
-                f"{self.state.global_step + 1}, at the samples {', '.join(self.ids)}; lower the "
+                f"{self.state.global_step + 1}, at the samples {list_names(self.ids)}; lower the "
                 "learning rate or look at these samples"
             )
         return norm
@@ -274,8 +274,8 @@ class LossTrainer(Trainer):
         ours = sharding.trained(self.model)
         if saved.keys() != ours.keys():
             raise UserError(
-                f"the checkpoint {resume_from_checkpoint} belongs to a training of other weights; "
-                "remove its folder or train into another one"
+                f"the checkpoint {told(str(resume_from_checkpoint))} belongs to a training of "
+                "other weights; remove its folder or train into another one"
             )
         for name, parameter in ours.items():
             sharding.fill(parameter, saved[name])
@@ -288,7 +288,7 @@ def _check_weights(losses: Losses, dtype: torch.dtype, trainer: LossTrainer) -> 
         return
     raise UserError(
         f"training stopped: after step {trainer.state.global_step} weights are no finite numbers "
-        f"in {str(dtype).removeprefix('torch.')}, at the samples {', '.join(trainer.ids)}; lower "
+        f"in {str(dtype).removeprefix('torch.')}, at the samples {list_names(trainer.ids)}; lower "
         "the learning rate or look at these samples"
     )
 
@@ -385,8 +385,8 @@ def run(
         trainer.train(resume_from_checkpoint=checkpoint)
     except UnpicklingError as error:  # the Trainer reads with weights_only: nothing of it has run
         raise UserError(
-            f"the checkpoint {checkpoint} holds more than tensors and plain data, which is not "
-            "read; remove its folder, then run the same command again"
+            f"the checkpoint {told(str(checkpoint))} holds more than tensors and plain data, "
+            "which is not read; remove its folder, then run the same command again"
         ) from error
     _check_weights(losses, backbone.dtype, trainer)
     whole = sharding.gather(losses)
