@@ -5,15 +5,19 @@ Importing this module imports lmms-eval (seconds): import it only where somethin
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from importlib.metadata import version
+from numbers import Number
 from pathlib import Path
 
 import pandas as pd
+from lmms_eval.api.metrics import mean
+from lmms_eval.api.task import ConfigurableTask
 from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from loguru import logger
@@ -26,7 +30,7 @@ from benchmarks.served_model import ServedModel, Unanswered
 from benchmarks.sources import TASKS
 from benchmarks.tasks import load_task
 from c3l.backbones import Backbone
-from c3l.errors import NotFiniteError
+from c3l.errors import NotFiniteError, UserError, brief
 from c3l.files import finite
 
 REPLIES = "replies.jsonl"
@@ -65,10 +69,13 @@ def evaluate(
         n (questions scored), unreadable (share of answers that the benchmark's parser cannot read,
         0 to 1) and extra. That of "llava_w" also names its judge, and its value may exceed 100.
         Where the judge or the address failed, `transient` is True: another time it may not. Where
-        the model's predictions are no numbers, or all its answers empty, the cell is unscored.
+        the model's predictions are no numbers, or all its answers empty, the cell is unscored, and
+        so it is where the samples do not give lmms-eval's number: its mean, POPE's F1, LLaVA^W's
+        ratio. Any other metric is lmms-eval's number as it is; `repro.table` holds it against what
+        its column computes from the samples.
 
     Raises:
-        UserError: no such task, or a data set that cannot be read.
+        UserError: no such task or metric, or a data set that cannot be read.
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -85,10 +92,11 @@ def evaluate(
         kind = ServedModel if isinstance(backbone, Served) else C3LModel
         model = kind(backbone, batch_size, max_new_tokens=max_new_tokens)
         source = load_task(task, data_dir, Path(cache))
+        _require_metric(task, source)
         expected = len(source.eval_docs)
         if task == "llava_w":
             if judge:
-                judging.prepare(replies)
+                judging.prepare(replies, judge)
             unjudged = judging.ping(source) if judge else NO_JUDGE
         try:
             outcome = simple_evaluate(
@@ -111,7 +119,15 @@ def evaluate(
     logged = sorted(outcome["samples"][name], key=lambda sample: sample["doc_id"])
     samples = scoring.table(task, logged, model.images)
     official = outcome["results"][name]
-    cell = _cell(task, samples, official, unjudged, answered=len(logged), expected=expected)
+    cell = _cell(
+        task,
+        samples,
+        official,
+        unjudged,
+        answered=len(logged),
+        expected=expected,
+        is_mean=_is_mean(task, source),
+    )
     if judge:
         cell |= {"judge": judge.name, "transient": cell["unscored"] is not None}
     cell["extra"] |= {"batch_size": batch_size, "lmms_eval": version("lmms-eval")}
@@ -134,10 +150,11 @@ def _cell(
     samples: pd.DataFrame,
     official: dict,
     unjudged: str | None,
+    *,
     answered: int,
     expected: int,
+    is_mean: bool,
 ) -> dict:
-    source = TASKS[task]
     cell = _empty(task) | {
         "n": len(samples),
         "unreadable": float((~samples["readable"]).mean()),
@@ -155,7 +172,10 @@ def _cell(
             cell["unscored"] = "the judge graded every reference answer 0: there is no ratio to it"
         if cell["unscored"]:
             return cell
-    theirs = official[f"{source.key},none"] * source.scale
+    ours = theirs = _official(task, official)
+    if not math.isfinite(theirs):
+        cell["unscored"] = f"lmms-eval's number is {theirs}"
+        return cell
     if task == "pope":
         ours = 100 * pope.f1(samples["answer"].to_numpy(), samples["reading"].to_numpy())
         cell["value"] = 100 * pope.mean_f1(samples)
@@ -171,15 +191,41 @@ def _cell(
         cell["value"] = theirs
         cell["extra"] = means | {"categories": _llava_categories(samples, official)}
     else:
-        ours = 100 * samples["correct"].mean()
         cell["value"] = theirs
-        by_category = samples.groupby("category")["correct"].mean() * 100
-        cell["extra"] = {"categories": by_category.to_dict()}
+        if "correct" in samples:
+            by_category = samples.groupby("category")["correct"].mean() * 100
+            cell["extra"] = {"categories": by_category.to_dict()}
+            # Any other metric is its column's to compute, and to compare (repro.table).
+            if is_mean:
+                ours = 100 * samples["correct"].mean()
     if abs(ours - theirs) > 1e-6:
         cell["unscored"] = f"the samples give {ours:.4f}, lmms-eval says {theirs:.4f}"
     if cell["unscored"]:
         cell["value"] = None
     return cell
+
+
+def _require_metric(task: str, source: ConfigurableTask) -> None:
+    """Raise UserError where lmms-eval's task has no metric of the name that counts."""
+    key, known = TASKS[task].key, source.aggregation()
+    if key not in known:
+        raise UserError(f"The benchmark {task} has no metric {key!r}; it has {', '.join(known)}.")
+
+
+def _is_mean(task: str, source: ConfigurableTask) -> bool:
+    """Return whether a benchmark's number is the mean of the column `correct`."""
+    if task in scoring.TABLES:
+        return task in scoring.MEANS
+    return source.aggregation()[TASKS[task].key] is mean
+
+
+def _official(task: str, official: dict) -> float:
+    """Return lmms-eval's own number on the cell's scale. Raise UserError where it gives none."""
+    source = TASKS[task]
+    value = official.get(f"{source.key},none")
+    if not isinstance(value, Number):
+        raise UserError(f"lmms-eval gives no number as {source.key} of {task}, but {brief(value)}.")
+    return float(value) * source.scale
 
 
 def _empty(task: str) -> dict:

@@ -12,13 +12,25 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler
 
-from benchmarks.keys import key_in
+from benchmarks.address import GIVE, base_of, name_of_model
+from benchmarks.keys import key_in, without_key
 from benchmarks.pocket import grading
+from c3l.errors import UserError
 
 POCKET_MODEL = f"pocket-judge-{grading.RULE}"
+
+TOKENS = 1024
+"""The most of a reply, lmms-eval's own limit."""
+THINKING_TOKENS = 8192
+"""The most of a reply that begins with what the judge thinks."""
+THINKING_LONGER = 5
+"""Times the seconds that a reply may take, if the judge thinks first."""
+PROBE_TOKENS = 64
+REASONING_MODELS = ("gpt-5", "o1", "o3", "o4")
+"""How names begin, by lmms-eval's list, whose servers know `max_tokens` by another name."""
 
 PROBE = """\
 [Context]
@@ -52,11 +64,39 @@ class Judge:
     """The address to which "/chat/completions" is added; None: the pocket judge."""
     key_variable: str | None = None
     """The environment variable that holds the key, if the address asks for one."""
+    strip_thinking: bool = False
+    """Take a reply for what follows its <think> block, and leave it the time and tokens for one."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an address or a name that is none: both stand in a cell."""
+        try:
+            name_of_model(self.model)
+            if self.url:
+                object.__setattr__(self, "url", base_of(self.url, f"address of a judge: {GIVE}"))
+        except ValueError as error:
+            raise UserError(f"The judge cannot be asked: {error}.") from error
 
     @property
     def name(self) -> str:
         """What stands in a cell."""
-        return f"{self.model} at {self.url}" if self.url else self.model
+        name = f"{self.model} at {self.url}" if self.url else self.model
+        return f"{name}, <think> stripped" if self.strip_thinking else name
+
+    @property
+    def tokens(self) -> int:
+        """The most of a reply."""
+        return THINKING_TOKENS if self.strip_thinking else TOKENS
+
+    def seconds(self, usual: float) -> float:
+        """The longest that a reply may take, where it `usual`ly takes so long."""
+        return usual * THINKING_LONGER if self.strip_thinking else usual
+
+    def configuration(self) -> dict:
+        """What decides the grades, for a stage's key; what it was before there was an option."""
+        values = asdict(self)
+        if not self.strip_thinking:
+            del values["strip_thinking"]
+        return values
 
     @property
     def key(self) -> str:
@@ -102,11 +142,46 @@ def grades(reply: str) -> tuple[float, float] | None:
     return (first, second) if max(first, second) <= 10 else None
 
 
-def without_key(text: str, key: str) -> str:
-    """A text of a server's, which may repeat the key, without it."""
-    for form in {key, repr(key)[1:-1], json.dumps(key)[1:-1]}:
-        text = text.replace(form, "***")
-    return text
+_TAG = re.compile(r"</?think>", re.IGNORECASE)
+
+
+def without_thinking(reply: str) -> str:
+    """A reply without the <think> blocks that it begins with, be they nested.
+
+    Some servers leave out the first <think>, which their prompt ends with. What has a tag left
+    after that is returned whole: who quotes "</think>" and two numbers has not graded by them.
+    """
+    if grades(reply):
+        return reply
+    depth, end = 0, None
+    for number, tag in enumerate(_TAG.finditer(reply)):
+        closes = tag[0].startswith("</")
+        begins = not reply[end or 0 : tag.start()].strip() or (number == 0 and closes)
+        if depth == 0 and not begins:
+            return reply
+        depth += -1 if closes and depth else not closes
+        if depth == 0:
+            end = tag.end()
+    return reply if depth or end is None else reply[end:].strip()
+
+
+def thinking_hint(reply: str, judge: Judge, apart: bool = False) -> str:
+    """What to do about a reply without scores that is all thought, "" where it is not; `apart`: the
+    thought is in a field of its own, reasoning_content."""
+    if not apart and not _TAG.search(reply):
+        return ""
+    what = "is all reasoning_content" if apart else "opens with a <think> block"
+    if judge.strip_thinking:
+        return f" (it {what}, which has no clear end within {judge.tokens} tokens)"
+    does = "leaves it the tokens for that" if apart else "strips it"
+    return f" (it {what}; --set scoring.judge_strip_thinking=true {does})"
+
+
+def thinks_apart(message: object) -> bool:
+    """Whether a message has no content but thought in a field of its own, as vLLM and others send
+    it."""
+    fields = ("reasoning_content", "reasoning")
+    return not message.content and any(getattr(message, field, None) for field in fields)
 
 
 def probe(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | None:
@@ -114,24 +189,31 @@ def probe(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | None:
 
     No reason holds the key. A server that is busy is asked again, `retries` times.
     """
-    from openai import OpenAI, OpenAIError
+    from openai import OpenAIError
 
+    from benchmarks.client import MALFORMED, NO_COMPLETION, client_of, reason_of
+
+    reasons = judge.model.startswith(REASONING_MODELS)
+    tokens = judge.tokens if judge.strip_thinking or reasons else PROBE_TOKENS
+    limit = {"max_completion_tokens" if reasons else "max_tokens": tokens}
+    messages = [{"role": "user", "content": PROBE}]
+    seconds, proxies = judge.seconds(timeout), judge.url is not None
     with judge.running() as url:
-        client = OpenAI(base_url=url, api_key=judge.key, timeout=timeout, max_retries=retries)
         try:
-            reply = client.chat.completions.create(
-                model=judge.model, messages=[{"role": "user", "content": PROBE}], max_tokens=64
-            )
-            said = reply.choices[0].message.content
+            with client_of(url, judge.key, seconds, retries, proxies=proxies) as client:
+                reply = client.chat.completions.create(
+                    model=judge.model, messages=messages, **limit
+                )
+            message = reply.choices[0].message
+            said, apart = without_key(message.content or "", judge.key), thinks_apart(message)
         except OpenAIError as error:
-            return without_key(str(error), judge.key)
-        # Servers send anything with status 200.
-        except (AttributeError, IndexError, TypeError, ValueError):
-            return "its reply is no chat completion with a text"
-    if grades(said or ""):
+            return reason_of(error, judge.key)
+        except MALFORMED:
+            return NO_COMPLETION
+    if grades(without_thinking(said) if judge.strip_thinking else said):
         return None
-    told = without_key(said or "", judge.key)
-    return f"its reply does not begin with two scores: {told[:100]!r}"
+    hint = thinking_hint(said, judge, apart)
+    return f"its reply does not begin with two scores{hint}: {said[:100]!r}"
 
 
 def review(prompt: str) -> str:

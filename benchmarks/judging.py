@@ -9,6 +9,7 @@ a budget; nothing is asked after a question that failed, and each failure has a 
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -19,10 +20,19 @@ from lmms_eval.llm_judge import ProviderFactory, Request, Response, ServerConfig
 from lmms_eval.llm_judge.providers.openai import OpenAIProvider, build_sampling_kwargs
 from openai import APIStatusError, OpenAIError
 
-from benchmarks.judge import Judge, grades, without_key
+from benchmarks.client import (
+    MALFORMED,
+    NO_COMPLETION,
+    RefusedError,
+    client_of,
+    reason_of,
+    without_surrogates,
+)
+from benchmarks.judge import Judge, grades, thinking_hint, thinks_apart, without_thinking
+from benchmarks.keys import without_key
 from c3l.files import digest
 
-TIMEOUT = 60.0  # seconds for one reply
+TIMEOUT = 60.0  # seconds for one whole reply, from the first look at its server's name
 TRIES = 4  # requests for one question
 BACKOFF = 1.0  # seconds before the second request; twice as many before each further one
 PATIENCE = 300.0  # seconds that one evaluation waits between requests, all questions together
@@ -76,10 +86,16 @@ class Client(OpenAIProvider):
     """
 
     replies: Replies  # see `prepare`
+    judge: Judge
 
     def __init__(self, config: ServerConfig):
-        super().__init__(config)
-        self.client = self.client.with_options(timeout=TIMEOUT, max_retries=0)
+        super().__init__(replace(config, max_tokens=self.judge.tokens))
+        self.client = client_of(
+            self.base_url,
+            self.api_key,
+            self.judge.seconds(TIMEOUT),
+            proxies=self.judge.url is not None,
+        )
         self.failed = False
         self._patience, self._lock = PATIENCE, Lock()
 
@@ -93,7 +109,12 @@ class Client(OpenAIProvider):
         if (reply := self.replies.get(key)) is None:
             reply = self._judged(asked)
             self.replies.keep(key, reply)
-        return Response(reply, request.config.model_name)
+        return Response(self._spoken(reply), request.config.model_name)
+
+    def _spoken(self, reply: str) -> str:
+        """What of a reply is read."""
+        spoken = without_thinking(reply) if self.judge.strip_thinking else reply
+        return without_surrogates(spoken)
 
     def _judged(self, asked: dict) -> str:
         """A reply with two grades, asked for again where that may help; RuntimeError without."""
@@ -102,20 +123,21 @@ class Client(OpenAIProvider):
                 raise RuntimeError(NOT_ASKED)
             wait = BACKOFF * 2 ** (tried - 1)
             try:
-                reply = self._ask(asked)
-                if grades(reply):
+                reply, hint = self._ask(asked)
+                if grades(self._spoken(reply)):
                     return reply
-                reason = f"its reply has no two scores from 0 to 10: {reply[:100]!r}"
+                reason = f"its reply has no two scores from 0 to 10{hint}: {reply[:100]!r}"
             except APIStatusError as error:
-                reason = str(error)
+                reason = reason_of(error, self.api_key)
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     break
                 wait = max(wait, retry_after(error.response.headers.get("Retry-After")))
             except OpenAIError as error:
-                reason = str(error)
-            except (AttributeError, IndexError, TypeError, ValueError):
-                # Servers send anything with status 200, and the client checks little of it.
-                reason = "its reply is no chat completion with a text"
+                reason = reason_of(error, self.api_key)
+                if isinstance(error, RefusedError):
+                    break
+            except MALFORMED:
+                reason = NO_COMPLETION
             if tried == TRIES:
                 break
             if not self._may_wait(wait):
@@ -123,7 +145,7 @@ class Client(OpenAIProvider):
                 break
             time.sleep(wait)
         self.failed = True
-        raise RuntimeError(without_key(reason, self.api_key))
+        raise RuntimeError(reason)
 
     def _may_wait(self, seconds: float) -> bool:
         """Whether the budget holds so many seconds more; they are taken from it."""
@@ -132,9 +154,12 @@ class Client(OpenAIProvider):
             self._patience -= seconds if enough else 0
         return enough
 
-    def _ask(self, asked: dict) -> str:
-        reply = self.client.chat.completions.create(**asked).choices[0].message.content.strip()
-        return without_key(reply, self.api_key)
+    def _ask(self, asked: dict) -> tuple[str, str]:
+        """The reply, and a hint about it if it has no scores."""
+        message = self.client.chat.completions.create(**asked).choices[0].message
+        apart = thinks_apart(message)
+        reply = without_key(("" if apart else message.content).strip(), self.api_key)
+        return reply, thinking_hint(reply, self.judge, apart)
 
 
 def retry_after(value: str | None) -> float:
@@ -149,10 +174,10 @@ def retry_after(value: str | None) -> float:
     return max(seconds, 0.0) if seconds == seconds else 0.0
 
 
-def prepare(replies: Path | None) -> None:
+def prepare(replies: Path | None, judge: Judge) -> None:
     """Have the next evaluation of this process judged by a new `Client`, which knows `replies`."""
     # lmms-eval makes the client itself and takes nothing but a class.
-    client = type("KeepingClient", (Client,), {"replies": Replies(replies)})
+    client = type("KeepingClient", (Client,), {"replies": Replies(replies), "judge": judge})
     ProviderFactory.register_provider("c3l", client)
 
 

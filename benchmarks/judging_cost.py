@@ -5,10 +5,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.judge import TOKENS
+
 CHARACTERS = 4
 """Of English text in a token: OpenAI's own rule of thumb."""
-REPLY = 1024
-"""The most tokens of a reply, lmms-eval's own limit."""
+REPLY = TOKENS
+"""The most tokens of an ordinary judge's reply."""
 RECORD = 1500
 """Characters of a question with its context and reference where there are no files: assumed."""
 
@@ -21,9 +23,10 @@ class Asked(NamedTuple):
     written: int
 
 
-def asked(folder: Path, questions: int, answer: int) -> Asked:
+def asked(folder: Path, questions: int, answer: int, reply: int = REPLY) -> Asked:
     """Of one evaluation: lmms-eval's prompts about the records in `folder` and answers of at most
-    `answer` characters; the question that tries the judge is one more.
+    `answer` characters, with replies of at most `reply` tokens; the question that tries the judge
+    is one more.
 
     Without files there, `questions` records of RECORD characters.
     """
@@ -33,7 +36,7 @@ def asked(folder: Path, questions: int, answer: int) -> Asked:
         found = [RECORD] * questions
     characters = sum(found) + (longest + answer) * len(found)
     calls = len(found) + 1
-    return Asked(calls, characters // CHARACTERS * calls // len(found), calls * REPLY)
+    return Asked(calls, characters // CHARACTERS * calls // len(found), calls * reply)
 
 
 def _rules() -> list[str]:

@@ -1,11 +1,13 @@
 """lmms-eval's logged samples as tables, one row per scored question.
 
 Columns of every table: question_id, image_id (the cluster), category, answer, response, readable,
-and correct (1.0 or 0.0), except where only a judge could tell.
+and correct (1.0 or 0.0), except where only a judge could tell or the metric is of no one question.
 """
 
+import json
 import math
 from collections.abc import Mapping
+from numbers import Number
 
 import pandas as pd
 from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
@@ -15,6 +17,7 @@ from benchmarks import judging
 from benchmarks import pope as pope_rules
 from benchmarks.sources import TASKS
 from benchmarks.tasks import SEED_DIMENSIONS
+from c3l.errors import UserError
 
 # MMBench shows each question with its options rotated: rotation k of question i has the index
 # i + k * 1,000,000.
@@ -154,17 +157,33 @@ TABLES = {
 }
 
 
+# Of these the number is the mean of the column `correct`.
+MEANS = ("seedbench", "seedbench_ppl", "mmbench")
+COLUMNS = ("question_id", "image_id", "category", "answer", "response", "readable")
+"""Of every table."""
+
+
 def table(task: str, samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
-    """lmms-eval's log of a task of benchmarks.sources as this project's table."""
-    if task in TABLES:
-        return TABLES[task](samples, images)
-    return each_question(samples, images, TASKS[task].key)
+    """lmms-eval's log of a task of benchmarks.sources as this project's table.
+
+    Raises UserError for a task of somebody's own whose log or table lacks something.
+    """
+    key = TASKS[task].key
+    if task not in TABLES:
+        return each_question(samples, images, key)
+    frame = TABLES[task](samples, images)
+    if lacking := [name for name in COLUMNS if name not in frame]:
+        raise UserError(f"The table of {task} has no column {', '.join(lacking)}.")
+    return frame
 
 
 def each_question(samples: list[dict], images: Mapping[int, str], key: str) -> pd.DataFrame:
-    """Any benchmark whose metric is the mean of what each question gives, 0 to 1, under `key`.
+    """Any benchmark, by what lmms-eval's metric `key` keeps of each question.
 
-    A question without an image is a cluster of its own.
+    A number is in the column `correct`. The entries of a mapping or a sequence, from which a metric
+    of the whole data set is computed, are in columns of their own: `scored.NAME`, or `scored.0`,
+    `scored.1`, … A question that the metric leaves out has no row, and one without an image is a
+    cluster of its own. Raises UserError where the metric is of no question.
     """
     rows = [
         {
@@ -174,11 +193,42 @@ def each_question(samples: list[dict], images: Mapping[int, str], key: str) -> p
             "answer": str(sample["target"]),
             "response": str(_text(sample["filtered_resps"][0])),
             "readable": True,
-            "correct": float(sample[key]),
         }
+        | _scored(sample[key])
         for sample in samples
+        if key in sample
     ]
-    return pd.DataFrame(rows)
+    if not rows:
+        raise UserError(f"lmms-eval's log has no {key!r} of any question.")
+    frame = pd.DataFrame(rows)
+    for name in frame.columns.difference([*COLUMNS, "correct"]):
+        if len({type(value) for value in frame[name].dropna()}) > 1:  # no parquet column holds both
+            frame[name] = frame[name].map(_json)
+    return frame
+
+
+def _scored(value: object) -> dict:
+    """What a metric keeps of one question, as columns."""
+    if isinstance(value, Number):
+        return {"correct": float(value)}
+    if isinstance(value, Mapping):
+        entries = {str(name): entry for name, entry in value.items()}
+    elif isinstance(value, list | tuple):
+        entries = {str(place): entry for place, entry in enumerate(value)}
+    else:
+        return {"scored": _plain(value)}
+    return {f"scored.{name}": _plain(entry) for name, entry in entries.items()}
+
+
+def _plain(value: object) -> str | bool | int | float | None:
+    """A value that a table holds: what is no text and no number is JSON."""
+    if isinstance(value, Number) and not isinstance(value, bool | int):
+        return float(value)
+    return value if isinstance(value, str | bool | int | None) else _json(value)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _text(response) -> str:

@@ -7,8 +7,9 @@ import base64
 import io
 
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from benchmarks.address import GIVE, base_of, name_of_model
 from benchmarks.keys import key_in
 from c3l.record import Record
 
@@ -16,12 +17,22 @@ from c3l.record import Record
 class Served(Record):
     """Where a model is served and under which name. None of it is secret."""
 
-    model: str = Field(min_length=1)
-    url: str = Field(pattern=r"^https?://[^\s@?#]+$")
+    model: str
+    url: str
     """The address to which "/chat/completions" is added. Never with a key: it stands in every
     manifest."""
     key_variable: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the key, if the address asks for one."""
+
+    @field_validator("model")
+    @classmethod
+    def _model_has_a_name(cls, model: str) -> str:
+        return name_of_model(model)
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_an_address(cls, url: str) -> str:
+        return base_of(url, f"address of a served model: {GIVE}")
 
     @property
     def name(self) -> str:
@@ -37,7 +48,9 @@ class Served(Record):
 def probe(served: Served, timeout: float = 60.0, retries: int = 0) -> str | None:
     """Ask about a grey image; a reason if no text came back, or None. No reason holds the key. A
     server that is busy is asked again, `retries` times."""
-    from openai import OpenAI, OpenAIError
+    from openai import OpenAIError
+
+    from benchmarks.client import MALFORMED, NO_COMPLETION, client_of, reason_of
 
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(file, "PNG")
@@ -46,15 +59,14 @@ def probe(served: Served, timeout: float = 60.0, retries: int = 0) -> str | None
         {"type": "text", "text": "What colour is it?"},
         {"type": "image_url", "image_url": {"url": picture}},
     ]
-    client = OpenAI(base_url=served.url, api_key=served.key, timeout=timeout, max_retries=retries)
     try:
-        reply = client.chat.completions.create(
-            model=served.model, messages=[{"role": "user", "content": content}], max_tokens=16
-        )
+        with client_of(served.url, served.key, timeout, retries) as client:
+            reply = client.chat.completions.create(
+                model=served.model, messages=[{"role": "user", "content": content}], max_tokens=16
+            )
         said = reply.choices[0].message.content
     except OpenAIError as error:
-        return str(error).replace(served.key, "***")
-    # Servers send anything with status 200.
-    except (AttributeError, IndexError, TypeError, ValueError):
+        return reason_of(error, served.key)
+    except MALFORMED:
         said = None
-    return None if isinstance(said, str) else "its reply is no chat completion with a text"
+    return None if isinstance(said, str) else NO_COMPLETION

@@ -8,10 +8,12 @@ from lmms_eval.models.simple.openai import OpenAICompatible
 from openai import OpenAIError
 from openai.types.chat import ChatCompletion
 
+from benchmarks.client import MALFORMED, NO_COMPLETION, client_of, reason_of
+from benchmarks.keys import without_key
 from benchmarks.lmms_model import UNPRINTABLE, Requests
 from benchmarks.served import Served
 
-TIMEOUT = 120.0  # seconds for one answer
+TIMEOUT = 120.0  # seconds for one whole answer, from the first look at its server's name
 RETRIES = 4  # by the client, after half a second to eight, or as long as the server asks for
 FAILED = "[LMMS_EVAL_REQUEST_FAILED"
 
@@ -41,7 +43,7 @@ class ServedModel(Requests, OpenAICompatible):
             max_retries=1,  # its own asks again whatever the error, and at once
             num_concurrent=batch_size,
         )
-        self._asking = self.client.with_options(timeout=TIMEOUT, max_retries=RETRIES)
+        self._asking = client_of(served.url, served.key, TIMEOUT, RETRIES)
         self._key = served.key
         completions = SimpleNamespace(create=self._ask)
         self.client = SimpleNamespace(chat=SimpleNamespace(completions=completions))
@@ -74,11 +76,19 @@ class ServedModel(Requests, OpenAICompatible):
         return texts
 
     def _ask(self, **payload) -> ChatCompletion:
-        """The client's reply. Some servers repeat the key in an error, and lmms-eval logs it."""
+        """The client's reply. Some servers repeat the key, and lmms-eval logs and keeps it.
+
+        Raises RuntimeError without an answer: lmms-eval would take none for an empty one.
+        """
         try:
-            return self._asking.chat.completions.create(**payload)
+            reply = self._asking.chat.completions.create(**payload)
+            message = reply.choices[0].message
+            message.content = without_key(message.content, self._key)
         except OpenAIError as error:
-            raise RuntimeError(str(error).replace(self._key, "***")) from None
+            raise RuntimeError(reason_of(error, self._key)) from None
+        except MALFORMED:
+            raise RuntimeError(NO_COMPLETION) from None
+        return reply
 
 
 def _cut(text: str, stop: tuple[str, ...]) -> str:

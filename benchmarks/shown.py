@@ -31,8 +31,11 @@ def key(task: str, category: str, question_id: str) -> Key:
 def read(task: str, folder: Path, wanted: Collection[Key]) -> dict[Key, Shown]:
     """The wanted questions of a benchmark (a key of benchmarks.tasks.TASKS), those that are there.
 
-    Few rows are in memory at a time: the real data sets hold gigabytes of images.
+    None of a benchmark whose layout is not known here. Few rows are in memory at a time: the real
+    data sets hold gigabytes of images.
     """
+    if task not in _READERS:
+        return {}
     shown = (_READERS[task](row) for row in _rows(folder))
     return {place: question for place, question in shown if place in wanted}
 

@@ -42,3 +42,6 @@ TASKS = {
         "llava-in-the-wild/llava-in-the-wild.yaml", "gpt_eval_llava_all", "gpt_eval_llava_all"
     ),
 }
+
+SHIPPED = frozenset(TASKS)
+"""Whose tables and metrics are this project's own."""

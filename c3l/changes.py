@@ -1,12 +1,16 @@
 """Values of nested records, changed from the command line: `--set training.learning_rate=1e-4`."""
 
 import copy
+import re
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from c3l import strict
 from c3l.errors import UserError, brief, told
+
+_SECRET = re.compile(r"key|judge|served|://|\bsk-", re.IGNORECASE)
+"""Of a change whose value is not repeated."""
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -31,7 +35,7 @@ def changed(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
     """
     key, equals, text = change.partition("=")
     if not equals:
-        raise UserError(f"--set {told(change)}: write it as key=value.")
+        raise UserError(f"--set {shown(change)}: write it as key=value.")
     values = copy.deepcopy(values)
     *parents, last = key.strip().split(".")
     place: Any = values
@@ -41,14 +45,21 @@ def changed(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
             valid = (
                 f"valid keys: {', '.join(place)}" if isinstance(place, dict) else "it is a value"
             )
-            raise UserError(f"--set {told(change)}: {where} has no key {brief(part)}; {valid}.")
+            raise UserError(f"--set {shown(change)}: {where} has no key {brief(part)}; {valid}.")
         if depth < len(parents):
             place = place[part]
     try:
         place[last] = strict.from_yaml(text)
     except ValueError as error:
-        raise UserError(f"--set {told(change)}: {brief(text)} is not a YAML value.") from error
+        raise UserError(f"--set {shown(change)}: it is not a YAML value.") from error
     return values
+
+
+def shown(change: str) -> str:
+    """A change for a sentence: without its value where that may be a key or an address with one."""
+    if "=" in change and _SECRET.search(change):
+        change = f"{change.partition('=')[0]}=…"
+    return told(change)
 
 
 def checked(record: type[R], values: dict[str, Any], where: str) -> R:

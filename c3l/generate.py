@@ -31,6 +31,7 @@ from c3l.left_out import LeftOut, left_out_path, write_left_out
 from c3l.locks import locked
 from c3l.pictures import Pictures, parts
 from c3l.progress import VERBOSE, Work, say
+from c3l.reach import contrast_unreached, model_type
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.scored import with_scores, write_scored
 from c3l.settings import MethodSettings
@@ -88,6 +89,9 @@ def generate(
             store.sweep()
             work.on("reading the backbone's files")
             source = pipeline.backbone_source(backbone)
+            readings = (settings or MethodSettings()).readings
+            if train and (reason := contrast_unreached(readings, model_type(source))):
+                raise UserError(reason)
             weights = Source.of(source.path, source.names, dtype) if dtype else source
             pictures = Pictures(folder, store.root / "images", seed)
             run = _Run(str(backbone), weights, pictures, store, settings, seed, work)

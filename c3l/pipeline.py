@@ -8,43 +8,25 @@ Table 5's rivals to I²C put other stages in the place of some: `vigc` makes fil
 own, `rival_selection` selects, for one of them with the help of `alone`.
 
 Each function below makes one Stage; what it does when it runs is the function of the same name in
-`c3l.stages` or `c3l.rival_stages`. Making stages does not import torch. Weights are a Stage or a
-Source: "no enhancement" is the backbone itself as the generator. Raise a stage's version (its
-second field) when the same inputs would give another result.
+`c3l.stages` or `c3l.rival_stages`. The readings in its key are those whose field says so
+(`c3l.readings.ReadBy`). Making stages does not import torch. Weights are a Stage or a Source: "no
+enhancement" is the backbone itself as the generator. Raise a stage's version (its second field)
+when the same inputs would give another result.
 """
 
 from pathlib import Path
-from typing import Any
 
 from c3l import rival_stages, stages
 from c3l.errors import UserError
 from c3l.files import SEAL, broken_seal
 from c3l.hub import weight_names, weights_folder
+from c3l.reach import contrast_unreached, model_type
 from c3l.readings import Readings
 from c3l.selection import LABELS, Method, code_of
 from c3l.settings import GenerationSettings, TrainingSettings
 from c3l.store import Source, Stage
 
 Weights = Stage | Source
-
-# Which readings each stage reads.
-_CAPTIONS = {"caption_temperature"}
-_PAIRS = {"pair_temperature", "pair_top_p", "pairs_from"}
-_FILTER = {"blacklist"}
-_SCORES = {"score_eos", "without_image"}
-_SELECTION = {"score_form", "share_within", "group"}
-_TRAINING = {"tuning", "epochs", "warmup_ratio", "schedule"}
-_CRM = {"target"}
-_CLM = {
-    "contrastive_form",
-    "projection",
-    "embedding",
-    "anchor",
-    "contrastive_image",
-    "temperature",
-    "contrastive_weight",
-    "joining",
-}
 
 
 def backbone_source(path_or_id: str | Path, *, fetch: bool = True) -> Source:
@@ -82,7 +64,7 @@ def captions(
 ) -> Stage:
     """First step of generation: one caption for each of the first `count` images."""
     config = settings.model_dump(include={"caption_tokens", "batch_size"})
-    config |= {"images": count, "readings": _of(readings, _CAPTIONS)}
+    config |= {"images": count, "readings": readings.of("captions")}
     inputs = {"backbone": backbone, "images": images}
     # Greedy captions are the same whatever the seed: all seeds share them.
     seeded = seed if readings.caption_temperature > 0 else None
@@ -99,7 +81,7 @@ def initial(
 ) -> Stage:
     """Second step: question-answer pairs of the three classes, from the captions."""
     config = settings.model_dump(exclude={"caption_tokens"})
-    config |= {"readings": _of(readings, _PAIRS)}
+    config |= {"readings": readings.of("initial")}
     inputs = {"backbone": backbone, "captions": captions}
     if readings.pairs_from == "caption_and_image":
         inputs["images"] = images
@@ -108,7 +90,7 @@ def initial(
 
 def filtered(initial: Stage, readings: Readings) -> Stage:
     """The samples without duplicates and invalid pairs."""
-    config = {"readings": _of(readings, _FILTER)}
+    config = {"readings": readings.of("filtered")}
     return Stage("filtered", 1, stages.filtered, config, {"samples": initial})
 
 
@@ -116,7 +98,7 @@ def scores(
     backbone: Weights, samples: Stage, images: Weights, readings: Readings, batch_size: int
 ) -> Stage:
     """Per-token log-probabilities with and without the image, from which every form is made."""
-    config = {"readings": _of(readings, _SCORES), "batch_size": batch_size}
+    config = {"readings": readings.of("scores"), "batch_size": batch_size}
     inputs = {"backbone": backbone, "samples": samples, "images": images}
     return Stage("scores", 2, stages.scores, config, inputs)
 
@@ -126,7 +108,7 @@ def selection(
 ) -> Stage:
     """The ids of L_r's targets (best `share` by I²C) and of each group's positive and negatives."""
     positive = "i2c" if crm else readings.positive_without_crm
-    config = {"readings": _of(readings, _SELECTION), "share": share, "positive": positive}
+    config = {"readings": readings.of("selection"), "share": share, "positive": positive}
     inputs = {"samples": samples, "scores": scores}
     return Stage(
         "selection", 1, stages.selection, config, inputs, seed if positive == "random" else None
@@ -143,7 +125,7 @@ def vigc(
 ) -> Stage:
     """VIGC's pairs about the first `count` images, filtered: direct answers and corrected ones."""
     config = settings.model_dump(exclude={"caption_tokens"}) | {"images": count}
-    config |= {"readings": _of(readings, {"pair_temperature", "pair_top_p"} | _FILTER)}
+    config |= {"readings": readings.of("vigc")}
     inputs = {"backbone": backbone, "images": images}
     return Stage("vigc", 1, rival_stages.vigc, config, inputs, seed)
 
@@ -167,7 +149,7 @@ def rival_selection(
     `known` are the `scores` of the samples and the likelihood of their answers `alone`, where the
     method needs them.
     """
-    config = {"by": by, "share": share, "readings": _of(readings, {"share_within", "group"})}
+    config = {"by": by, "share": share, "readings": readings.of(*rival_stages.rival_steps(by))}
     config |= code_of(by)
     seeded = seed if by in ("random", *LABELS) else None
     inputs = {"samples": samples, **known}
@@ -186,11 +168,15 @@ def generator(
     crm: bool,
     clm: bool,
 ) -> Stage:
-    """The enhanced generator, trained with L_r if `crm` and with L_c if `clm`."""
-    fields = _TRAINING | (_CRM if crm else set()) | (_CLM if clm else set())
+    """The enhanced generator, trained with L_r if `crm` and with L_c if `clm`.
+
+    Raises UserError where L_c would reach no weight that is trained.
+    """
+    if clm and (reason := contrast_unreached(readings, model_type(backbone))):
+        raise UserError(f"{reason}.")
     config = {
         "settings": settings.model_dump(),
-        "readings": _of(readings, fields),
+        "readings": readings.of(*stages.generator_steps(crm, clm)),
         "crm": crm,
         "clm": clm,
     }
@@ -212,7 +198,7 @@ def final(
     Without a size all are kept, for `best` to choose from.
     """
     config = settings.model_dump() | {"images": count, "size": size}
-    config |= {"readings": _of(readings, _CAPTIONS | _PAIRS | _FILTER)}
+    config |= {"readings": readings.of("final")}
     return Stage("final", 1, stages.final, config, {"generator": generator, "images": images}, seed)
 
 
@@ -224,7 +210,7 @@ def drawn(parts: list[Stage], size: int | None, seed: int) -> Stage:
 
 def best(samples: Stage, scores: Stage, readings: Readings, size: int) -> Stage:
     """The `size` best samples by I²C."""
-    config = {"readings": _of(readings, {"score_form"}), "size": size}
+    config = {"readings": readings.of("best"), "size": size}
     return Stage("best", 1, stages.best, config, {"samples": samples, "scores": scores})
 
 
@@ -238,10 +224,5 @@ def vlit(
 ) -> Stage:
     """A fresh copy of the weights, fine-tuned on the final data."""
     inputs = {"backbone": weights, "samples": samples, "images": images}
-    config = {"settings": settings.model_dump(), "readings": _of(readings, _TRAINING)}
+    config = {"settings": settings.model_dump(), "readings": readings.of("vlit")}
     return Stage("vlit", 1, stages.vlit, config, inputs, seed)
-
-
-def _of(readings: Readings, fields: set[str]) -> dict[str, Any]:
-    """The readings that a stage reads: no other one may change its key."""
-    return readings.model_dump(include=fields)

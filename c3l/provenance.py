@@ -1,29 +1,86 @@
 """Where a result comes from: the code's commit, the versions and the device behind it."""
 
+import os
 import platform
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from c3l.files import digest, digests
+
 PACKAGES = ("torch", "torchvision", "transformers", "peft", "accelerate", "lmms-eval", "c3l")
+SOURCES = ("c3l", "benchmarks", "repro", "tables")
 
 
 @cache
 def commit() -> str:
-    """The git commit of this code, with "-dirty" if files differ from it; "unknown" if no clone."""
-    git = ["git", "-C", str(Path(__file__).parent.parent)]
+    """Return the git commit of this code, with "-dirty" if files differ from it.
+
+    Without a clone of it: "unknown", with the package's version and a digest of the sources. A
+    repository that these files merely lie in (an archive unpacked there, a virtual environment) is
+    another one's.
+    """
+    here = Path(__file__).resolve()
+    # The file is in the commit itself, or the commit is not of this code.
+    if _git(here, "rev-parse", "--verify", "--quiet", f"HEAD:./{here.name}"):
+        described = _git(here, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+        if described:
+            return described
+    return f"unknown (c3l {_version(here.parent.parent)}, sources {_sources(here.parent.parent)})"
+
+
+def _git(file: Path, *arguments: str) -> str:
+    """Return what git says in the folder of a file, or "" where it fails or is not there.
+
+    Its environment variables (GIT_DIR in a hook) are about another repository than the file's.
+    """
+    git = ["git", "--no-optional-locks"]
+    clone = next((folder for folder in file.parents if (folder / ".git").exists()), None)
     try:
+        # Git refuses a clone of another user's (in a container). One of whoever owns this code,
+        # which is running already, takes no more trust.
+        if clone and (clone / ".git").stat().st_uid == clone.stat().st_uid == file.stat().st_uid:
+            git += ["-c", f"safe.directory={clone}"]
         run = subprocess.run(
-            [*git, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
+            [*git, *arguments],
+            cwd=file.parent,
+            env={key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
+            timeout=60,
             check=True,
         )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    except (OSError, subprocess.SubprocessError):
+        return ""
     return run.stdout.strip()
+
+
+def _version(root: Path) -> str:
+    """Return the version in the project file beside the packages, or else of what is installed."""
+    try:
+        return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    try:
+        return version("c3l")
+    except PackageNotFoundError:
+        return "without a version"
+
+
+def _sources(root: Path) -> str:
+    """Return the first eight digits of a digest of the packages' code and settings."""
+    files = [
+        str(path.relative_to(root))
+        for package in SOURCES
+        for path in (root / package).rglob("*")
+        if path.suffix in (".py", ".yaml") and path.is_file()
+    ]
+    return digest(digests(root, sorted(files)))[:8]
 
 
 @cache

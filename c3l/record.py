@@ -2,7 +2,7 @@
 
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class Record(BaseModel):
@@ -18,3 +18,9 @@ class Record(BaseModel):
         if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
             raise ValueError(f"{str(value).lower()} is no number")
         return value
+
+
+def added(default: Any, **limits: Any) -> Any:
+    """A field that records of before do not have: left out of a dump, and so of every key and
+    digest, at its default, which is how those were made. `limits` as in pydantic's Field."""
+    return Field(default, exclude_if=lambda value: value == default, **limits)

@@ -5,10 +5,10 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from c3l.readings import Readings
+from c3l.readings import Step
 from c3l.samples import ImageFolder, Sample
 from c3l.shards import in_shards, shard_seed
-from c3l.stages import SCORES, image_names, load, read, save
+from c3l.stages import SCORES, image_names, load, read, readings_of, save
 from c3l.store import Job
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def vigc(job: Job) -> dict:
     from c3l import vigc
     from c3l.filtering import filter_samples
 
-    backbone, readings = load(job, "backbone"), Readings(**job.config["readings"])
+    backbone, readings = load(job, "backbone"), readings_of(job, "vigc")
     images = ImageFolder(job.inputs["images"])
     sizes = {"max_new_tokens": job.config["pair_tokens"], "batch_size": job.config["batch_size"]}
 
@@ -38,7 +38,15 @@ def vigc(job: Job) -> dict:
         )
         # Each kind by itself: a corrected answer is no duplicate of the direct one.
         pairs, invalid = filter_samples(written, blacklist=readings.blacklist)
-        pool, same = vigc.labelled(pairs, vigc.iterative(backbone, pairs, images, **sizes))
+        answers = vigc.iterative(
+            backbone,
+            pairs,
+            images,
+            asks=readings.vigc_asks,
+            sentence=readings.vigc_sentence,
+            **sizes,
+        )
+        pool, same = vigc.labelled(pairs, answers)
         valid, wrong = filter_samples(filter(vigc.is_corrected, pool))
         kept = {sample.id for sample in valid}
         pool = [sample for sample in pool if sample.id in kept or not vigc.is_corrected(sample)]
@@ -78,9 +86,18 @@ def alone(job: Job) -> dict:
 def rival_selection(job: Job) -> dict:
     from c3l.selection import LABELS, select, values
 
-    by, readings = job.config["by"], Readings(**job.config["readings"])
+    by = job.config["by"]
+    readings = readings_of(job, *rival_steps(by))
     samples, scores = scored(job)
-    value = values(by, samples, scores, alone=read_alone(job), seed=job.seed)
+    rules = {}
+    if by == "self_instruct":
+        rules = {
+            "unit": readings.self_instruct_unit,
+            "instances": readings.self_instruct_instances,
+            "contradiction": readings.self_instruct_contradiction,
+            "blacklist": readings.self_instruct_blacklist,
+        }
+    value = values(by, samples, scores, alone=read_alone(job), seed=job.seed, rules=rules)
     chosen = select(
         by,
         samples,
@@ -115,6 +132,11 @@ def rival_selection(job: Job) -> dict:
     if not chosen.targets:
         facts["unscored"] = f"{by} found no positive among {len(samples)} samples"
     return facts
+
+
+def rival_steps(by: str) -> tuple[Step, ...]:
+    """Return whose readings a selection by this method depends on."""
+    return ("rival_selection", "self_instruct") if by == "self_instruct" else ("rival_selection",)
 
 
 def scored(job: Job) -> "tuple[list[Sample], list[Score]]":

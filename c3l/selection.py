@@ -14,7 +14,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from c3l.errors import UserError, told
 from c3l.readings import ScoreForm
@@ -90,6 +91,7 @@ def values(
     *,
     alone: Mapping[str, float] | None = None,
     seed: int | None = None,
+    rules: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[float]:
     """The value of each sample by a method, in the order of the samples.
 
@@ -97,8 +99,9 @@ def values(
     the answer's text tells alone), "ifd" (`c3l.difficulty`) and "length" (of the answer, in tokens)
     need the samples' `scores`, in the same order, all of them with tokens; "ifd" also what
     `c3l.difficulty.alone` says of the answers. "random" needs a seed. "self_instruct" is 1 for
-    survivors of that filter, "vigc" 1 for corrected answers. What was added to SELECTORS is asked
-    for by its name. Raises UserError for a method that there is not.
+    survivors of that filter, by `rules` (options of `c3l.self_instruct.survivors`); "vigc" 1 for
+    corrected answers. What was added to SELECTORS is asked for by its name. Raises UserError for a
+    method that there is not.
     """
     match by:
         case "random":
@@ -107,7 +110,7 @@ def values(
         case "self_instruct":
             from c3l.self_instruct import survivors
 
-            passed = {sample.id for sample in survivors(samples)[0]}
+            passed = {sample.id for sample in survivors(samples, seed=seed, **rules)[0]}
             return [float(sample.id in passed) for sample in samples]
         case "vigc":
             from c3l.vigc import is_corrected

@@ -8,14 +8,17 @@ counted there as "truncated" (`c3l.generation.parse_pairs`). An output equal to 
 be: one is a text, the other an image.
 """
 
+import random
 import re
 import string
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Literal
 
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import extractOne
 
+from c3l.readings import Unit
 from c3l.samples import Sample
 
 BLACKLIST = (
@@ -44,7 +47,13 @@ def blacklisted(text: str) -> bool:
 
 
 def survivors(
-    samples: Sequence[Sample], *, blacklist: bool = False
+    samples: Sequence[Sample],
+    *,
+    blacklist: bool = False,
+    unit: Unit = "question",
+    instances: int | None = None,
+    contradiction: Literal["image", "instruction"] = "image",
+    seed: int | None = None,
 ) -> tuple[list[Sample], list[Sample], dict[str, int]]:
     """The samples that pass and those that do not, in their order, and how many fail, by reason.
 
@@ -52,41 +61,67 @@ def survivors(
     fewer) or "long" (of more than 150); "blacklisted" (only if `blacklist`); "program" ("Write a
     program…"); "punctuation" or "not_ascii" (what it begins with); "similar"; "no_answer";
     "unfinished" (the answer ends in a colon); "contradictory" (its image has, for this question,
-    another answer as well); "duplicate".
+    another answer as well; with `contradiction` "instruction" any image has); "duplicate";
+    "surplus" (of more than `instances` samples of one question those that a draw by `seed` leaves).
 
     "similar" is a question with ROUGE-L F1 above 0.7 against one accepted before it, whatever the
     image. Self-Instruct compares instructions, and an accepted instruction has many instances: so a
     question already accepted is not similar to itself, and asks for one more instance. To reject
     every repetition would leave a question once in the whole pool, and nearly all images without
-    a positive. To compare within an image alone would not be Self-Instruct's filter, which keeps a
-    pool of instructions varied, and would leave many images without a negative.
+    a positive; that is the `unit` "sample", in which a question has one instance, and none that
+    contradicts it. To compare within an image alone would not be Self-Instruct's filter, which
+    keeps a pool of instructions varied, and would leave many images without a negative.
     """
-    instructions = _Instructions()
-    answers: dict[tuple[str, Words], set[str]] = defaultdict(set)
-    for sample in samples:
-        answers[sample.image, _words(sample.question)].add(sample.answer.strip())
+    instructions = _Instructions(unit)
+    contradicted = _contradicted(samples) if unit == "question" else set()
+    lost = {words for _, words in contradicted} if contradiction == "instruction" else set()
     seen: set[tuple[str, Words]] = set()
-    kept: list[Sample] = []
-    rejected: list[Sample] = []
-    counts: Counter[str] = Counter()
+    reasons: list[str | None] = []
     for sample in samples:
         key = sample.image, _words(sample.question)
         reason = _unfit(sample.question, blacklist)
         if reason is None and not instructions.accept(key[1]):
             reason = "similar"
         reason = reason or _incomplete(sample.answer)
-        # Answers that fail alone are no instances, and contradict nothing.
-        if reason is None and sum(_incomplete(answer) is None for answer in answers[key]) > 1:
+        if reason is None and (key in contradicted or key[1] in lost):
             reason = "contradictory"
         if reason is None and key in seen:
             reason = "duplicate"
         if reason is None:
             seen.add(key)
-            kept.append(sample)
-        else:
-            rejected.append(sample)
-            counts[reason] += 1
-    return kept, rejected, dict(counts)
+        reasons.append(reason)
+    if instances is not None:
+        _draw(samples, reasons, instances, seed)
+    both = list(zip(samples, reasons, strict=True))
+    kept = [sample for sample, reason in both if reason is None]
+    rejected = [sample for sample, reason in both if reason is not None]
+    return kept, rejected, dict(Counter(reason for reason in reasons if reason is not None))
+
+
+def _contradicted(samples: Sequence[Sample]) -> set[tuple[str, Words]]:
+    """Return each image and question with more than one answer.
+
+    Answers that fail alone are no instances, and contradict nothing.
+    """
+    answers: dict[tuple[str, Words], set[str]] = defaultdict(set)
+    for sample in samples:
+        if _incomplete(sample.answer) is None:
+            answers[sample.image, _words(sample.question)].add(sample.answer.strip())
+    return {key for key, some in answers.items() if len(some) > 1}
+
+
+def _draw(
+    samples: Sequence[Sample], reasons: list[str | None], instances: int, seed: int | None
+) -> None:
+    """Write "surplus" into the reasons of all but `instances` passing samples of each question."""
+    rng, places = random.Random(seed), defaultdict(list)
+    for place, (sample, reason) in enumerate(zip(samples, reasons, strict=True)):
+        if reason is None:
+            places[_words(sample.question)].append(place)
+    for some in places.values():
+        if len(some) > instances:
+            for place in {*some} - {*rng.sample(some, instances)}:
+                reasons[place] = "surplus"
 
 
 def _unfit(question: str, blacklist: bool) -> str | None:
@@ -120,14 +155,19 @@ def _words(text: str) -> Words:
 
 
 class _Instructions:
-    """The accepted instructions, each unlike all others."""
+    """The accepted instructions, each unlike all others.
 
-    def __init__(self) -> None:
+    By the unit "sample" an accepted one is accepted once."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._once = unit == "sample"
         self._verdicts: dict[Words, bool] = {}
         self._accepted: list[Words] = []
 
     def accept(self, words: Words) -> bool:
         """Whether an instruction is one of the accepted or, being unlike them all, becomes one."""
+        if words in self._verdicts and self._once:
+            return False
         if words not in self._verdicts:
             # Twenty thousand different instructions take a minute; a Python loop would take hours.
             best = extractOne(words, self._accepted, scorer=rouge_l, score_cutoff=MOST_ALIKE)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from c3l.changes import changed, checked, values_of
 from c3l.readings import Readings
-from c3l.record import Record
+from c3l.record import Record, added
 
 
 class GenerationSettings(Record):
@@ -37,15 +37,13 @@ class TrainingSettings(Record):
     save_steps: int = Field(default=100, ge=1)
     anchor_tokens: int = Field(default=128, ge=1)
     """The most tokens of a sampled anchor."""
-    anchor_steps: int = Field(default=1, ge=1, exclude_if=lambda steps: steps == 1)
+    anchor_steps: int = added(1, ge=1)
     """For how many steps anchors are sampled at a time, by the model as it is before the first of
-    them: a larger batch takes hardly longer. Divides `save_steps`. Left out of records where it is
-    1: those of before have no such field."""
+    them: a larger batch takes hardly longer. Divides `save_steps`."""
     max_negatives: int | None = Field(default=None, ge=1)
     """The most negatives of a group, drawn by seed, to save memory; None: all of them."""
-    gradient_checkpointing: bool = Field(default=False, exclude_if=lambda on: not on)
-    """Compute the layers once more for the gradient instead of keeping them, to save memory. Left
-    out of records where it is off: those of before have no such field."""
+    gradient_checkpointing: bool = added(False)
+    """Compute the layers once more for the gradient instead of keeping them, to save memory."""
 
     @model_validator(mode="after")
     def _parts_are_equal(self) -> "TrainingSettings":

@@ -21,7 +21,7 @@ from c3l import processes
 from c3l.errors import UserError, told
 from c3l.files import finite
 from c3l.launching import trains
-from c3l.readings import Readings
+from c3l.readings import Readings, ScoreForm, Step
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.settings import TrainingSettings
 from c3l.shards import in_shards, shard_seed
@@ -100,7 +100,12 @@ def read(job: Job, name: str = "samples") -> list[Sample]:
     return read_samples(job.inputs[name] / SAMPLES)
 
 
-def _caption_images(job: Job, backbone: "Backbone") -> dict[str, str]:
+def readings_of(job: Job, *steps: Step, **fixed: Any) -> Readings:
+    """Return the readings that the job's key holds; no other one is within reach."""
+    return Readings.within(job.config["readings"], *steps, **fixed)
+
+
+def _caption_images(job: Job, backbone: "Backbone", readings: Readings) -> dict[str, str]:
     """A caption for each of the job's images, by name."""
     from c3l import generation
 
@@ -108,7 +113,7 @@ def _caption_images(job: Job, backbone: "Backbone") -> dict[str, str]:
     images = ImageFolder(job.inputs["images"])
     options = {
         "max_new_tokens": job.config["caption_tokens"],
-        "temperature": job.config["readings"]["caption_temperature"],
+        "temperature": readings.caption_temperature,
         "batch_size": job.config["batch_size"],
     }
     shards = in_shards(
@@ -123,11 +128,12 @@ def _caption_images(job: Job, backbone: "Backbone") -> dict[str, str]:
     return dict(zip(names, texts, strict=True))
 
 
-def _write(job: Job, backbone: "Backbone", captions: dict[str, str]) -> tuple[list[Sample], dict]:
+def _write(
+    job: Job, backbone: "Backbone", captions: dict[str, str], readings: Readings
+) -> tuple[list[Sample], dict]:
     """Pairs for each caption, and how many pieces of text were dropped, by reason."""
     from c3l.generation import write_pairs
 
-    readings = Readings(**job.config["readings"])
     images = ImageFolder(job.inputs["images"]) if readings.pairs_from != "caption" else None
 
     def work(names: list[str], number: int) -> dict:
@@ -176,7 +182,7 @@ def _save_trained(job: Job, backbone: "Backbone", metrics: dict) -> dict:
 
 
 def captions(job: Job) -> dict:
-    texts = _caption_images(job, load(job, "backbone"))
+    texts = _caption_images(job, load(job, "backbone"), readings_of(job, "captions"))
     text = json.dumps(texts, ensure_ascii=False, indent=1)
     (job.out / "captions.json").write_text(text, encoding="utf-8")
     facts = {"captions": len(texts), "empty": _empty(texts)}
@@ -191,7 +197,7 @@ def _empty(captions: dict[str, str]) -> int:
 
 def initial(job: Job) -> dict:
     texts = json.loads((job.inputs["captions"] / "captions.json").read_text(encoding="utf-8"))
-    samples, dropped = _write(job, load(job, "backbone"), texts)
+    samples, dropped = _write(job, load(job, "backbone"), texts, readings_of(job, "initial"))
     return save(job, samples, dropped=dropped)
 
 
@@ -199,7 +205,8 @@ def filtered(job: Job) -> dict:
     from c3l.filtering import filter_samples
 
     samples = read(job)
-    kept, dropped = filter_samples(samples, blacklist=job.config["readings"]["blacklist"])
+    readings = readings_of(job, "filtered")
+    kept, dropped = filter_samples(samples, blacklist=readings.blacklist)
     return save(job, kept, read=len(samples), dropped=dropped)
 
 
@@ -208,7 +215,9 @@ def scores(job: Job) -> dict:
     from c3l.scores import from_record, to_record, unscored, write_scores
 
     backbone, samples = load(job, "backbone"), read(job)
-    images, readings = ImageFolder(job.inputs["images"]), Readings(**job.config["readings"])
+    images = ImageFolder(job.inputs["images"])
+    # Of the scores every form is made; their own is eq. 1 as printed.
+    readings = readings_of(job, "scores", score_form="literal_sum")
 
     def work(some: list[Sample], _: int) -> list[dict]:
         found = score(backbone, some, images, readings, batch_size=job.config["batch_size"])
@@ -228,14 +237,13 @@ def scores(job: Job) -> dict:
     return facts
 
 
-def _scored(job: Job) -> tuple[list[Sample], list[float], dict]:
+def _scored(job: Job, form: ScoreForm) -> tuple[list[Sample], list[float], dict]:
     """The samples that have a score, their I²C in the form asked for, and facts about them."""
     import pandas as pd
 
     from c3l.relevance import in_form
     from c3l.scores import read_scores
 
-    form = job.config["readings"]["score_form"]
     # In order, not by id: published data repeat ids.
     both = list(zip(read(job), read_scores(job.inputs["scores"] / SCORES), strict=True))
     samples = [sample for sample, score in both if not score.unscored]
@@ -253,8 +261,8 @@ def _scored(job: Job) -> tuple[list[Sample], list[float], dict]:
 def selection(job: Job) -> dict:
     from c3l.selection import groups, top_share
 
-    samples, values, facts = _scored(job)
-    readings = Readings(**job.config["readings"])
+    readings = readings_of(job, "selection")
+    samples, values, facts = _scored(job, readings.score_form)
     targets = top_share(samples, values, job.config["share"], readings.share_within)
     order = values
     if job.config["positive"] == "random":
@@ -302,20 +310,26 @@ def generator(job: Job) -> dict:
         groups,
         ImageFolder(job.inputs["images"]),
         TrainingSettings(**job.config["settings"]),
-        Readings(**job.config["readings"]),
+        readings_of(job, *generator_steps(job.config["crm"], job.config["clm"])),
         job.seed,
         job.partial,
     )
     return _save_trained(job, backbone, metrics)
 
 
+def generator_steps(crm: bool, clm: bool) -> tuple[Step, ...]:
+    """Return whose readings a generator with these losses depends on."""
+    return "generator", *(["generator_crm"] if crm else ()), *(["generator_clm"] if clm else ())
+
+
 def final(job: Job) -> dict:
     from c3l.filtering import filter_samples
 
     backbone = load(job, "generator")
-    texts = _caption_images(job, backbone)
-    samples, dropped = _write(job, backbone, texts)
-    kept, filtered = filter_samples(samples, blacklist=job.config["readings"]["blacklist"])
+    readings = readings_of(job, "final")
+    texts = _caption_images(job, backbone, readings)
+    samples, dropped = _write(job, backbone, texts, readings)
+    kept, filtered = filter_samples(samples, blacklist=readings.blacklist)
     chosen = _draw(kept, job.config["size"], job.seed)
     return save(
         job,
@@ -345,7 +359,7 @@ def _draw(samples: list[Sample], size: int | None, seed: int) -> list[Sample]:
 def best(job: Job) -> dict:
     from c3l.selection import ranked
 
-    samples, values, facts = _scored(job)
+    samples, values, facts = _scored(job, readings_of(job, "best").score_form)
     kept = ranked(samples, values)[: job.config["size"]]
     return save(job, kept, job.config["size"], read=len(samples), **facts)
 
@@ -360,7 +374,7 @@ def vlit(job: Job) -> dict:
         read(job),
         ImageFolder(job.inputs["images"]),
         TrainingSettings(**job.config["settings"]),
-        Readings(**job.config["readings"]),
+        readings_of(job, "vlit"),
         job.seed,
         job.partial,
     )

@@ -137,8 +137,10 @@ class LossTrainer(Trainer):
             for name, value in (("l_r", l_r), ("l_c", l_c))
             if self.totals[name]
         }
-        weights = {"l_r": 1.0, "l_c": self.model.readings.contrastive_weight}
-        loss = sum(weights[name] * share for name, share in shares.items())
+        loss = sum(
+            share if name == "l_r" else self.model.readings.contrastive_weight * share
+            for name, share in shares.items()
+        )
         parts = {name: share.item() for name, share in shares.items()}
         ids = [id for item in items for id in item.ids]
         found = processes.everyone(lambda: (loss.item(), parts, ids))

@@ -23,6 +23,7 @@ from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
 from c3l.errors import UserError, told
 from c3l.instructions import CLASSES
+from c3l.reach import contrast_unreached
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import Group
@@ -58,7 +59,8 @@ def train_generator(
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
     that are on), skipped_groups, empty_anchors (groups whose anchor came out empty, which add
     nothing to L_c) and, where samples were left out, left_out (how many, by reason). Raises
-    UserError when there is nothing to train on, and when the loss stops being a finite number.
+    UserError when there is nothing to train on, when L_c would reach no weight of the model that
+    is trained, and when the loss stops being a finite number.
     """
     check_shares(settings)
     left_out: Mapping[str, int] = {}
@@ -70,8 +72,11 @@ def train_generator(
             "there is nothing to train the generator on: no target, and no image with a positive "
             f"and a negative{_named(left_out)}"
         )
+    kind = backbone.model_part("").config.model_type
+    if usable and (reason := contrast_unreached(readings, kind)):
+        raise UserError(reason)
     _check_classes([*targets, *(sample for group in usable for sample in group.positives)])
-    if readings.target == "pair":
+    if targets and readings.target == "pair":
         targets = [_as_pair(sample) for sample in targets]
     epochs = readings.epochs or settings.epochs
     count = (len(targets) or len(usable)) * epochs

@@ -16,10 +16,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from c3l.errors import NotFiniteError
 from c3l.generation import write_pairs
+from c3l.instructions import format_pair, pair_prompt
 from c3l.progress import track
 from c3l.samples import ImageFolder, Sample
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from c3l.backbones import Backbone
 
 ROUNDS = 4
+NEXT = "\nQuestion:"  # a reply that goes on to another pair has answered
+Asks = Literal["question", "instruction_and_question"]
+Sentence = Literal["any_mark", "full_stop"]
 _SENTENCE = re.compile(r"(.+?[.!?][\"')\]]*)(?:\s+|$)", re.DOTALL)
 
 
@@ -47,11 +51,14 @@ def iterative(
     *,
     max_new_tokens: int,
     batch_size: int = 64,
+    asks: Asks = "question",
+    sentence: Sentence = "any_mark",
 ) -> list[str]:
     """A new answer to each sample's question, sentence by sentence, in up to ROUNDS rounds.
 
     An answer ends where the model ends it or does not end its sentence within `max_new_tokens`; if
-    that is its first one, the answer is "".
+    that is its first one, the answer is "". `asks` and `sentence` are `Readings.vigc_asks` and
+    `Readings.vigc_sentence`.
     """
     answers = [""] * len(samples)
     # Together what takes equally many rounds, as far as its class and its wording tell.
@@ -63,10 +70,12 @@ def iterative(
             if not going:
                 break
             try:
+                asked = [_asked(samples[i], answers[i], asks) for i in going]
                 written = backbone.write(
-                    [samples[i].question for i in going],
+                    [question for question, _ in asked],
                     [images[samples[i].image] for i in going],
-                    begun=[answers[i] for i in going],
+                    begun=[begun for _, begun in asked],
+                    stop=() if asks == "question" else (NEXT,),
                     max_new_tokens=max_new_tokens,
                     batch_size=batch_size,
                 )
@@ -74,20 +83,33 @@ def iterative(
                 raise NotFiniteError(error.rows, [samples[i].id for i in going]) from None
             still = []
             for i, answer in zip(going, written, strict=True):
-                sentence, rest = first_sentence(answer.text, finished=answer.finished)
-                answers[i] = f"{answers[i]} {sentence}".strip()
+                first, rest = first_sentence(answer.text, finished=answer.finished, ends=sentence)
+                answers[i] = f"{answers[i]} {first}".strip()
                 if rest:
                     still.append(i)
             going = still
     return answers
 
 
-def first_sentence(text: str, *, finished: bool) -> tuple[str, bool]:
+def _asked(sample: Sample, said: str, asks: Asks) -> tuple[str, str]:
+    """Return what a round asks, and how the reply to it has begun."""
+    if asks == "question":
+        return sample.question, said
+    return pair_prompt(sample.instruction, 1), format_pair(sample.question, said)
+
+
+def first_sentence(text: str, *, finished: bool, ends: Sentence = "any_mark") -> tuple[str, bool]:
     """The first sentence with its white space collapsed, and whether more is to come.
 
     A text's last sentence needs no full stop if the text is `finished`; else it is not a sentence
-    yet, and none is to come.
+    yet, and none is to come. Where a sentence `ends` in a "full_stop", whatever follows it, a text
+    without one has no sentence.
     """
+    if ends == "full_stop":
+        words, stop, rest = text.strip().partition(".")
+        if not stop:
+            return "", False
+        return " ".join(f"{words}{stop}".split()), bool(rest.strip()) or not finished
     found = _SENTENCE.match(text.strip())
     if found is None:
         return (" ".join(text.split()) if finished else ""), False

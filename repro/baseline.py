@@ -17,9 +17,13 @@ from c3l.record import Record
 if TYPE_CHECKING:
     import pandas as pd
 
-Score = float | None | tuple[float, float]
+Score = float | None | tuple[float, float] | dict[str, Any]
 """Of a question: 1 right, 0 wrong, None unreadable (where a metric tells it from wrong); LLaVA^W:
-what the judge gives the answer and the reference."""
+what the judge gives the answer and the reference; a benchmark of one's own: all of its row, for a
+metric may be computed from any of it."""
+
+QUESTION = {"question_id", "image_id", "category", "answer"}
+"""The columns of what was asked."""
 
 
 class Benchmark(Record):
@@ -89,9 +93,11 @@ def questions(frame: "pd.DataFrame") -> str:
     return digest([*zip(names(frame), frame["answer"].tolist(), image, strict=True)])
 
 
-def scores(frame: "pd.DataFrame") -> dict[str, Score]:
-    """The score of each question, from benchmarks.scoring's columns."""
-    if "candidate_score" in frame:
+def scores(frame: "pd.DataFrame", *, whole: bool = False) -> dict[str, Score]:
+    """The score of each question, from benchmarks.scoring's columns; `whole` keeps all of them."""
+    if whole:
+        values = frame.drop(columns=[*QUESTION]).to_dict("records")
+    elif "candidate_score" in frame:
         pair = frame[["candidate_score", "reference_score"]]
         values = [*map(tuple, pair.to_numpy(float).tolist())]
     elif "reading" in frame:
@@ -106,8 +112,8 @@ def other(benchmark: Benchmark, frame: "pd.DataFrame", metric: str) -> str | Non
     """What of a benchmark that was scored then is not what was scored now, if anything."""
     if benchmark.metric != metric:
         return f"the metric {benchmark.metric}, not {metric}"
-    pairs = {isinstance(score, tuple) for score in benchmark.scores.values()}
-    same = benchmark.scores.keys() == set(names(frame)) and pairs == {"candidate_score" in frame}
+    pairs = {isinstance(s, tuple) for s in benchmark.scores.values() if not isinstance(s, dict)}
+    same = benchmark.scores.keys() == set(names(frame)) and pairs <= {"candidate_score" in frame}
     if benchmark.questions != questions(frame) or not same:
         return f"{len(benchmark.scores)} other questions"
     return None
@@ -116,6 +122,9 @@ def other(benchmark: Benchmark, frame: "pd.DataFrame", metric: str) -> str | Non
 def restored(frame: "pd.DataFrame", kept: dict[str, Score]) -> "pd.DataFrame":
     """The frame with the kept scores in place of its own: the inverse of `scores`."""
     values = [kept[name] for name in names(frame)]
+    if any(isinstance(value, dict) for value in values):
+        columns = {name: [value.get(name) for value in values] for name in values[0]}
+        return frame[[name for name in frame if name in QUESTION]].assign(**columns)
     if "candidate_score" in frame:
         candidate, reference = zip(*values, strict=True)
         return frame.assign(candidate_score=candidate, reference_score=reference)

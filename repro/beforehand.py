@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks import judge as judges
 from benchmarks import served as addresses
 from benchmarks.judge import Judge
+from benchmarks.keys import unset_hint
 from benchmarks.served import Served
 from c3l import processes
 from c3l.errors import UserError
@@ -49,6 +50,7 @@ def _ask(one: Judge | Served) -> None:
             if judges_it
             else ("answer", "--set served={} leaves its rows unscored")
         )
+        hint = unset_hint(one.key_variable)
         raise UserError(
-            f"{one.name} does not {what}: {reason}; run this again when it does ({without})."
+            f"{one.name} does not {what}: {reason}{hint}; run this again when it does ({without})."
         )

@@ -124,7 +124,7 @@ def plan(
     Example:
       python -m repro plan table4 --seeds 1 --profile practical --device A100-80GB
     """
-    from c3l.store import Store
+    from c3l.stored import ReadOnlyStore
     from repro import profile as profiles
     from repro.devices import named
     from repro.plan import report
@@ -134,10 +134,10 @@ def plan(
     if table not in (*TABLES, "all"):
         raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
     names = list(ALL) if table == "all" else [table]
-    loaded, store = profiles.load(profile, changes), Store(runs / "store")
+    loaded, store = profiles.load(profile, changes), ReadOnlyStore(runs / "store")
     on, lacking = named(device), ""
     try:
-        run = Run.prepare(names, loaded, [*range(seeds)], store, fetch=False)
+        run = Run.stored(names, loaded, [*range(seeds)], runs, fetch=False)
     except UserError as error:
         run, lacking = Run.assumed(names, loaded, [*range(seeds)], store), str(error)
     # Workers would share a GPU.
@@ -177,7 +177,9 @@ def compare(
     for name in names:  # said before the pocket world is made for nothing
         if not (runs / profiles.load(profile, changes).name / f"{name}.json").is_file():
             raise not_run(name)
-    for text in reports(_prepare(names, profile, seeds, changes, runs)):
+    from repro.run import Run
+
+    for text in reports(Run.stored(names, profiles.load(profile, changes), [*range(seeds)], runs)):
         show(text)
 
 
@@ -366,6 +368,7 @@ def regress(
       python -m repro regress --backbone DIR --baseline FILE --junit regress.xml
     """
     from repro import profile as profiles
+    from repro.columns import COLUMNS
     from repro.regress import MAKE_ONE, Gate, run
 
     changes = changes_of(set_, judge, judge_model)
@@ -375,6 +378,11 @@ def regress(
         raise UserError(
             f"There is no benchmark {unknown[0]!r} in the profile {loaded.name}: give some of "
             f"{', '.join(loaded.scoring.tasks)}."
+        )
+    if unknown := [name for name in names if name not in COLUMNS]:
+        raise UserError(
+            f"No table has a column {unknown[0]!r}, which the profile {loaded.name} gives a task: "
+            "give some other --benchmarks, or add the column to repro.columns.COLUMNS."
         )
     if baseline is None:
         raise UserError(f"There is nothing to compare with: give --baseline FILE; {MAKE_ONE}.")

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from benchmarks import judge as judges
 from benchmarks import served as addresses
+from benchmarks.keys import unset_hint
 from c3l.errors import UserError
 from c3l.graph import everything
 from repro import recipe
@@ -174,7 +175,8 @@ def _backbone(path: str) -> str:
 
 def _answers(served: addresses.Served) -> str:
     if reason := addresses.probe(served):
-        raise UserError(f"{served.name} does not answer: {reason}")
+        hint = unset_hint(served.key_variable)
+        raise UserError(f"{served.name} does not answer: {reason}{hint}")
     return f"{served.name} answers"
 
 
@@ -242,7 +244,6 @@ def _judge(profile: Profile) -> Finding:
 
 def _asked(judge: judges.Judge) -> str:
     if reason := judges.probe(judge):
-        unset = judge.url and not os.environ.get(judge.key_variable or "")
-        hint = f" ({judge.key_variable} is not set)" if unset else ""
+        hint = unset_hint(judge.key_variable)
         raise UserError(f"{judge.name} does not judge{hint}: {reason}")
     return f"{judge.name} answers"

@@ -61,10 +61,14 @@ def changes_of(set_: list[str] | None, judge: str | None, judge_model: str | Non
 
     Raises UserError for what is no address. It is not repeated: it may be the key.
     """
-    from repro.profile import ADDRESS, is_address
+    from benchmarks.address import base_of
+    from repro.profile import ADDRESS
 
-    if judge is not None and judge != "pocket" and not is_address(judge):
-        raise UserError(f"--judge: it is no {ADDRESS}.")
+    if judge is not None and judge != "pocket":
+        try:
+            base_of(judge, ADDRESS)
+        except ValueError as error:
+            raise UserError(f"--judge: {error}.") from error
     given = {"scoring.judge": judge, "scoring.judge_model": judge_model}
     # Quoted: a name such as 4o or null is a text.
     named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]

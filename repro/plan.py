@@ -8,6 +8,7 @@ from itertools import product
 
 from tabulate import tabulate
 
+from benchmarks.judge import Judge
 from benchmarks.judging_cost import Asked, asked
 from c3l.store import Source, Stage, Store
 from repro import cost, runner, workload
@@ -148,7 +149,7 @@ def report(
     for name in sorted(depths, key=depths.__getitem__):
         some = [stage for stage in everything.values() if stage.name == name]
         left = [stage for stage in some if stage.key in todo]
-        stored = sum(store.path(stage).exists() for stage in some)
+        stored = sum(stage.key not in todo and store.path(stage).exists() for stage in some)
         longest = max(left or some, key=times.expected)
         memory = max((found[s.key].memory for s in some if s.key in found), default=None)
         lines.append(
@@ -222,7 +223,8 @@ def _judged(todo: Iterable[Stage], profile: Profile) -> str:
     total = Asked(0, 0, 0)
     for stage in some:
         answer = 4 * stage.config["answer_tokens"]
-        one = asked(stage.inputs["data"].path, workload.questions(stage), answer)
+        reply = Judge(**stage.config["judge"]).tokens
+        one = asked(stage.inputs["data"].path, workload.questions(stage), answer, reply)
         total = Asked(*(a + b for a, b in zip(total, one, strict=True)))
     price = profile.scoring.judge_price
     money = "no price is stated (scoring.judge_price)"

@@ -1,17 +1,16 @@
 """A profile: on which backbones, images and sizes the tables run, from a YAML file."""
 
-import re
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from benchmarks.address import GIVE, base_of, name_of_model
 from benchmarks.served import Served
 from benchmarks.sources import TASKS
 from c3l import strict
-from c3l.changes import changed, checked, first_wrong, values_of
-from c3l.errors import UserError, told
+from c3l.changes import changed, checked, first_wrong, shown, values_of
+from c3l.errors import UserError
 from c3l.hub import is_id
 from c3l.readings import Readings
 from c3l.record import Record
@@ -65,20 +64,7 @@ class Training(Record):
         return self.generator if crm else self.contrastive
 
 
-ADDRESS = (
-    "address of a judge: give https://host/v1, without a user, a key or a query, or pocket for the "
-    "pocket judge"
-)
-
-
-def is_address(text: str) -> bool:
-    """Whether a judge can be asked there, and nothing in it is secret."""
-    try:
-        found = urlsplit(text)
-        well = found.scheme in ("http", "https") and found.hostname and found.port != 0
-    except ValueError:  # brackets, a port that is none
-        return False
-    return bool(well) and not re.search(r"[\s@?#]", text) and text.isprintable()
+ADDRESS = f"address of a judge: {GIVE}, or pocket for the pocket judge"
 
 
 class Price(Record):
@@ -108,15 +94,21 @@ class Scoring(Record):
     a GPT-4 that is no more."""
     judge_key: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the key of an address, not the key."""
+    judge_strip_thinking: bool = Field(False, exclude_if=lambda strip: not strip)
+    """Take an address's replies for what follows the <think> block that they open with; more time
+    and tokens for one (docs/judge.md)."""
     judge_price: Price | None = Field(None, exclude_if=lambda price: price is None)
     """What `plan` reckons with; nothing is assumed where it is not said."""
 
     @field_validator("judge")
     @classmethod
     def _judge_is_an_address(cls, judge: str | None) -> str | None:
-        if judge not in (None, "pocket") and not is_address(judge):
-            raise ValueError(f"it is no {ADDRESS}")
-        return judge
+        return judge if judge in (None, "pocket") else base_of(judge, ADDRESS)
+
+    @field_validator("judge_model")
+    @classmethod
+    def _judge_has_a_name(cls, model: str) -> str:
+        return name_of_model(model)
 
     @field_validator("tasks")
     @classmethod
@@ -219,7 +211,7 @@ def load(name: str, changes: list[str] | None = None) -> Profile:
     values = _with_paths(profile, path.parent)
     for change in changes or []:
         values = changed(values, change, "a profile")
-        profile = checked(Profile, values, f"--set {told(change)}")
+        profile = checked(Profile, values, f"--set {shown(change)}")
     return Profile.model_validate(_with_paths(profile, Path.cwd()) if changes else values)
 
 

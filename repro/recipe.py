@@ -9,6 +9,7 @@ from c3l import pipeline
 from c3l.errors import UserError
 from c3l.graph import everything
 from c3l.pipeline import Weights
+from c3l.reach import contrast_unreached, model_type
 from c3l.readings import Readings
 from c3l.store import Source, Stage, Store
 from repro import published, ranking_stages
@@ -194,7 +195,7 @@ def row_stages(
     """The stages behind each cell of a row. A benchmark that the profile has no task for is
     unscored, and so are all columns of a row whose backbone it lacks. Columns about the truth are
     left out where it is not known."""
-    if reason := _out_of_reach(row, profile):
+    if reason := _out_of_reach(row, profile) or _without_effect(row, profile, data):
         why = driver.unscored(reason)
         return {name: [[why]] for name in columns if name != TRUTH or data.final_graphs}
     backbone = data.backbones.get(row.backbone) or profile.served[row.backbone]
@@ -230,6 +231,17 @@ def _out_of_reach(row: Row | Ranking, profile: Profile) -> str | None:
         if isinstance(row, Ranking) or row.tuned:
             return f"{label} is served at an address, where nothing can be trained or scored by I²C"
     return None
+
+
+def _without_effect(row: Row | Ranking, profile: Profile, data: Data) -> str | None:
+    """Explain why a row that changes a reading cannot be made with the profile's others, or return
+    None. Where those themselves exclude each other, making its generator is an error."""
+    if not (isinstance(row, Row) and row.readings and row.clm):
+        return None
+    label = row.writer or row.backbone
+    ours, readings = profile.readings_of(label), profile.readings_of(label, **row.readings)
+    kind = model_type(data.backbones[label])
+    return None if contrast_unreached(ours, kind) else contrast_unreached(readings, kind)
 
 
 def _evaluation(model: Weights | Served, column: str, profile: Profile, data: Data) -> Stage:

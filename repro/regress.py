@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
+from benchmarks.sources import SHIPPED
 from c3l import pipeline, provenance
 from c3l.errors import UserError
 from c3l.files import digest, digest_files, write_atomically
@@ -33,6 +34,7 @@ from repro.junit import Case
 from repro.profile import Profile
 from repro.progress import Progress, Times, say
 from repro.statistics import UndefinedError
+from repro.table import disagreement
 from tables import render
 
 MAKE_ONE = "the same command with --update makes one, of what the backbone scores now"
@@ -182,16 +184,18 @@ def _evaluate(
             raise
         except Exception as error:  # a broken backbone may end it in any way
             problem = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    return {name: _measured(stage, store, problem) for name, stage in stages.items()}
+    return {name: _measured(name, stage, store, problem) for name, stage in stages.items()}
 
 
-def _measured(stage: Stage, store: Store, problem: str | None) -> Measured:
+def _measured(name: str, stage: Stage, store: Store, problem: str | None) -> Measured:
     manifest = store.manifest(stage)
     if manifest is None:
         return Measured({"unscored": problem, "transient": True}, None, 0.0)
     answers = None
     if not manifest["facts"]["unscored"]:
         answers = pd.read_parquet(store.path(stage) / "samples.parquet")
+        if reason := _disagreement(name, answers, manifest["facts"]["value"]):
+            return Measured(manifest["facts"] | {"unscored": reason}, None, manifest["seconds"])
     return Measured(manifest["facts"], answers, manifest["seconds"])
 
 
@@ -211,6 +215,21 @@ def _require_same_questions(gate: Gate, kept: Baseline, measured: dict[str, Meas
             continue
         if what := baselines.other(then, found.answers, found.facts["metric"]):
             raise UserError(f"The baseline {gate.baseline} has {what} in {name}: {MAKE_ONE}.")
+        before = baselines.restored(found.answers, then.scores)
+        if reason := _disagreement(name, before, then.value):
+            raise UserError(
+                f"The baseline {gate.baseline} does not hold what {name} is computed from "
+                f"({reason}): {MAKE_ONE}."
+            )
+
+
+def _disagreement(name: str, answers: pd.DataFrame, value: float) -> str | None:
+    """The reason why a column cannot compute a benchmark's number from these answers, or None."""
+    try:
+        estimate = COLUMNS[name].estimate([[answers]], 100)
+    except UndefinedError as error:
+        return str(error)
+    return disagreement([value], estimate.value)
 
 
 def _compare(
@@ -280,7 +299,8 @@ def _baseline(gate: Gate, model: dict, measured: dict[str, Measured]) -> Baselin
         told = {key: found.facts.get(key) for key in ("metric", "value", "unscored")}
         if found.answers is not None:
             told["questions"] = baselines.questions(found.answers)
-            told["scores"] = baselines.scores(found.answers)
+            whole = gate.profile.scoring.tasks[name] not in SHIPPED
+            told["scores"] = baselines.scores(found.answers, whole=whole)
         benchmarks[name] = Benchmark(settings=_settings(gate, name), **told)
     return Baseline(
         backbone=gate.backbone,

@@ -184,10 +184,18 @@ ALTERNATIVES: dict[str, tuple[object, ...]] = {
 }
 
 
+# A projector alone is reached by L_c where it sees the image, and not otherwise (`c3l.reach`).
+TOGETHER: dict[tuple[str, object], dict[str, object]] = {
+    ("tuning", "projector"): {"contrastive_image": True},
+}
+
+
 def changed(row: Row, reading: str, value: object) -> Row:
-    """`row` with one reading changed, to be compared with it. The value is written as in YAML."""
+    """`row` with one reading changed, to be compared with it, and what has to go with it. The value
+    is written as in YAML."""
     text = value if isinstance(value, str) else json.dumps(value)
-    return replace(row, label=f"{reading} = {text}", readings={reading: value}, base=row.label)
+    readings = {reading: value} | TOGETHER.get((reading, value), {})
+    return replace(row, label=f"{reading} = {text}", readings=readings, base=row.label)
 
 
 # One reading is about the row without CRM alone, so that row is there to be compared with.

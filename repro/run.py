@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from c3l import launching
@@ -11,7 +12,9 @@ from c3l.errors import UserError
 from c3l.graph import Stages
 from c3l.locks import locked
 from c3l.store import Store
+from c3l.stored import NotStoredError, ReadOnlyStore
 from repro import beforehand, engines, recipe, runner
+from repro import stages as driver
 from repro.profile import Profile
 from repro.progress import Progress, Times, duration, say
 from repro.recipe import Cells, Data, stages
@@ -45,6 +48,29 @@ class Run:
         store.sweep()
         data = recipe.prepare(profile, store, _rows(names), fetch=fetch)
         return cls.of(names, profile, seeds, store, data)
+
+    @classmethod
+    def stored(
+        cls,
+        names: list[str],
+        profile: Profile,
+        seeds: list[int],
+        runs: Path,
+        *,
+        fetch: bool = True,
+    ) -> "Run":
+        """The same from a runs folder that is only read.
+
+        Where the pocket world is gone, it is made, which the folder must allow. Raises UserError
+        otherwise.
+        """
+        reader = ReadOnlyStore(runs / "store")
+        # Looked at before anybody says that it is being made.
+        if profile.data != "pocket" or reader.find(driver.pocket_world()):
+            with suppress(NotStoredError):
+                return cls.prepare(names, profile, seeds, reader, fetch=fetch)
+        made = cls.prepare(names, profile, seeds, Store(reader.root), fetch=fetch)
+        return replace(made, store=reader)
 
     @classmethod
     def of(

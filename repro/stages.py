@@ -1,7 +1,6 @@
 """The driver's own stages: the pocket world, benchmarks, the final data's truth and relevance."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.judge import Judge
@@ -70,7 +69,7 @@ def evaluation_settings(task: str, scoring: Scoring) -> dict:
     config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
     if task == "llava_w":
         judge = judge_of(scoring)
-        config["judge"] = asdict(judge) if judge else None
+        config["judge"] = judge.configuration() if judge else None
     return config
 
 
@@ -80,7 +79,9 @@ def judge_of(scoring: Scoring) -> Judge | None:
         return None
     if scoring.judge == "pocket":
         return Judge()
-    return Judge(scoring.judge_model, scoring.judge, scoring.judge_key)
+    return Judge(
+        scoring.judge_model, scoring.judge, scoring.judge_key, scoring.judge_strip_thinking
+    )
 
 
 def run_evaluation(job: Job) -> dict:
@@ -138,7 +139,7 @@ def run_truth(job: Job) -> dict:
 
 def relevance(backbone: Weights, samples: Stage, scores: Stage, readings: Readings) -> Stage:
     """The final samples with their I²C, eq. 1 as printed, token by token."""
-    config = {"score_eos": readings.score_eos}
+    config = readings.of("relevance")
     inputs = {"backbone": backbone, "samples": samples, "scores": scores}
     return Stage("relevance", 1, run_relevance, config, inputs)
 

@@ -102,8 +102,7 @@ def bootstrap(
     Raises:
         UndefinedError: a model has nothing to count.
     """
-    value, means = _resampled(counts, statistic, resamples, seed)
-    return Estimate(value, *_interval(means))
+    return estimate_of(*_resampled(counts, statistic, resamples, seed))
 
 
 def _resampled(
@@ -113,18 +112,44 @@ def _resampled(
     `resamples`] that defines it."""
     seeds, tunings, images, *shape = counts.shape
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
     flat = np.moveaxis(counts, 2, 0).reshape(images, -1).astype(float)
-    summed = (weights.astype(float) @ flat).reshape(resamples, seeds, tunings, *shape)
-    values = statistic(summed)  # [resamples, seeds, tunings]
+    summed = image_draws(images, resamples, rng).astype(float) @ flat
+    values = statistic(summed.reshape(resamples, seeds, tunings, *shape))
+    return float(statistic(counts.sum(axis=2)).mean()), seed_means(values, rng)
+
+
+def image_draws(images: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """[resamples, images]: how often each image is drawn."""
+    return rng.multinomial(images, np.full(images, 1 / images), size=resamples)
+
+
+def seed_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Means [resamples] of values [resamples, seeds, tunings], over seeds drawn anew for each."""
+    resamples, seeds, tunings = values.shape
     r = np.arange(resamples)[:, None, None]
     s = rng.integers(seeds, size=(resamples, seeds, 1))
     t = rng.integers(tunings, size=(resamples, seeds, tunings))
-    means = values[r, s, t].mean(axis=(1, 2))
-    value, means = float(statistic(counts.sum(axis=2)).mean()), means[~np.isnan(means)]
+    return values[r, s, t].mean(axis=(1, 2))
+
+
+def estimate_of(value: float, means: np.ndarray) -> Estimate:
+    """An estimate from its value and what each resample gives. Raises UndefinedError for NaN."""
+    means = _defined(value, means)
+    return Estimate(value, *_interval(means))
+
+
+def difference_of(value: float, means: np.ndarray) -> Difference:
+    """A difference, likewise."""
+    means = _defined(value, means)
+    return Difference(value, *_interval(means), float(means.std()))
+
+
+def _defined(value: float, means: np.ndarray) -> np.ndarray:
+    """The resamples that define a number."""
+    means = means[~np.isnan(means)]
     if np.isnan(value) or not len(means):
         raise UndefinedError("a model or a data set has no samples")
-    return value, means
+    return means
 
 
 def _interval(means: np.ndarray) -> list[float]:
@@ -147,8 +172,7 @@ def difference(
         return values[..., 0] - values[..., 1]
 
     both = np.stack([counts, base], axis=3)
-    value, means = _resampled(both, of_both, resamples, seed)
-    return Difference(value, *_interval(means), float(means.std()))
+    return difference_of(*_resampled(both, of_both, resamples, seed))
 
 
 def mcnemar(better: int, worse: int) -> float:

@@ -66,9 +66,12 @@ def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
+TASKS = {"realworldqa.py": {"RealWorldQA": "realworldqa"}, "mme.py": {"MME": "mme"}}
+
+
 @pytest.fixture
-def mine(tmp_path):
-    """A profile with the pocket models and a benchmark of one's own: four questions."""
+def mine(tmp_path, name):
+    """A profile with the pocket models and the benchmark of an example: 4 or 12 questions."""
     world = toy.world(tmp_path / "world")
     rows = [
         {"image": data.image(k), "question": f"Is there a ball, number {k}?", "answer": answer}
@@ -77,9 +80,16 @@ def mine(tmp_path):
     text = data.TEXT
     features = {"image": data.Image(), "question": text, "answer": text}
     data.write(world / "benchmarks" / "realworldqa", rows, features, "test")
+    rows = [
+        {"image": data.image(k // 2), "question": f"Is it {k}?", "answer": ("Yes", "No")[k % 2]}
+        | {"question_id": f"{k // 2}.png", "category": ("count", "color", "code_reasoning")[k // 4]}
+        for k in range(12)
+    ]
+    features |= {"question_id": text, "category": text}
+    data.write(world / "benchmarks" / "mme", rows, features, "test")
     values = yaml.safe_load((ROOT / "repro" / "profiles" / "pocket.yaml").read_text())
     values["data"] = str(world)
-    values["scoring"]["tasks"] = {"RealWorldQA": "realworldqa"}
+    values["scoring"]["tasks"] = TASKS[name]
     for label in ("LLaVA-7B", "LLaVA-13B"):
         place = ROOT / "repro" / "profiles" / values["backbones"][label]
         values["backbones"][label] = str(place.resolve())
@@ -115,7 +125,7 @@ def test_the_four_ways_to_add_something_have_an_example():
         r"^## A (.*)$", (ROOT / "docs" / "extending.md").read_text(), re.MULTILINE
     )
     assert headings == ["backbone", "selector", "benchmark", "row"]
-    assert len(blocks(ROOT / "docs" / "extending.md", "python")) == 4
+    assert len(blocks(ROOT / "docs" / "extending.md", "python")) == 5  # two of benchmarks
 
 
 # ── Commands ─────────────────────────────────────────────────────────────────────────────────────

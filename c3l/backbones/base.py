@@ -324,6 +324,14 @@ class Backbone:
             batch["pixel_values"] = batch["pixel_values"].to(self.dtype)
         return batch
 
+    def count_features(self, pixels: Tensor) -> int:
+        """How many features the model makes of a picture's pixel values [1, 3, h, w]."""
+        return self.image_features({"pixel_values": pixels}).shape[1]
+
+    def processor_settings(self, features: int) -> dict[str, object]:
+        """The processor's settings with which a picture becomes so many image tokens."""
+        return {}
+
     def _pictures(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
         """The pictures' pixel values [n, ...], and how many image tokens each becomes [n]."""
         texts = [self._format.image_token] * len(pictures)

@@ -33,6 +33,12 @@ class Blip2(Backbone):
         eps = getattr(vision, "post_layernorm_eps", vision.layer_norm_eps)
         model.vision_model.post_layernorm.eps = eps
 
+    def count_features(self, pixels: Tensor) -> int:
+        return self.model.config.num_query_tokens
+
+    def processor_settings(self, features: int) -> dict[str, object]:
+        return {"num_query_tokens": features}
+
     def _pictures(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
         # The processor itself would put the queries' tokens before the whole prompt.
         pixels = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]

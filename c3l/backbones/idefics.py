@@ -28,6 +28,9 @@ class Idefics(Backbone):
         inputs = self._looking(batch)
         return self.model_part(self.decoder)(**inputs, use_cache=False).last_hidden_state[where]
 
+    def count_features(self, pixels: Tensor) -> int:
+        return 1
+
     def _pictures(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
         pixels = self.processor.image_processor(pictures, return_tensors="pt")
         pixels = pixels if isinstance(pixels, Tensor) else pixels["pixel_values"]

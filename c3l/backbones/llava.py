@@ -1,5 +1,8 @@
 """LLaVA: CLIP's patches, a two-layer projector, a Llama."""
 
+from math import isqrt
+from typing import ClassVar
+
 from transformers import LlavaForConditionalGeneration
 
 from c3l.backbones.base import Backbone
@@ -11,3 +14,17 @@ class Llava(Backbone):
     language = ("model.language_model", "lm_head")
     decoder = "model.language_model"
     speaker = ""
+    joined: ClassVar[int] = 1
+    """Neighbouring patches that become one image token."""
+
+    def processor_settings(self, features: int) -> dict[str, object]:
+        config = self.model.config
+        patch = config.vision_config.patch_size * isqrt(self.joined)
+        strategy = config.vision_feature_select_strategy
+        # The processor counts the tokens before the strategy drops the first.
+        more = features - (config.vision_config.image_size // patch) ** 2 + (strategy == "default")
+        return {
+            "patch_size": patch,
+            "vision_feature_select_strategy": strategy,
+            "num_additional_image_tokens": more,
+        }

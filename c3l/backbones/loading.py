@@ -1,6 +1,5 @@
 """Loading a backbone: its folder, its family, and what may be wrong with either."""
 
-import json
 import math
 import os
 from collections.abc import Callable
@@ -11,13 +10,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoProcessor, PreTrainedModel
 
+from c3l.backbones.agreement import check_agreement
 from c3l.backbones.base import Backbone
 from c3l.backbones.blip2 import Blip2, InstructBlip
+from c3l.backbones.configuration import first_line, model_config, read_config
 from c3l.backbones.idefics import Idefics
 from c3l.backbones.llava import Llava
 from c3l.backbones.minigpt4 import MiniGPT4
 from c3l.backbones.prompts import ChatFormat, answer_pieces
-from c3l.errors import UserError
+from c3l.errors import UserError, brief
 from c3l.hub import indexed_files, weight_files, weights_folder
 
 INDEX = "model.safetensors.index.json"
@@ -50,6 +51,7 @@ def load_backbone(
     family = FAMILIES[model_type(folder)]
     indexed_files(folder / INDEX)  # transformers would follow names out of the folder
     processor = _processor(folder, trust_remote_code)
+    check_agreement(family, folder, processor)
     model = _model(family.model_class, folder, _dtype(dtype)).to(_device(device))
     return family(model, processor, name=str(path_or_id), files=weight_files(folder))
 
@@ -71,7 +73,7 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
     """
     folder = weights_folder(path_or_id, fetch=False)
     kind = model_type(folder)
-    _processor(folder, trust_remote_code=False)
+    check_agreement(FAMILIES[kind], folder, _processor(folder, trust_remote_code=False))
     files = set(folder.glob("*.safetensors"))
     files |= set(indexed_files(folder / INDEX))
     if not files:
@@ -92,17 +94,10 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
 
 def model_type(folder: Path) -> str:
     """A folder's family, one of FAMILIES. Raises UserError for another one, and for none."""
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder} has no config.json; give the folder of a backbone") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged ({error}); get the backbone again") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in FAMILIES:
+    kind = read_config(folder).get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise UserError(
-            f"{folder} holds a backbone of the unknown family {kind!r}; "
+            f"{folder} holds a backbone of the unknown family {brief(kind)}; "
             f"use one of: {', '.join(FAMILIES)}"
         )
     return kind
@@ -141,15 +136,22 @@ def named_dtype(name: str) -> torch.dtype:
 def _model(
     model_class: type[PreTrainedModel], folder: Path, dtype: torch.dtype | str
 ) -> PreTrainedModel:
+    config = model_config(model_class, folder)
     try:
         model, found = model_class.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
         )
-    # A file cut short is a SafetensorError, a tensor of another shape a RuntimeError.
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+    # A file cut short is a SafetensorError, a tensor of another shape a RuntimeError, and a value
+    # that makes no sense in config.json whatever it leads to.
+    except Exception as error:
         raise UserError(
-            f"the weights in {folder} are missing or damaged ({reason}); get the backbone again"
+            f"the weights in {folder} are missing or damaged ({first_line(error)}); get the "
+            "backbone again"
         ) from error
     # transformers fills what is missing with random numbers and only warns.
     if missing := sorted(found["missing_keys"]):

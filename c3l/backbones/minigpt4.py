@@ -87,3 +87,4 @@ AutoConfig.register(MiniGPT4Config.model_type, MiniGPT4Config)
 
 class MiniGPT4(Llava):
     model_class = MiniGPT4ForConditionalGeneration
+    joined = JOINED

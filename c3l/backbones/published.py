@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 from c3l.backbones.base import Backbone
+from c3l.backbones.configuration import model_config
 from c3l.backbones.loading import FAMILIES, model_type
 from c3l.errors import UserError
 from c3l.hub import weights_folder
@@ -148,12 +149,5 @@ def configuration(path_or_id: str | Path) -> tuple[type[Backbone], PreTrainedCon
             raise
         kind = given["model_type"]
         return FAMILIES[kind], AutoConfig.for_model(**given, dtype="float16")
-    kind = model_type(folder)
-    try:
-        return FAMILIES[kind], AutoConfig.from_pretrained(folder)
-    # Whatever a damaged file makes its class raise.
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"{folder / 'config.json'} is damaged ({reason}); get the backbone again"
-        ) from error
+    family = FAMILIES[model_type(folder)]
+    return family, model_config(family.model_class, folder)

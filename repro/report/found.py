@@ -41,10 +41,11 @@ def find(
     together = defaultdict(list)
     for name, record in records.items():
         together[seeds or len(record["seeds"])].append(name)
-    store = Store(runs / "store")
     cells: dict[str, Cells] = {}
     for count, names in together.items():
-        cells |= Run.prepare(names, profile, list(range(count)), store).tables
+        run = Run.stored(names, profile, list(range(count)), runs)
+        cells |= run.tables
+    store = run.store
     found = {}
     for name, record in records.items():
         if _artefacts(record) != _expected(cells[name]):

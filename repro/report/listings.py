@@ -62,7 +62,7 @@ class Listings:
 
         def made(drawn: list) -> list[tuple]:
             found = shown.read(task, data.path, set(drawn))
-            return [self._question(rows[place]["category"], found.get(place)) for place in drawn]
+            return [self._question(rows[place], found.get(place)) for place in drawn]
 
         number, drawn = self._set((task, data.key), list(rows), QUESTIONS, made, "expected answer")
         picked = [rows[place] for place in drawn]
@@ -128,9 +128,11 @@ class Listings:
             "notes": self._notes([said(row) for row in picked]),
         }
 
-    def _question(self, category: str, found: shown.Shown | None) -> tuple:
+    def _question(self, row: dict, found: shown.Shown | None) -> tuple:
+        category = row["category"]
         if found is None:
-            return category, "(the data set no longer has this question)", [], "", None
+            unread = f"(the text of question {row['question_id']} cannot be read from the data set)"
+            return category, unread, [], str(row["answer"]), None
         options = [f"{letter}. {text}" for letter, text in found.options.items()]
         image = self._pictures.add(found.picture)
         return category, found.question, options, _chosen(found.answer, options), image
@@ -201,7 +203,7 @@ def _chosen(answer: str, options: list[str]) -> str:
 
 def _right(correct: float | None) -> str:
     """One letter for the page: "1" right, "0" wrong, "-" where that is not said."""
-    return "-" if correct is None or pd.isna(correct) else str(int(correct))
+    return {1.0: "1", 0.0: "0"}.get(correct, "-")
 
 
 def _judgement(row: dict) -> str | None:

@@ -241,3 +241,9 @@ def test_the_json_is_llavas_layout(finished):
         human, gpt = record["conversations"]
         assert human["value"].startswith("<image>\n") and human["from"] == "human"
         assert gpt["from"] == "gpt" and isinstance(record["i2c"], float)
+
+
+def test_a_contrast_without_effect_is_said_before_anything_is_written(images, tmp_path):
+    with pytest.raises(UserError, match="L_c would reach no weight of the model"):
+        again(images, tmp_path / "out", "tuning=projector")
+    assert not any((tmp_path / "out").rglob("manifest.json"))

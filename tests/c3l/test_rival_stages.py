@@ -8,7 +8,7 @@ import pytest
 
 from c3l import pipeline, rival_stages
 from c3l.backbones.base import Generated
-from c3l.instructions import CLASSES
+from c3l.instructions import CLASSES, pair_prompt
 from c3l.readings import Readings
 from c3l.samples import Sample, read_samples, write_samples
 from c3l.scores import Score, write_scores
@@ -47,8 +47,9 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
-def selected(store, by, samples=POOL, seed=0, share=0.1, **known):
-    stage = pipeline.rival_selection(by, pool_stage(samples), Readings(), share, seed, **known)
+def selected(store, by, samples=POOL, seed=0, share=0.1, readings=None, **known):
+    readings = readings or Readings()
+    stage = pipeline.rival_selection(by, pool_stage(samples), readings, share, seed, **known)
     chosen = json.loads((store.make(stage) / "selection.json").read_text())
     return stage, chosen, store.manifest(stage)["facts"]
 
@@ -62,6 +63,25 @@ def test_self_instruct_has_survivors_and_rejects(store):
     } - positive
     assert len(chosen["targets"]) == 1 and set(chosen["targets"]) <= positive
     assert (facts["positives"], facts["without_positive"], facts["without_negative"]) == (6, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "positives"),
+    [
+        ({"self_instruct_unit": "sample"}, 2),  # two questions are long enough
+        ({"self_instruct_instances": 2}, 4),
+        ({"self_instruct_contradiction": "instruction"}, 3),
+        ({"self_instruct_blacklist": True}, 6),
+    ],
+    ids=str,
+)
+def test_self_instruct_reads_its_own_readings(store, change, positives):
+    # One image contradicts itself in a question that the others are asked too.
+    pool = [*POOL, Sample("0-9", "image-0.png", QUESTIONS[0], "Another.", CLASSES[0])]
+    if change.keys() & {"self_instruct_unit", "self_instruct_instances", "self_instruct_blacklist"}:
+        pool = POOL
+    _, _, facts = selected(store, "self_instruct", pool, readings=Readings(**change))
+    assert facts["positives"] == positives
 
 
 def test_no_positive_at_all_is_said(store):
@@ -133,6 +153,29 @@ class Vicuna:
             Generated(ANEW[question].removeprefix(said).strip(), True)
             for question, said in zip(questions, begun, strict=True)
         ]
+
+
+def test_vigc_reads_its_own_readings(store, tiny_images, monkeypatch):
+    asked = []
+
+    class Published(Vicuna):
+        def write(self, questions, images, *, begun=None, **settings):
+            if begun is None:
+                return super().write(questions, images, **settings)
+            asked.extend(zip(questions, begun, strict=True))
+            return [Generated("Red, and no full stop", True)] * len(questions)
+
+    monkeypatch.setattr(rival_stages, "load", lambda job, name: Published())
+    settings = GenerationSettings(caption_tokens=8, pair_tokens=8, pairs_per_class=3, batch_size=2)
+    images = Source.of(tiny_images)
+    readings = Readings(vigc_asks="instruction_and_question", vigc_sentence="full_stop")
+    stage = pipeline.vigc(images, images, 1, settings, readings, 0)
+    store.make(stage)
+    assert store.manifest(stage)["facts"]["corrections"] == {"no_correction": 2}
+    assert asked == [
+        (pair_prompt(CLASSES[0], 1), f"Question: {question}\nAnswer: ")
+        for question, _ in Vicuna.pairs[:2]
+    ]
 
 
 def test_vigcs_pool_is_both_kinds_and_everything_is_counted(store, tiny_images, monkeypatch):

@@ -1,14 +1,17 @@
 """Self-Instruct's filter: nobody is lost, each rule works, similarity is ROUGE-L."""
 
+from collections import Counter
 from dataclasses import replace
 from itertools import product
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from c3l.readings import Unit
 from c3l.samples import Sample
-from c3l.self_instruct import BLACKLIST, blacklisted, rouge_l, survivors
+from c3l.self_instruct import BLACKLIST, _words, blacklisted, rouge_l, survivors
 
 GOOD = Sample("1", "a.png", "What colour is the ball?", "Red.")
 WORDS = st.lists(st.sampled_from(["what", "is", "the", "ball", "7"]), max_size=12).map(tuple)
@@ -25,6 +28,15 @@ QUESTIONS = st.sampled_from(
         "Draw a map of it.",
     ]
 ) | st.text(max_size=20)
+RULES = st.fixed_dictionaries(
+    {
+        "blacklist": st.booleans(),
+        "unit": st.sampled_from(get_args(Unit)),
+        "instances": st.sampled_from([None, 1, 2]),
+        "contradiction": st.sampled_from(["image", "instruction"]),
+        "seed": st.integers(0, 3),
+    }
+)
 SAMPLES = st.lists(
     st.builds(
         Sample,
@@ -52,9 +64,9 @@ def test_similarity_is_rouge_l(a, b):
     assert rouge_l(a, b) == pytest.approx(expected)
 
 
-@given(samples=SAMPLES, blacklist=st.booleans())
-def test_in_is_kept_plus_rejected_in_their_order(samples, blacklist):
-    kept, rejected, counts = survivors(samples, blacklist=blacklist)
+@given(samples=SAMPLES, rules=RULES)
+def test_in_is_kept_plus_rejected_in_their_order(samples, rules):
+    kept, rejected, counts = survivors(samples, **rules)
     assert len(rejected) == sum(counts.values())
     assert len(samples) == len(kept) + len(rejected)
     for some in (kept, rejected):
@@ -62,10 +74,50 @@ def test_in_is_kept_plus_rejected_in_their_order(samples, blacklist):
         assert all(any(sample is other for other in remaining) for sample in some)
 
 
-@given(samples=SAMPLES)
-def test_survivors_of_survivors_are_all_of_them(samples):
-    kept, _, _ = survivors(samples)
-    assert survivors(kept) == (kept, [], {})
+@given(samples=SAMPLES, rules=RULES)
+def test_survivors_of_survivors_are_all_of_them(samples, rules):
+    kept, _, _ = survivors(samples, **rules)
+    assert survivors(kept, **rules) == (kept, [], {})
+
+
+@given(samples=SAMPLES, rules=RULES)
+def test_a_stricter_rule_keeps_some_of_what_a_milder_one_does(samples, rules):
+    """Ids repeat, so samples are told apart by their place."""
+    samples = [replace(sample, id=str(place)) for place, sample in enumerate(samples)]
+    kept, _, _ = survivors(samples, **rules)
+    milder = rules | {"instances": None, "contradiction": "image"}
+    assert {sample.id for sample in kept} <= {s.id for s in survivors(samples, **milder)[0]}
+
+
+@given(samples=SAMPLES, most=st.integers(1, 3), seed=st.integers(0, 9))
+def test_of_each_instruction_as_many_instances_are_kept_as_may_be(samples, most, seed):
+    whole, fewer = (
+        Counter(_words(sample.question) for sample in survivors(samples, **some)[0])
+        for some in ({}, {"instances": most, "seed": seed})
+    )
+    assert fewer == Counter({question: min(count, most) for question, count in whole.items()})
+
+
+def test_which_instances_are_kept_is_the_seeds():
+    samples = [replace(GOOD, id=str(k), image=f"{k}.png") for k in range(30)]
+    kept = [
+        [sample.id for sample in survivors(samples, instances=5, seed=seed)[0]]
+        for seed in (0, 0, 1)
+    ]
+    assert kept[0] == kept[1] != kept[2] and {*map(len, kept)} == {5}
+
+
+def test_as_published_one_contradiction_costs_an_instruction_all_its_instances():
+    contradictory = [GOOD, replace(GOOD, id="2", answer="Blue.")]
+    same = replace(GOOD, id="3", image="b.png", answer="Blue.")
+    other = replace(GOOD, id="4", question="Why would anybody want one?")
+    found = survivors([*contradictory, same, other], contradiction="instruction")
+    assert found == ([other], [*contradictory, same], {"contradictory": 3})
+
+
+def test_by_the_unit_sample_a_question_is_accepted_once_and_contradicts_nothing():
+    again = [replace(GOOD, id="2", answer="Blue."), replace(GOOD, id="3", image="b.png")]
+    assert survivors([GOOD, *again], unit="sample") == ([GOOD], again, {"similar": 2})
 
 
 @pytest.mark.parametrize(

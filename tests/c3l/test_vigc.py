@@ -1,8 +1,11 @@
 """VIGC's data: sentences, rounds, and the pool of both kinds."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.pocket.drawing import draw
 from benchmarks.pocket.scenes import draw_scenes
@@ -10,7 +13,15 @@ from c3l import load_backbone
 from c3l.backbones.base import Generated
 from c3l.instructions import CLASSES, caption_prompt, pair_prompt
 from c3l.samples import ImageFolder, Sample
-from c3l.vigc import ROUNDS, direct, first_sentence, is_corrected, iterative, labelled
+from c3l.vigc import (
+    ROUNDS,
+    Sentence,
+    direct,
+    first_sentence,
+    is_corrected,
+    iterative,
+    labelled,
+)
 
 BACKBONE = Path(__file__).parents[2] / "benchmarks" / "pocket" / "backbones" / "llava-7b"
 
@@ -53,6 +64,58 @@ PICTURES = {f"{k}.png": f"picture {k}" for k in range(9)}
 )
 def test_the_first_sentence_and_whether_more_is_to_come(text, finished, expected):
     assert first_sentence(text, finished=finished) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "finished", "expected"),
+    [
+        ("It is red. It rolls.", True, ("It is red.", True)),
+        ("It is red.", True, ("It is red.", False)),
+        ("It is red.", False, ("It is red.", True)),
+        ("Is it red? Yes! It is.", True, ("Is it red? Yes! It is.", False)),
+        ("It costs 3.50 dollars.", True, ("It costs 3.", True)),
+        ("It is red", True, ("", False)),
+        ("Red!", True, ("", False)),
+        ("", True, ("", False)),
+    ],
+)
+def test_as_published_a_sentence_ends_in_a_full_stop_and_nothing_else_is_one(
+    text, finished, expected
+):
+    assert first_sentence(text, finished=finished, ends="full_stop") == expected
+
+
+@given(st.text(alphabet="ab .!?\n", max_size=30), st.booleans())
+def test_a_first_sentence_is_the_beginning_and_more_is_to_come_where_some_is_left(text, finished):
+    words = " ".join(text.split())
+    for ends in get_args(Sentence):
+        first, more = first_sentence(text, finished=finished, ends=ends)
+        assert words.startswith(first)
+        if finished:
+            assert more == (first != "" and first != words)
+        if ends == "full_stop":
+            assert first == "" or (first.endswith(".") and "." not in first[:-1])
+
+
+def test_as_published_a_round_asks_with_the_instruction_and_the_reply_begins_with_the_question():
+    instruction = pair_prompt(CLASSES[0], 1)
+
+    calls = []
+
+    class Writer:
+        def write(self, questions, images, *, begun, stop, **settings):
+            calls.append((*questions, *begun, stop))
+            text = "One. Two." if begun[0].endswith("Answer: ") else "Two."
+            return [Generated(text, finished=True)]
+
+    answers = iterative(
+        Writer(), ask("What?"), PICTURES, max_new_tokens=9, asks="instruction_and_question"
+    )
+    assert answers == ["One. Two."]
+    assert calls == [
+        (instruction, "Question: What?\nAnswer: ", ("\nQuestion:",)),
+        (instruction, "Question: What?\nAnswer: One.", ("\nQuestion:",)),
+    ]
 
 
 def test_each_round_asks_again_with_the_answer_so_far():

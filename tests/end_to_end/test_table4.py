@@ -5,6 +5,7 @@ All in one file, so that parallel test workers share its one undisturbed run.
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from statistics import fmean
 
@@ -80,6 +81,42 @@ def test_claims_are_compared_with_what_is_stored_and_nothing_is_run(finished, to
     assert more.stdout == ""
     assert "table4 has not been run with these options" in more.stderr
     assert (files(runs), made(runs)) == before
+
+
+@pytest.fixture
+def read_only(finished, tmp_path):
+    """The runs folder on a disk that cannot be written."""
+    runs, place = finished[0], tmp_path / "read-only"
+    place.mkdir()
+    mount = ["mount", "--bind", str(runs), str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(place)], check=True)
+        with pytest.raises(OSError, match="Read-only"):
+            (place / "file").touch()
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_what_only_reads_runs_on_a_read_only_disk(read_only, toy_profile, tmp_path):
+    options = ["--profile", toy_profile, "--seeds", 1, "--runs", read_only]
+    out = tmp_path / "report.html"
+    for command, words in (
+        (["compare", "table4"], "What the paper claims"),
+        (["plan", "table4"], "0 of "),
+        (["report", "--out", out], "report.html"),
+    ):
+        done = toy.repro(*command, *options)
+        assert done.returncode == 0, done.stderr
+        assert words in done.stdout
+        assert "cannot be written" not in done.stdout + done.stderr
+    assert "table4" in out.read_text()
+    inside = toy.repro("report", *options)
+    assert inside.returncode == 2
+    assert "report.html cannot be written (Read-only file system)" in inside.stderr
+    assert "Traceback" not in inside.stderr
 
 
 @pytest.mark.parametrize("column", ["SEED", "POPE"])

@@ -10,7 +10,19 @@ from c3l.store import Store
 from repro import profile as profiles
 from repro import recipe
 from repro.profile import Profile
-from repro.rows import BASELINE, C3L, PROPORTIONS, RANKINGS, TABLES, TRUTH, Row, Table
+from repro.rows import (
+    BASELINE,
+    C3L,
+    CLM,
+    CRM,
+    PROPORTIONS,
+    RANKINGS,
+    SENSITIVITY,
+    TABLES,
+    TRUTH,
+    Row,
+    Table,
+)
 from repro.run import Run
 from repro.runner import everything
 from tests.repro import toy
@@ -144,7 +156,10 @@ def test_a_backbone_may_have_readings_of_its_own(profile, store):
     """The writer's rule what the generator learns, the tuned model's what VLIT does."""
     weights = profile.backbones["LLaVA-7B"].weights
     backbones = {
-        "LLaVA-7B": {"weights": weights, "readings": {"tuning": "projector"}},
+        "LLaVA-7B": {
+            "weights": weights,
+            "readings": {"tuning": "projector", "contrastive_image": True},
+        },
         "LLaVA-13B": weights,
     }
     mixed = with_backbones(profile, backbones=backbones)
@@ -187,3 +202,24 @@ def test_where_no_row_can_run_nothing_does(profile, store, monkeypatch):
     ):
         Run.prepare(["table9"], profile, [0], store)
     Run.prepare(["table9", "table4"], profile, [0], store)
+
+
+def test_a_contrast_without_effect_is_an_error_at_once_or_leaves_its_row_unscored(profile, store):
+    """The profile's own readings are an error, what a row of table 7 makes of them is not."""
+    data = recipe.prepare(profile, store, [C3L])
+    readings = profile.readings.model_copy(update={"tuning": "lora"})
+    adapters = profile.model_copy(update={"readings": readings})
+    row = replace(C3L, label="embedding = input", readings={"embedding": "input"}, base=C3L.label)
+    assert names(C3L, adapters, data).keys() == names(row, profile, data).keys()
+    cells = recipe.row_stages(row, ("SEED", TRUTH), adapters, data, [0])
+    ((stage,),) = cells["SEED"]
+    assert stage.run(stage)["unscored"].startswith("L_c would reach no weight of the model: ")
+    without = profile.readings.model_copy(update={"tuning": "projector"})
+    projector = profile.model_copy(update={"readings": without})
+    for lost in (C3L, CLM, row, replace(row, readings={"temperature": 1.0})):
+        with pytest.raises(UserError, match=r"set .*contrastive_image=true"):
+            recipe.row_stages(lost, ("SEED",), projector, data, [0])
+    assert "generator" in names(CRM, projector, data)  # no L_c, nothing lost
+    (row,) = [row for row in SENSITIVITY if row.label == "tuning = projector"]
+    for changed in (profile, adapters):
+        assert "generator" in names(row, changed, data)

@@ -9,6 +9,7 @@ from repro import profile
 from repro.columns import COLUMNS, Column
 from repro.rows import TABLES, Row, Table
 from repro.statistics import Estimate
+from repro.table import disagreement
 
 SEEDS = 2
 BASES = {"better": "base", "same": "base"}
@@ -91,9 +92,38 @@ def test_with_an_unscored_side_there_is_no_difference(finish, unscored):
     assert cells["better"]["difference"] is None
 
 
-def test_a_number_that_is_not_the_artefacts_is_a_fault(finish):
-    with pytest.raises(RuntimeError, match="not that of the artefacts"):
-        finish({"base": {"right": 20, "said": 51.0}}, {})
+@pytest.mark.parametrize("said", [51.0, 50.1, 50.0600001, 49.987654])
+def test_a_number_that_is_not_the_artefacts_is_unscored(finish, said):
+    cell = finish({"base": {"right": 20, "said": said}}, {})["base"]
+    assert cell["value"] is cell["interval"] is None
+    assert cell["unscored"] == (
+        f"the column computes 50.0000 from the samples, the benchmark says {said:.4f}"
+    )
+
+
+@pytest.mark.parametrize(("right", "said"), [(20, 50.0), (13, 32.5), (27, 67.5)])
+def test_a_number_that_the_benchmark_rounds_is_still_its_own(finish, right, said):
+    assert finish({"base": {"right": right, "said": said}}, {})["base"]["unscored"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "rounded", "same"),
+    [
+        (200 / 3, 66.7, True),
+        (200 / 3, 66.67, True),
+        (200 / 3, 66.66, False),
+        (200 / 3, 66.66667, True),
+        (200 / 3, 66.6, False),
+        (200 / 3, 67.0, False),
+        (75.0, 80.0, False),
+        (79.96, 80.0, True),
+        (200 / 3, 200 / 3, True),
+        (200 / 3, 200 / 3 + 1e-5, False),
+        (100 * 0.1, 10.000000000000002, True),
+    ],
+)
+def test_a_difference_within_rounding_is_none(value, rounded, same):
+    assert (disagreement([rounded], value) is None) == same
 
 
 def test_a_column_may_compute_what_no_artefact_says(finish, monkeypatch):

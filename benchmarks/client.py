@@ -1,0 +1,208 @@
+"""The one client of addresses: a reply is whole in time, small, and from where it was asked.
+
+`openai`'s own client follows redirects and takes the key along where the host stays the same; it
+bounds the silence between two bytes, not the time of a reply; and it reads whatever comes. Its
+import takes a second: import this only where something is asked.
+"""
+
+import socket
+import sys
+import threading
+import zlib
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from openai import APIStatusError, APITimeoutError, DefaultHttpxClient, OpenAI, OpenAIError
+
+from benchmarks.address import ENDPOINT
+from benchmarks.keys import without_key
+
+LARGEST = 2**20
+"""Bytes of a reply, as it comes and unpacked. lmms-eval's longest is some ten thousand."""
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
+"""What reading a reply raises that is no chat completion: servers send anything with status 200,
+and the client checks little of it."""
+NO_COMPLETION = "its reply is no chat completion with a text"
+LONGEST_REASON = 300
+
+# openai's releases are built on httpx or on its successor.
+httpx = sys.modules[DefaultHttpxClient.__base__.__module__.partition(".")[0]]
+
+
+class RefusedError(OpenAIError):
+    """A reply that is not taken; asking again gives the same one."""
+
+
+def client_of(
+    url: str, key: str, seconds: float, retries: int = 0, *, proxies: bool = True
+) -> OpenAI:
+    """A client of an address, each of whose requests ends within so many seconds.
+
+    Args:
+        retries: how often it asks a server again that is busy or silent.
+        proxies: whether the environment's proxies are used.
+    """
+    http = BoundedClient(seconds, trust_env=proxies)
+    return OpenAI(base_url=url, api_key=key, timeout=seconds, max_retries=retries, http_client=http)
+
+
+def reason_of(error: OpenAIError, key: str) -> str:
+    """Why a request failed: printable, not long, and without the key."""
+    cause = error.__cause__
+    if isinstance(cause, RefusedError):  # as older releases of openai wrap it
+        error, cause = cause, None
+    text = str(error)
+    if isinstance(error, APIStatusError) and not text.startswith("Error code"):
+        text = f"Error code: {error.status_code} - {text}"
+    elif isinstance(error, APITimeoutError):
+        text = f"Request timed out: {cause}"
+    elif cause is not None and not _was_refused(cause):
+        text = f"{text.rstrip('.')}: {cause}"
+    return clean(without_key(text, key))
+
+
+def clean(text: str) -> str:
+    """A server's text for a sentence: on one line, printable, not long."""
+    line = " ".join(text.split())[:LONGEST_REASON]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def without_surrogates(text: str) -> str:
+    """The text with a question mark for each half of a character, which no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+class BoundedClient(DefaultHttpxClient):
+    """openai's HTTP client, whose `send` returns a whole reply of at most LARGEST bytes.
+
+    A thread asks, for no library bounds the time of all that a request waits for: names, connection
+    and handshake, a byte a second of headers. When the time is up its socket is shut.
+    """
+
+    def __init__(self, seconds: float, **options: Any):
+        # A connection a request: it is shut at a deadline, and its socket is known from its start.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        super().__init__(timeout=seconds, limits=limits, follow_redirects=False, **options)
+        self._seconds = seconds
+
+    def send(self, request: Any, **options: Any) -> Any:
+        """Return the reply. Raises a time-out of httpx's, or RefusedError."""
+        connection, outcome = _Connection(), []
+
+        def ask() -> None:
+            try:
+                outcome.append(self._whole(request, **options))
+            except BaseException as error:
+                outcome.append(error)
+
+        request.extensions = {**request.extensions, "trace": connection}
+        request.headers["Accept-Encoding"] = "identity"
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        try:
+            thread.join(self._seconds)
+            late = thread.is_alive()
+        finally:
+            connection.shut()
+        if late:
+            thread.join(0.2)  # one that looks a name up outlives this
+            outcome = [httpx.ReadTimeout("")]
+        if isinstance(outcome[0], httpx.TimeoutException):
+            words = f"no whole reply within {self._seconds:g} s"
+            raise httpx.ReadTimeout(words, request=request) from None
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
+    def _whole(self, request: Any, **options: Any) -> Any:
+        """The reply, read and unpacked."""
+        options |= {"stream": True, "follow_redirects": False}
+        response = super().send(request, **options)
+        try:
+            if 300 <= response.status_code < 400:
+                raise RefusedError(_redirects(response))
+            content = _unpacked(_read(response), response.headers.get("Content-Encoding", ""))
+        finally:
+            response.close()
+        untrue = ("content-encoding", "content-length", "transfer-encoding")
+        headers = [item for item in response.headers.multi_items() if item[0].lower() not in untrue]
+        return httpx.Response(
+            response.status_code, headers=headers, content=content, request=request
+        )
+
+
+class _Connection:
+    """The socket of one request, as httpx's "trace" extension tells of it."""
+
+    def __init__(self) -> None:
+        self._socket, self._over = None, False
+
+    def __call__(self, event: str, info: dict) -> None:
+        stream = info.get("return_value")
+        if hasattr(stream, "get_extra_info"):
+            self._socket = stream.get_extra_info("socket")
+        if self._over:
+            self.shut()
+            raise TimeoutError
+
+    def shut(self) -> None:
+        """End what waits for the socket; a closed one is none any more."""
+        self._over = True
+        if self._socket is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+def _read(response: Any) -> bytes:
+    """The body as it comes."""
+    content = bytearray()
+    for part in response.iter_raw():
+        content += part
+        if len(content) > LARGEST:
+            raise _too_large()
+    return bytes(content)
+
+
+def _unpacked(content: bytes, encoding: str) -> bytes:
+    """The body that a server has packed although it was asked not to."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return content
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise RefusedError(f"its reply is packed ({clean(encoding)[:20]}), which was not asked for")
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip's header or zlib's
+    try:
+        unpacked = unpacking.decompress(content, LARGEST + 1)
+    except zlib.error as error:
+        raise RefusedError(f"its reply is not packed by {encoding}, as it says") from error
+    if len(unpacked) > LARGEST:
+        raise _too_large()
+    if not unpacking.eof:
+        raise RefusedError(f"its reply, packed by {encoding}, is cut short")
+    return unpacked
+
+
+def _too_large() -> RefusedError:
+    return RefusedError(f"its reply is larger than {LARGEST / 2**20:g} MiB and was not read on")
+
+
+def _redirects(response: Any) -> str:
+    """A sentence's end about a redirect. Of its target neither user nor query is said."""
+    said = f"it redirects (status {response.status_code})"
+    target = response.headers.get("Location", "")
+    with suppress(ValueError):
+        parts = urlsplit(urljoin(str(response.request.url), target))
+        if target and parts.hostname:
+            place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            said += f" to {place.rstrip('/').removesuffix(ENDPOINT)}"
+    return f"{said}, where the key is not sent: give the address that is meant to be asked"
+
+
+def _was_refused(error: BaseException | None) -> bool:
+    """Whether nobody listens: of that "Connection error." says enough."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

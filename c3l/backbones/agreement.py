@@ -1,0 +1,164 @@
+"""Check that a processor makes of a picture what its model reads, before any weights are loaded.
+
+Both are asked: the processor with two pictures of different shape, the model on the meta device,
+where tensors have shapes and no values. So any setting may differ that changes neither.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from c3l.backbones.base import Backbone
+from c3l.backbones.configuration import first_line, model_config
+from c3l.errors import UserError
+
+SHAPES = ((40, 20), (20, 40))
+"""Of the pictures: width and height in pixels."""
+
+
+def check_agreement(family: type[Backbone], folder: Path, processor: Any) -> None:
+    """Raise UserError where a folder's processor disagrees with its model: the setting, its file,
+    and the value that agrees."""
+    config = model_config(family.model_class, folder)
+    try:
+        with torch.device("meta"):
+            model = family.model_class(config)
+        backbone = family(model, processor, name=str(folder), files=())
+    # Whatever values that make no sense together make its class raise.
+    except Exception as error:
+        raise UserError(
+            f"{folder / 'config.json'} describes no model ({first_line(error)}); get the backbone "
+            "again"
+        ) from error
+    _check_tokens(backbone, folder)
+    _check_pictures(backbone, folder)
+
+
+def _check_tokens(backbone: Backbone, folder: Path) -> None:
+    """Raise UserError unless every special token has an embedding, and a picture has one place."""
+    tokenizer, image = backbone.tokenizer, backbone._format.image_token
+    place = backbone.image_token_id
+    if place is None or (place == tokenizer.unk_token_id and image != tokenizer.unk_token):
+        raise UserError(
+            f"the tokenizer in {folder} has no token {image}, which stands for a picture; save "
+            "the model's own tokenizer there"
+        )
+    embeddings = backbone.model.get_input_embeddings()
+    rows = embeddings.num_embeddings + getattr(embeddings, "num_additional_embeddings", 0)
+    for token in (image, tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token):
+        if token is not None and tokenizer.convert_tokens_to_ids(str(token)) >= rows:
+            raise UserError(
+                f"the tokenizer in {folder} has the token {token} at the place "
+                f"{tokenizer.convert_tokens_to_ids(str(token))}, but the model embeds {rows} "
+                "tokens (vocab_size in config.json); save the model's own tokenizer there"
+            )
+    for shown in (False, True):
+        ids = tokenizer(backbone.prompt("", shown), add_special_tokens=False)["input_ids"]
+        if ids.count(place) != shown:
+            raise UserError(
+                f"the chat template in {folder} writes {image} {ids.count(place)} times for "
+                f"{'one picture' if shown else 'no picture'}; save the model's own template there"
+            )
+
+
+def _check_pictures(backbone: Backbone, folder: Path) -> None:
+    """Raise UserError unless pictures of any shape become the pixels and tokens that are read."""
+    vision = getattr(backbone.model.config, "vision_config", None)
+    side = getattr(vision, "image_size", None)
+    if not isinstance(side, int):
+        return  # a family of one's own, whose pictures have no fixed size
+    wanted = (getattr(vision, "num_channels", 3), side, side)
+    tokens = _features(backbone, torch.zeros(1, *wanted, device="meta"), folder)
+    settings = {} if tokens is None else backbone.processor_settings(tokens)
+    for shape in SHAPES:
+        try:
+            pixels, counts = backbone._pictures([Image.new("RGB", shape, (90, 60, 30))])
+            pixels = tuple(pixels.shape[1:])
+        # Settings of an image processor may make it raise anything.
+        except Exception as error:
+            raise UserError(
+                f"the processor in {folder} cannot prepare a picture "
+                f"({type(error).__name__}: {first_line(error)}); "
+                f"{_remedy(backbone, settings, folder) or _another(folder)}"
+            ) from error
+        if pixels != wanted:
+            raise UserError(
+                f"{_image_settings(folder)} makes a tensor of {_by(pixels)} of a picture of "
+                f"{shape[0]}×{shape[1]} pixels, but the model reads {_by(wanted)} "
+                f"(vision_config.image_size in config.json); "
+                f"{_sized(backbone.processor.image_processor, side) or _another(folder)}"
+            )
+        if tokens is not None and counts.tolist() != [tokens]:
+            raise UserError(
+                f"the processor in {folder} makes {counts.item()} image tokens of a picture, but "
+                f"the model has {tokens} features for it (config.json); "
+                f"{_remedy(backbone, settings, folder) or _another(folder)}"
+            )
+
+
+def _features(backbone: Backbone, pixels: torch.Tensor, folder: Path) -> int | None:
+    """How many features the model makes of a picture; None where only real tensors can tell."""
+    try:
+        with torch.no_grad():
+            return backbone.count_features(pixels)
+    except Exception as error:
+        if isinstance(error, NotImplementedError) or "meta" in str(error):
+            return None
+        raise UserError(
+            f"{folder / 'config.json'} describes a model that can read no picture "
+            f"({first_line(error)}); get the backbone again"
+        ) from error
+
+
+def _remedy(backbone: Backbone, settings: Mapping[str, Any], folder: Path) -> str:
+    """What to set so that the processor agrees with `settings`; "" where it does."""
+    processor = backbone.processor
+    parts = [
+        f"{name} to {json.dumps(value)} (it is {json.dumps(getattr(processor, name, None))})"
+        for name, value in settings.items()
+        if getattr(processor, name, None) != value
+    ]
+    return f"set {' and '.join(parts)} in {folder / 'processor_config.json'}" if parts else ""
+
+
+def _sized(images: Any, side: int) -> str:
+    """What to set so that an image processor makes squares; "" where that is not known."""
+    square = {"height": side, "width": side}
+    if hasattr(images, "image_size"):  # IDEFICS
+        return f"set image_size to {side}"
+    size, crop = (_plain(getattr(images, name, None)) for name in ("size", "crop_size"))
+    parts = [] if getattr(images, "do_resize", None) else [("do_resize", True)]
+    if "shortest_edge" in size or getattr(images, "do_center_crop", None):
+        parts += [] if min(size.values(), default=0) == side else [("size", {"shortest_edge": side})]
+        parts += [] if getattr(images, "do_center_crop", None) else [("do_center_crop", True)]
+        parts += [] if crop == square else [("crop_size", square)]
+    elif size != square:
+        parts += [("size", square)]
+    return "set " + " and ".join(f"{k} to {json.dumps(v)}" for k, v in parts) if parts else ""
+
+
+def _plain(size: Any) -> dict[str, int]:
+    """A size of an image processor without what is not set."""
+    return {k: v for k, v in dict(size).items() if v is not None} if size else {}
+
+
+def _image_settings(folder: Path) -> str:
+    """The place of the image processor's settings."""
+    file = folder / "processor_config.json"
+    try:
+        nested = "image_processor" in json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        nested = False
+    return f"image_processor in {file}" if nested else str(folder / "preprocessor_config.json")
+
+
+def _another(folder: Path) -> str:
+    return f"save the processor that belongs to the model in {folder}"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

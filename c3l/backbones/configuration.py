@@ -1,0 +1,94 @@
+"""A backbone's config.json, without what in it asks for code, downloads or other files.
+
+transformers follows some keys of a configuration out of the folder: to kernels and weights on the
+Hub, to Python files, to weights of another name. None of these is part of the backbone's digest.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from c3l.errors import UserError, brief
+
+IGNORED = frozenset(
+    {
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "_experts_implementation",
+        "_experts_implementation_internal",
+        "attn_implementation",
+        "auto_map",
+        "configuration_files",
+        "custom_pipelines",
+        "distributed_config",
+        "experts_implementation",
+        "fusion_config",
+        "kernel_config",
+        "use_kernels",
+        "use_pretrained_backbone",
+    }
+)
+"""Keys that choose code, or fetch it, and say nothing about the weights: as if they were absent."""
+QUANTISED = ("quantization_config", "compression_config")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the values of a folder's config.json, without the ignored keys.
+
+    Raises UserError where there is none, for a damaged one, and for weights that are quantised or
+    lie in a file of another name.
+    """
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no config.json; give the folder of a backbone") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({error}); get the backbone again") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{file} is damaged (it is no JSON object); get the backbone again")
+    return _checked(config, file)
+
+
+def model_config(model_class: type[PreTrainedModel], folder: Path) -> PreTrainedConfig:
+    """Return the configuration of a folder's model. Raises UserError as `read_config` does."""
+    config = read_config(folder)
+    try:
+        return model_class.config_class.from_dict(config)
+    # Whatever a damaged file makes its class raise.
+    except Exception as error:
+        raise UserError(
+            f"{folder / 'config.json'} is damaged ({first_line(error)}); get the backbone again"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line, or its class where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _checked(value: Any, file: Path) -> Any:
+    """A value of a configuration, with what lies in it, or UserError."""
+    if isinstance(value, list):
+        return [_checked(item, file) for item in value]
+    if not isinstance(value, dict):
+        return value
+    for key in QUANTISED:
+        if value.get(key):
+            raise UserError(
+                f"{file} has a {key}: C3L does not load quantised weights; give the backbone as "
+                "it was before it was quantised (tuning=qlora rounds it to four bits itself)"
+            )
+    if value.get("transformers_weights"):
+        raise UserError(
+            f"{file} names {brief(value['transformers_weights'])} as transformers_weights; remove "
+            "that key and call the weights model.safetensors"
+        )
+    if str(value.get("model_type")).startswith("timm"):
+        raise UserError(
+            f"{file} takes a part of the model from timm, which may fetch weights of its own; use "
+            "a backbone whose parts are all in transformers"
+        )
+    return {key: _checked(item, file) for key, item in value.items() if key not in IGNORED}

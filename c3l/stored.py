@@ -1,0 +1,48 @@
+"""A store that is only read: what is there counts, and nothing is made, mended or swept."""
+
+import logging
+from pathlib import Path
+
+from c3l.errors import UserError
+from c3l.integrity import Integrity
+from c3l.stage import Stage
+from c3l.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class NotStoredError(UserError):
+    """An artefact that is needed and not there."""
+
+
+class ReadOnlyStore(Store):
+    """Artefacts below a folder that need not be writable, or there at all."""
+
+    def __init__(self, root: Path):
+        self.root = Path(root).absolute()
+        self._integrity = Integrity()
+
+    def find(self, stage: Stage) -> Path | None:
+        """Return the stage's artefact if it is whole. A damaged one is named and stays."""
+        path = self.path(stage)
+        if not path.exists():
+            return None
+        if damage := self._integrity.damage(path):
+            log.warning("%s is damaged: %s. The next run makes it again.", path, damage)
+            return None
+        return path
+
+    def make(self, stage: Stage) -> Path:
+        """Return the artefact. Raise NotStoredError where it is not there."""
+        if found := self.find(stage):
+            return found
+        raise NotStoredError(f"{self.path(stage)} is not there or damaged.")
+
+    def help(self, stage: Stage) -> None:
+        """Do nothing: nothing is being made."""
+
+    def discard(self, stage: Stage) -> None:
+        """Leave everything where it is."""
+
+    def sweep(self) -> None:
+        """Leave everything where it is."""
