@@ -31,6 +31,7 @@ from benchmarks.sources import TASKS
 from benchmarks.tasks import load_task
 from c3l.backbones import Backbone
 from c3l.errors import NotFiniteError, UserError, brief
+from c3l.files import finite
 
 REPLIES = "replies.jsonl"
 NO_JUDGE = "no judge configured: the answers are kept, their score needs one"
@@ -139,7 +140,7 @@ def evaluate(
         shutil.copyfile(replies, output_dir / REPLIES)
     numbers = {key: value for key, value in official.items() if isinstance(value, int | float)}
     (output_dir / "results.json").write_text(
-        json.dumps({"cell": cell, "lmms_eval": numbers}, indent=2) + "\n"
+        json.dumps(finite({"cell": cell, "lmms_eval": numbers}), indent=2) + "\n"
     )
     return cell
 

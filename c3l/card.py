@@ -84,6 +84,7 @@ class), `caption` (of the image, by the generator), `i2c`, `tokens` (of the answ
 (why there is no score) |
 | `data.jsonl` | the same, one line a sample |
 | `data.json` | the same as LLaVA's conversations |
+| `left_out.jsonl` | what is not in the data, where there is anything: its name, its place, why |
 
 `image` is a path relative to the folder that the images were in. `datasets.load_dataset` on this \
 folder reads `data.parquet`."""

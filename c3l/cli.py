@@ -132,12 +132,15 @@ def generate(
     from c3l.settings import MethodSettings
 
     processes.alone("generate")
+    if train:
+        processes.check_launch()
     settings = MethodSettings().changed(set_ or [])
     if batch_size:
         settings = settings.changed([f"generation.batch_size={batch_size}"])
     if train and (shared := launching.ask(launch)):
         shared.check(settings.training, settings.readings.tuning, "training")
     from c3l import generate as method
+    from c3l.left_out import left_out_path
 
     made = method.generate(
         backbone,
@@ -152,12 +155,15 @@ def generate(
         device=device,
         dtype=dtype,
     )
-    say(f"{made.samples:,} samples about {made.images:,} images are in {out}; see its README.md.")
+    where = told(str(out))
+    say(f"{made.samples:,} samples about {made.images:,} images are in {where}; see its README.md.")
     if made.samples < n:
         say(f"{n:,} were asked for, but the images gave no more valid ones.")
     for what, reasons in (("Not in the data", made.dropped), ("Images left out", made.unreadable)):
         if reasons:
             say(f"{what}: {counted(reasons)}.")
+    if left_out_path(out).exists():
+        say(f"What is left out is named in {left_out_path(out)}.")
     say(f"{made.run} stages were run, {made.found} taken from the store.")
 
 
@@ -256,10 +262,21 @@ def train(
     backbone: BackboneOption,
     data: Annotated[
         Path,
-        typer.Option("--data", help="a .jsonl, .json (LLaVA) or .parquet file", metavar="FILE"),
+        typer.Option(
+            "--data",
+            help="a .jsonl, .json (LLaVA) or .parquet file, a folder of `datasets`, or a Hub id",
+            metavar="FILE|ID",
+        ),
     ],
-    images: ImagesOption,
     out: Annotated[Path, typer.Option("--out", help="a new folder", metavar="DIR")],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            help="the folder that holds the images (default: the data hold them)",
+            metavar="DIR",
+        ),
+    ] = None,
     generator: Annotated[
         bool,
         typer.Option("--generator", help="train a generator in place of tuning"),
@@ -276,12 +293,18 @@ def train(
     set_: SetOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="refuse data of which something would be left out"),
+    ] = False,
 ) -> None:
     r"""Tune a model on data, or train a generator on scored data.
 
     OUT becomes a folder that --backbone reads, with the training's manifest (c3l.json) and losses
     (history.json). Stopped, the same command goes on from the last checkpoint, which lies beside
-    OUT until the training is finished. On several GPUs: `accelerate launch --config_file
+    OUT until the training is finished. What cannot be trained on is counted and named in
+    OUT/left_out.jsonl: images that cannot be read, empty answers, texts longer than the context,
+    for a generator samples without a score. On several GPUs: `accelerate launch --config_file
     c3l/launch/ddp.yaml -m c3l train …` (docs/real-size.md).
 
     Example:
@@ -292,20 +315,23 @@ def train(
       python -m c3l train --generator --backbone llava-hf/llava-1.5-7b-hf \
           --data scored.jsonl --images photos --out generator --set share=0.2
     """
+    from c3l.hub import is_id
     from c3l.settings import MethodSettings
 
     settings = MethodSettings().changed(set_ or [])
     if scores and not generator:
         raise UserError("--scores are for a generator; give --generator too, or leave them out")
-    if not data.exists():  # said at once: torch takes seconds to import
-        raise UserError(f"{data} does not exist; give a file of samples")
+    # Said at once: torch takes seconds to import.
+    if not data.exists() and (data.suffix in (".jsonl", ".json", ".parquet") or not is_id(data)):
+        raise UserError(f"{told(str(data))} does not exist; give a file of samples")
     if scores and not scores.exists():
-        raise UserError(f"{scores} does not exist; give a file of scores")
-    if not images.is_dir():
-        raise UserError(f"{images} is no folder; give the folder that holds the images")
+        raise UserError(f"{told(str(scores))} does not exist; give a file of scores")
+    if images and not images.is_dir():
+        raise UserError(f"{told(str(images))} is no folder; give the folder that holds the images")
     with progress.Work() as work:
         work.on("loading the backbone")
         from c3l import train as trainer
+        from c3l.left_out import left_out_path
 
         work.on("training")
         made = trainer.train(
@@ -319,9 +345,13 @@ def train(
             seed=seed,
             device=device,
             dtype=dtype,
+            strict=strict,
         )
     metrics = made["metrics"]
-    say(f"Trained in {metrics['steps']:,} steps, mean loss {metrics['loss']:.3f}: {out}.")
+    if left_out := made.get("left_out"):  # older manifests do not count it
+        say(f"Not trained on: {counted(left_out)}; named in {left_out_path(out)}.")
+    where = told(str(out))
+    say(f"Trained in {metrics['steps']:,} steps, mean loss {metrics['loss']:.3f}: {where}.")
 
 
 def counted(reasons: dict[str, int]) -> str:

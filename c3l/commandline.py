@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from c3l import processes, progress
-from c3l.errors import UserError, cannot_write, told
+from c3l.errors import UserError, cannot_write, escaped, told
 
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
 MARKUP = "rich" if sys.stdout.isatty() else None
@@ -57,7 +57,7 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
         if error.errno == errno.ENAMETOOLONG:
             print(f"{told(str(error.filename))} is too long for a file's name", file=sys.stderr)
         elif reason := cannot_write(error):
-            where = error.filename or "A file"
+            where = told(os.fsdecode(error.filename or "A file"))
             print(
                 f"{where} cannot be written ({reason}); make room or choose another place, then "
                 "run the same command again.",
@@ -73,7 +73,7 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
             raise
         print(
             "The memory of the device is full; run the same command again with a smaller batch, a "
-            f"smaller backbone or half precision ({str(error).splitlines()[0]})",
+            f"smaller backbone or half precision ({escaped(str(error).splitlines()[0])})",
             file=sys.stderr,
         )
         code = 2
@@ -86,7 +86,7 @@ def _end(code: int, words: str) -> int:
     """The code, with the last words of a command; of several processes that end alike, one says
     them."""
     if processes.first():
-        print(words, file=sys.stderr)
+        print(escaped(words), file=sys.stderr)
     return code
 
 

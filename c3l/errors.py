@@ -54,10 +54,10 @@ class NotFiniteError(UserError):
 
     def __init__(self, rows: Sequence[int], names: Sequence[str] = ()):
         """`names`, one a place: how the caller calls what it asked."""
-        where = ", ".join(told(names[row]) for row in rows[:10]) if names else f"rows {rows[:10]}"
         more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
+        where = list_names([names[row] for row in rows]) if names else f"rows {rows[:10]}{more}"
         super().__init__(
-            f"the model's predictions are no finite numbers at {where}{more}; its weights are "
+            f"the model's predictions are no finite numbers at {where}; its weights are "
             "damaged, or too large for their precision"
         )
         self.rows = list(rows)
@@ -66,6 +66,26 @@ class NotFiniteError(UserError):
 def brief(value: object) -> str:
     """A value out of somebody's data for a sentence: on one line, escaped, and never long."""
     return _SHORT.repr(value)
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first ten names out of somebody's data for a sentence, and how many more there are."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(map(told, names[:10])) + more
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """A text as a terminal may show it: what is no printable letter is written out.
+
+    Whatever was forgotten on the way, nobody's data move the cursor or colour the words. `keep`
+    are letters that stay as they are.
+    """
+    return "".join(
+        letter
+        if letter.isprintable() or letter in keep
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def told(name: str) -> str:

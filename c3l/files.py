@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,18 @@ def digest(value: Any) -> str:
     """sha256 of a JSON value in canonical form (sorted keys, no spaces, no NaN)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def finite(value: Any) -> Any:
+    """The value with null in place of every number that JSON cannot hold."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {name: finite(part) for name, part in value.items()}
+        case list() | tuple():
+            return [finite(part) for part in value]
+    return value
 
 
 def digest_file(path: Path) -> str:
@@ -45,8 +58,9 @@ def difference(folder: Path, expected: dict[str, str]) -> str | None:
 
 
 def write_sealed(path: Path, value: dict) -> None:
-    """Write JSON together with its own digest, atomically."""
-    value = json.loads(json.dumps(value, allow_nan=False))  # as it will be read: keys are text
+    """Write JSON together with its own digest, atomically; what is no finite number is null."""
+    # As it will be read: keys are text.
+    value = json.loads(json.dumps(finite(value), allow_nan=False))
     text = json.dumps(value | {"seal": digest(value)}, indent=1)
     write_atomically(path, text)
 

@@ -5,19 +5,22 @@ Every dropped sample is counted under the first reason that applies, so in = out
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from c3l.samples import Sample
 from c3l.self_instruct import blacklisted
+
+LENGTHS = (3, 60, 1, 300)
+"""The fewest and most words of a question, and of an answer."""
 
 
 def filter_samples(
     samples: Iterable[Sample],
     *,
-    min_question_words: int = 3,
-    max_question_words: int = 60,
-    min_answer_words: int = 1,
-    max_answer_words: int = 300,
+    min_question_words: int = LENGTHS[0],
+    max_question_words: int = LENGTHS[1],
+    min_answer_words: int = LENGTHS[2],
+    max_answer_words: int = LENGTHS[3],
     blacklist: bool = False,
 ) -> tuple[list[Sample], dict[str, int]]:
     """The valid samples, in their order, and how many were dropped, by reason.
@@ -30,14 +33,29 @@ def filter_samples(
     another question about the image), "duplicate" (the image has a kept sample of this question),
     and with `blacklist` "blacklisted_word" (the question has a word of Self-Instruct's list).
     """
+    kept: list[Sample] = []
+    dropped: Counter[str] = Counter()
+    lengths = (min_question_words, max_question_words, min_answer_words, max_answer_words)
+    for sample, reason in judged(samples, lengths, blacklist=blacklist):
+        if reason is None:
+            kept.append(sample)
+        else:
+            dropped[reason] += 1
+    return kept, dict(dropped)
+
+
+def judged(
+    samples: Iterable[Sample], lengths: tuple[int, int, int, int] = LENGTHS, *, blacklist: bool
+) -> Iterator[tuple[Sample, str | None]]:
+    """Yield each sample with the reason for which `filter_samples` drops it, or None.
+
+    `lengths` are the fewest and most words of a question and of an answer.
+    """
     samples = list(samples)
     asked: dict[str, set[str]] = defaultdict(set)
     for sample in samples:
         asked[sample.image].add(_bare(sample.question))
-    kept: list[Sample] = []
-    dropped: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
-    lengths = (min_question_words, max_question_words, min_answer_words, max_answer_words)
     for sample in samples:
         key = (sample.image, _bare(sample.question))
         reason = _invalid(sample, lengths, asked[sample.image])
@@ -47,10 +65,7 @@ def filter_samples(
             reason = "blacklisted_word"
         if reason is None:
             seen.add(key)
-            kept.append(sample)
-        else:
-            dropped[reason] += 1
-    return kept, dict(dropped)
+        yield sample, reason
 
 
 def _invalid(sample: Sample, lengths: tuple[int, int, int, int], asked: set[str]) -> str | None:

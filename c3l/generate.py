@@ -19,13 +19,16 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from c3l import pipeline, provenance, stages
 from c3l.card import Making, card
-from c3l.errors import UserError
+from c3l.errors import UserError, told
 from c3l.files import fsync
+from c3l.filtering import judged
 from c3l.graph import missing
+from c3l.left_out import LeftOut, left_out_path, write_left_out
+from c3l.locks import locked
 from c3l.pictures import Pictures, parts
 from c3l.progress import VERBOSE, Work, say
 from c3l.reach import contrast_unreached, model_type
@@ -80,7 +83,7 @@ def generate(
     out, folder = Path(out), ImageFolder(images)
     _check_free(out, folder.path)
     store = Store(out / STORE)
-    lock = FileLock(store.root / "locks" / "generate.lock", timeout=0)
+    lock = locked(store.root / "locks" / "generate.lock", timeout=0)
     try:
         with lock, stages.loading(device, dtype), Work() as work:
             store.sweep()
@@ -92,11 +95,13 @@ def generate(
             weights = Source.of(source.path, source.names, dtype) if dtype else source
             pictures = Pictures(folder, store.root / "images", seed)
             run = _Run(str(backbone), weights, pictures, store, settings, seed, work)
-            samples, making = run.finish(n, initial, final, train=train)
+            samples, making, left_out = run.finish(n, initial, final, train=train)
             making = replace(making, digest=source.key)
-            _write(out, samples, making)
+            _write(out, samples, making, left_out)
     except Timeout as error:
-        raise UserError(f"another run is at work on {out}; wait for it, or stop it") from error
+        raise UserError(
+            f"another run is at work on {told(str(out))}; wait for it, or stop it"
+        ) from error
     skipped = making.dropped, making.unreadable
     return Made(len(samples), making.images, *map(dict, skipped), run.made, run.found)
 
@@ -104,12 +109,15 @@ def generate(
 def _check_free(out: Path, images: Path) -> None:
     """Raise UserError where a folder of somebody else's would be written into."""
     if out.resolve().is_relative_to(images.resolve()):
-        raise UserError(f"{out} lies among the images; give another --out")
+        raise UserError(f"{told(str(out))} lies among the images; give another --out")
     if not out.absolute().parent.is_dir():
-        raise UserError(f"{out.absolute().parent} is no folder; make it, or give another --out")
+        parent = told(str(out.absolute().parent))
+        raise UserError(f"{parent} is no folder; make it, or give another --out")
     ours = (out / STORE).is_dir()
     if out.exists() and not ours and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} holds something else; give a new or an empty folder as --out")
+        raise UserError(
+            f"{told(str(out))} holds something else; give a new or an empty folder as --out"
+        )
 
 
 class Part(NamedTuple):
@@ -139,13 +147,13 @@ class _Run:
 
     def finish(
         self, n: int, initial: int | None, final: int | None, *, train: bool
-    ) -> tuple[list[Sample], Making]:
-        """The final samples, and how they were made."""
+    ) -> tuple[list[Sample], Making, list[LeftOut]]:
+        """The final samples, how they were made, and what is not among them."""
         self.work.on("looking at the images")
         first = self.pictures.initial(initial) if train else []
         if train and not first:
             raise UserError(
-                f"none of the images in {self.pictures.folder.path} can be read "
+                f"none of the images in {told(str(self.pictures.folder.path))} can be read "
                 f"({_counted(self.pictures.unreadable)}); give another --images"
             )
         learnt = f"{len(first):,} of them to learn from, " if train else ""
@@ -164,7 +172,7 @@ class _Run:
         chosen, scores = self._chosen(pool, about, n)
         samples = self._samples(chosen, scores, made)
         dropped["not_drawn"] += sum(map(self._count, pool)) - len(samples)
-        return samples, Making(
+        making = Making(
             backbone=self.name,
             digest=self.backbone.key,
             images=len(about),
@@ -178,6 +186,7 @@ class _Run:
             seed=self.seed,
             versions=provenance.versions(),
         )
+        return samples, making, self.pictures.left_out + self._left_out(made, samples)
 
     def _make(self, stage: Stage, title: str) -> Stage:
         """The stage, with what it is made from, unless it is stored."""
@@ -295,19 +304,39 @@ class _Run:
         some = [stage for part in made for stage in (part.pairs, *part.pairs.stages)]
         return sum((Counter(self._facts(s).get("dropped", {})) for s in some), Counter())
 
+    def _left_out(self, made: list[Part], samples: list[Sample]) -> list[LeftOut]:
+        """The samples that were written and are not among the final ones.
+
+        Pieces of text that are no whole sample have no name.
+        """
+        there = {sample.id for sample in samples}
+        left_out = []
+        for part in made:
+            (written,) = part.pairs.stages
+            if not self._count(written):
+                continue
+            every = read_samples(self.store.path(written) / stages.SAMPLES)
+            for sample, why in judged(every, blacklist=self.readings.blacklist):
+                if why or sample.id not in there:
+                    left_out.append(LeftOut(sample.id, sample.image, why or "not_drawn"))
+        return left_out
+
 
 def _counted(reasons: Counter[str]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
 
 
-def _write(out: Path, samples: list[Sample], making: Making) -> None:
+def _write(out: Path, samples: list[Sample], making: Making, left_out: list[LeftOut]) -> None:
     try:
         with _whole(out) as work:
             for name in FILES[:-1]:
                 write_scored(work / name, samples)
-            (work / "README.md").write_text(card(samples, making), encoding="utf-8")
+            text = card(samples, making).encode(errors="backslashreplace")
+            (work / "README.md").write_bytes(text)
+            write_left_out(work, left_out)
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
+        reason = error.strerror or error
+        raise UserError(f"{told(str(out))} cannot be written ({reason})") from error
 
 
 @contextmanager
@@ -321,5 +350,9 @@ def _whole(out: Path) -> Iterator[Path]:
         fsync(work / name)
     for name in FILES:
         os.replace(work / name, out / name)
+    if left_out_path(work).exists():
+        os.replace(left_out_path(work), left_out_path(out))
+    else:
+        left_out_path(out).unlink(missing_ok=True)
     work.rmdir()
     fsync(out)

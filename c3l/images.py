@@ -3,19 +3,43 @@
 import logging
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from cachetools import LRUCache, cached
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from c3l.errors import ImageError, UserError, brief, told
+from c3l.left_out import LeftOut
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+)
 
 # By content, whatever a file is called: left to itself Pillow tries them all, and hands what
 # looks like PostScript to a Ghostscript process.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+
+HEIF_SUFFIXES, AVIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"}), frozenset({".avif"})
+
+UNREAD_SUFFIXES = frozenset(
+    {".jxl", ".jp2", ".svg", ".psd", ".ico", ".tga", ".ppm", ".pgm", ".eps", ".xcf"}
+    | {".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+)
+"""Of pictures in formats that are not read."""
+
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"}
+    | {".mts", ".m2ts"}
+)
+
+# How the files of one container begin: these brands are HEIF's and AVIF's, others are a video's.
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
 
 MAX_PIXELS = 89_478_485
 """Above this (Pillow's own bound for a warning) a picture is taken for a decompression bomb."""
@@ -44,12 +68,55 @@ class ImageFolder:
         self._animated: set[str] = set()
 
     def names(self) -> list[str]:
-        """The relative paths of all files with an image's suffix, in sorted order."""
-        return sorted(
-            file.relative_to(self.path).as_posix()
-            for file in self.path.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-        )
+        """The relative paths of all files with the suffix of an image that is read here, sorted."""
+        return self.listed()[0]
+
+    def listed(self) -> tuple[list[str], list[LeftOut]]:
+        """Return `names`, and what looks like a picture or a video and is not among them.
+
+        Links to folders are followed as reading a path through them does; a folder that several
+        names lead to is listed once, by its own name where it has one here.
+        """
+        suffixes, names, left_out = readable_suffixes(), [], []
+
+        def leave_out(name: str, why: str) -> None:
+            left_out.append(LeftOut(name, str(self.path), why))
+
+        for name in self._files(lambda folder: leave_out(folder, "folder_unreadable")):
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in VIDEO_SUFFIXES:
+                leave_out(name, "video")
+            elif suffix in suffixes:
+                if not os.path.isfile(path := self.path / name):
+                    leave_out(name, "image_unreadable" if path.exists() else "image_missing")
+                elif not name.isascii() and not _is_utf8(name):
+                    leave_out(name, "not_utf8_name")
+                else:
+                    names.append(name)
+            elif suffix in HEIF_SUFFIXES | AVIF_SUFFIXES | UNREAD_SUFFIXES:
+                leave_out(name, "image_unsupported")
+        return sorted(names), sorted(left_out, key=lambda item: item.what)
+
+    def _files(self, unreadable: Callable[[str], None]) -> Iterator[str]:
+        """The relative paths of all files; links to folders come behind the folders themselves."""
+        listed: set[tuple[int, int]] = set()
+        begun = [str(self.path)]
+        while begun:
+            links: list[str] = []
+            for start in begun:
+                walk = os.walk(start, onerror=lambda e: unreadable(self._relative(e.filename)))
+                for folder, below, files in walk:
+                    state = os.stat(folder)
+                    if (state.st_dev, state.st_ino) in listed:
+                        below.clear()
+                        continue
+                    listed.add((state.st_dev, state.st_ino))
+                    links += [link for name in below if os.path.islink(link := f"{folder}/{name}")]
+                    yield from (self._relative(f"{folder}/{name}") for name in files)
+            begun = sorted(links)
+
+    def _relative(self, path: str) -> str:
+        return os.path.relpath(path, self.path)
 
     def __getitem__(self, name: str) -> Image.Image:
         return self._cached_open(name)
@@ -89,9 +156,14 @@ class ImageFolder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
             try:
-                image = Image.open(path, formats=FORMATS)
+                image = Image.open(path, formats=readable_formats())
             except Image.DecompressionBombError as error:
                 raise _too_large(path, str(error)) from error
+            except UnidentifiedImageError:
+                if known := _unsupported(path):
+                    what, why = known
+                    raise ImageError(f"image {told(str(path))} is {what}", why) from None
+                raise
         with image:
             small, large = sorted(image.size)
             if small * large > MAX_PIXELS or large > MAX_ASPECT * small:
@@ -100,6 +172,52 @@ class ImageFolder:
                 self._animated.add(name)
                 log.warning("image %s is animated; its first frame is used", told(str(path)))
             return _rgb(ImageOps.exif_transpose(image))
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read here: HEIF where pillow-heif is installed."""
+    formats = FORMATS
+    if features.check("avif"):
+        formats += ("AVIF",)
+    if find_spec("pillow_heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        formats += ("HEIF",)
+    return formats
+
+
+def readable_suffixes() -> frozenset[str]:
+    """The suffixes of these formats."""
+    more = {"AVIF": AVIF_SUFFIXES, "HEIF": HEIF_SUFFIXES}
+    return IMAGE_SUFFIXES.union(*(more.get(name, ()) for name in readable_formats()))
+
+
+def _unsupported(path: Path | BytesIO) -> tuple[str, str] | None:
+    """What a file is that Pillow does not know, with what to do, and the reason to count it by."""
+    with open(path, "rb") if isinstance(path, Path) else BytesIO(path.getvalue()) as file:
+        head = file.read(12)
+    suffix, brand = Path(str(path)).suffix.lower(), head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand in _HEIF_BRANDS + _AVIF_BRANDS and len(readable_formats()) == len(FORMATS) + 2:
+        return None  # damaged
+    if brand in _HEIF_BRANDS:
+        return "HEIF (HEIC): install pillow-heif, or convert it to JPEG", "image_unsupported"
+    if brand in _AVIF_BRANDS:
+        return "AVIF: install pillow 11.3 or newer, or convert it to JPEG", "image_unsupported"
+    if brand or suffix in VIDEO_SUFFIXES:
+        return "a video", "video"
+    if suffix in UNREAD_SUFFIXES:
+        return f"of a format that is not read ({suffix}): convert it to JPEG", "image_unsupported"
+    return None
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _size(image: Image.Image) -> int:

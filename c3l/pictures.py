@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from c3l import pipeline
-from c3l.errors import ImageError, UserError
+from c3l.errors import ImageError, UserError, told
+from c3l.left_out import LeftOut
 from c3l.progress import VERBOSE, say, track
 from c3l.samples import ImageFolder
 from c3l.store import Source
@@ -19,18 +20,27 @@ INITIAL = 1334  # the paper's 20,000 initial samples, fifteen an image
 class Pictures:
     """The images of a folder in a seeded order. The first ones are for the initial data.
 
-    An image that cannot be read is left out when its turn comes and counted in `unreadable`: better
-    then than found broken hours later. Raises UserError for a folder without images.
+    An image that cannot be read is left out when its turn comes, better then than found broken
+    hours later. `left_out` names them, and what is no image that is read here. Raises UserError for
+    a folder without images.
     """
 
     def __init__(self, folder: ImageFolder, links: Path, seed: int):
         self.folder, self._links = folder, links
-        self.unreadable: Counter[str] = Counter()
-        self._names = folder.names()
+        self._names, self.left_out = folder.listed()
         if not self._names:
-            raise UserError(f"there is no image in {folder.path}; give another --images")
+            counts = ", ".join(f"{why} {count}" for why, count in sorted(self.unreadable.items()))
+            raise UserError(
+                f"there is no image in {told(str(folder.path))}"
+                f"{f' that can be read ({counts})' if counts else ''}; give another --images"
+            )
         random.Random(seed).shuffle(self._names)
         self._order = self._readable()
+
+    @property
+    def unreadable(self) -> Counter[str]:
+        """How many are left out, by reason."""
+        return Counter(item.why for item in self.left_out)
 
     @property
     def count(self) -> int:
@@ -42,8 +52,8 @@ class Pictures:
         count = count or min(INITIAL, max(1, len(self._names) * 4 // 5))
         if count > len(self._names):
             raise UserError(
-                f"{self.folder.path} has {len(self._names)} images; give a smaller --initial than "
-                f"{count}"
+                f"{told(str(self.folder.path))} has {len(self._names)} images; give a smaller "
+                f"--initial than {count}"
             )
         places = track(range(count), "images")
         return [name for _, name in zip(places, self._order, strict=False)]
@@ -67,7 +77,7 @@ class Pictures:
             try:
                 self.folder[name]
             except ImageError as error:
-                self.unreadable[error.reason] += 1
+                self.left_out.append(LeftOut(name, str(self.folder.path), error.reason))
                 say(f"Left out: {error}.", at=VERBOSE)
             else:
                 yield name

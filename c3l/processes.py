@@ -16,17 +16,42 @@ T = TypeVar("T")
 
 def count() -> int:
     """How many processes there are."""
-    return int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else 1
+    size = os.environ.get("WORLD_SIZE", "")
+    return int(size) if "LOCAL_RANK" in os.environ and size.isdecimal() else 1
 
 
 def first() -> bool:
     """Whether this is the one that speaks and writes."""
-    return count() == 1 or os.environ["RANK"] == "0"
+    return count() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def rank() -> int:
+    """Return the place of this process among all of them, from 0."""
+    return 0 if count() == 1 else int(os.environ["RANK"])
+
+
+def check_launch() -> None:
+    """Raise UserError in an environment that has a part of a launcher's variables only.
+
+    accelerate takes LOCAL_RANK for a launch and then waits for the others.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return
+    numbers, names = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_PORT"), ("MASTER_ADDR",)
+    lacking = [name for name in numbers if not os.environ.get(name, "").isdecimal()]
+    lacking += [name for name in names if not os.environ.get(name)]
+    if lacking:
+        raise UserError(
+            f"LOCAL_RANK is set, as if a launcher had started this process, but "
+            f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not a launcher's; unset "
+            "LOCAL_RANK, or start it by `accelerate launch`"
+        )
 
 
 @contextmanager
 def together(device: str | None) -> Iterator[str | None]:
     """Within, the processes can speak to each other; gives the device that is this one's."""
+    check_launch()
     if count() == 1:
         yield device
         return

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from c3l.errors import escaped
+
 T = TypeVar("T")
 
 EVERY = 60.0  # seconds between plain lines
@@ -39,7 +41,7 @@ def level() -> int:
 def say(text: str, *, at: int = NORMAL) -> None:
     """A line on standard error, unless less is to be said."""
     if level() >= at:
-        print(text, file=sys.stderr, flush=True)
+        print(escaped(text, keep="\n"), file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

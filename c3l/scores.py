@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from c3l.errors import UserError
+from c3l.errors import UserError, brief, told
 
 ARRAYS = ("logp_visual", "logp_direct", "kl")
 
@@ -26,7 +26,7 @@ class Score:
     nats, and the divergence KL(p^v ‖ p^d) over the whole vocabulary at that position. A sample that
     could not be scored has empty arrays, NaN, and the reason in `unscored`: "empty_answer",
     "longer_than_context", "not_finite" (the model's predictions are no numbers), "image_missing",
-    "image_unreadable", "image_too_large" or "image_outside".
+    "image_unreadable", "image_unsupported", "video", "image_too_large" or "image_outside".
     """
 
     id: str
@@ -78,6 +78,9 @@ def read_scores(path: str | os.PathLike) -> list[Score]:
     try:
         return [from_record(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give a file of scores") from None
+        raise UserError(f"{told(str(path))} does not exist; give a file of scores") from None
     except (pyarrow.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no file of scores ({error}); score again") from error
+        reason = brief(str(error))
+        raise UserError(
+            f"{told(str(path))} is no file of scores ({reason}); score again"
+        ) from error

@@ -17,7 +17,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from c3l.errors import UserError
+from c3l.errors import UserError, told
 from c3l.readings import ScoreForm
 from c3l.samples import Sample
 
@@ -174,7 +174,7 @@ def ranked(samples: Sequence[Sample], scores: Sequence[float]) -> list[Sample]:
     pairs = list(zip(samples, scores, strict=True))
     for sample, score in pairs:
         if math.isnan(score):
-            raise ValueError(f"Sample {sample.id} has no score (NaN).")
+            raise ValueError(f"Sample {told(sample.id)} has no score (NaN).")
     return [sample for sample, _ in sorted(pairs, key=lambda pair: (-pair[1], pair[0].id))]
 
 

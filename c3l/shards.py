@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from c3l.files import read_sealed, write_sealed
+from c3l.locks import locked
 from c3l.progress import track
 from c3l.stage import Job
 
@@ -83,7 +84,7 @@ def _shard(job: Job, path: Path, work: Callable[[], Any], timeout: float) -> Any
     if (shard := read_sealed(path)) is not None:
         return shard["result"]
     _leave_unless_wanted(job)
-    with FileLock(_lock(path), timeout=timeout):
+    with locked(_lock(path), timeout):
         if (shard := read_sealed(path)) is not None:
             return shard["result"]
         if path.exists():

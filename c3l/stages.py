@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from c3l import processes
-from c3l.errors import UserError
+from c3l.errors import UserError, told
+from c3l.files import finite
 from c3l.launching import trains
 from c3l.readings import Readings, ScoreForm, Step
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
@@ -38,7 +39,7 @@ def image_names(folder: Path, count: int) -> list[str]:
     """The first `count` images of a folder by name. Raises UserError when there are fewer."""
     names = ImageFolder(folder).names()
     if len(names) < count:
-        raise UserError(f"{folder} has {len(names)} images, but {count} are asked for.")
+        raise UserError(f"{told(str(folder))} has {len(names)} images, but {count} are asked for.")
     return names[:count]
 
 
@@ -173,7 +174,7 @@ def save(job: Job, samples: list[Sample], size: int | None = None, **facts: Any)
 def _save_trained(job: Job, backbone: "Backbone", metrics: dict) -> dict:
     """Write the trained weights, and the history of the losses beside them."""
     # Sorted: a record that comes back from a checkpoint has its keys in another order.
-    history = json.dumps(metrics.pop("history"), indent=1, sort_keys=True)
+    history = json.dumps(finite(metrics.pop("history")), indent=1, sort_keys=True)
     if processes.first():
         backbone.save(job.out)
         (job.out / "history.json").write_text(history)

@@ -26,16 +26,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from c3l import provenance
 from c3l.errors import UserError, cannot_write
 from c3l.files import digests, fsync, fsync_tree, read_sealed, write_sealed
 from c3l.integrity import MANIFEST, Integrity
+from c3l.locks import locked
 from c3l.progress import Place, written
 from c3l.progress import read as read_place
 from c3l.shards import Helped, seconds_of_help, unmade
@@ -290,8 +291,8 @@ class Store:
         with self._write_errors(), self._file_lock(stage.key):
             yield
 
-    def _file_lock(self, key: str, timeout: float = -1) -> FileLock:
-        return FileLock(self.root / "locks" / f"{key}.lock", timeout=timeout)
+    def _file_lock(self, key: str, timeout: float = -1) -> AbstractContextManager[None]:
+        return locked(self.root / "locks" / f"{key}.lock", timeout)
 
     @contextmanager
     def _write_errors(self) -> Iterator[None]:

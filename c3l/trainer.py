@@ -28,7 +28,7 @@ from c3l import processes, sharding
 from c3l.backbones.base import Backbone
 from c3l.checkpoints import keep, last_checkpoint
 from c3l.contrastive import Projection
-from c3l.errors import NotFiniteError, UserError
+from c3l.errors import NotFiniteError, UserError, list_names, told
 from c3l.instructions import pair_prompt
 from c3l.losses import Drawn, Losses
 from c3l.progress import Loop
@@ -149,7 +149,7 @@ class LossTrainer(Trainer):
         if not math.isfinite(total):
             raise UserError(
                 f"training stopped: the loss is {total} in step {self.state.global_step + 1} "
-                f"{parts}, at the samples {', '.join(id for *_, ids in found for id in ids)}; "
+                f"{parts}, at the samples {list_names([id for *_, ids in found for id in ids])}; "
                 "lower the learning rate or look at these samples"
             )
         self.parts.update(parts)
@@ -184,7 +184,7 @@ class LossTrainer(Trainer):
         if not self.args.fp16 and not math.isfinite(norm):
             raise UserError(
                 f"training stopped: the gradient's norm is {float(norm)} in step "
-                f"{self.state.global_step + 1}, at the samples {', '.join(self.ids)}; lower the "
+                f"{self.state.global_step + 1}, at the samples {list_names(self.ids)}; lower the "
                 "learning rate or look at these samples"
             )
         return norm
@@ -276,8 +276,8 @@ class LossTrainer(Trainer):
         ours = sharding.trained(self.model)
         if saved.keys() != ours.keys():
             raise UserError(
-                f"the checkpoint {resume_from_checkpoint} belongs to a training of other weights; "
-                "remove its folder or train into another one"
+                f"the checkpoint {told(str(resume_from_checkpoint))} belongs to a training of "
+                "other weights; remove its folder or train into another one"
             )
         for name, parameter in ours.items():
             sharding.fill(parameter, saved[name])
@@ -290,7 +290,7 @@ def _check_weights(losses: Losses, dtype: torch.dtype, trainer: LossTrainer) -> 
         return
     raise UserError(
         f"training stopped: after step {trainer.state.global_step} weights are no finite numbers "
-        f"in {str(dtype).removeprefix('torch.')}, at the samples {', '.join(trainer.ids)}; lower "
+        f"in {str(dtype).removeprefix('torch.')}, at the samples {list_names(trainer.ids)}; lower "
         "the learning rate or look at these samples"
     )
 
@@ -308,6 +308,18 @@ class _Told(TrainerCallback):
         self.loop.end()
 
 
+def check_shares(settings: TrainingSettings) -> None:
+    """Raise UserError where the processes cannot share a step."""
+    processes.check_launch()
+    alike = processes.count() * settings.accumulation
+    if settings.batch_size % alike:
+        raise UserError(
+            f"{processes.count()} processes times accumulation {settings.accumulation} do not "
+            f"divide batch_size {settings.batch_size}; give another --num_processes, or a multiple "
+            f"of {alike} as batch_size"
+        )
+
+
 def run(
     backbone: Backbone,
     projection: Projection | None,
@@ -323,15 +335,9 @@ def run(
     A backbone in half precision trains in it, the trained weights themselves in float32 meanwhile.
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
     that are on) and empty_anchors. Under `accelerate launch` all processes call it with the same,
-    and the first has the trained backbone. Raises UserError where they cannot share a step.
+    and the first has the trained backbone, after `check_shares`.
     """
     alike = processes.count() * settings.accumulation
-    if settings.batch_size % alike:
-        raise UserError(
-            f"{processes.count()} processes times accumulation {settings.accumulation} do not "
-            f"divide batch_size {settings.batch_size}; give another --num_processes, or a multiple "
-            f"of {alike} as batch_size"
-        )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
         raise UserError("float16 cannot train on a processor; load the backbone in bfloat16")
@@ -381,8 +387,8 @@ def run(
         trainer.train(resume_from_checkpoint=checkpoint)
     except UnpicklingError as error:  # the Trainer reads with weights_only: nothing of it has run
         raise UserError(
-            f"the checkpoint {checkpoint} holds more than tensors and plain data, which is not "
-            "read; remove its folder, then run the same command again"
+            f"the checkpoint {told(str(checkpoint))} holds more than tensors and plain data, "
+            "which is not read; remove its folder, then run the same command again"
         ) from error
     _check_weights(losses, backbone.dtype, trainer)
     whole = sharding.gather(losses)

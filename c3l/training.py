@@ -7,7 +7,8 @@ with the weights of a run that was not.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, repeat
 from pathlib import Path
@@ -20,14 +21,15 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from c3l import processes
 from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
-from c3l.errors import UserError
-from c3l.instructions import CLASSES, format_pair, pair_prompt
+from c3l.errors import UserError, told
+from c3l.instructions import CLASSES
 from c3l.reach import contrast_unreached
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import Group
 from c3l.settings import TrainingSettings
-from c3l.trainer import Item, run
+from c3l.trainer import Item, check_shares, run
+from c3l.unusable import as_pair, unusable
 
 __all__ = ["TrainingSettings", "train_generator", "tune"]
 
@@ -41,6 +43,8 @@ def train_generator(
     readings: Readings,
     seed: int,
     output_dir: str | Path,
+    *,
+    checked: bool = False,
 ) -> dict[str, Any]:
     """Train a generator on L_r + λ L_c; without targets L_r is off, without groups L_c is.
 
@@ -49,28 +53,29 @@ def train_generator(
     (`Readings.joining`), all targets come first and then as many groups. A group without a positive
     or without a negative is skipped. The projection ξ is left in
     `output_dir`/projection.safetensors, beside the checkpoints, from the last of which the training
-    goes on where there is one.
+    goes on where there is one. Samples that cannot be trained on (`c3l.unusable`) are left out,
+    unless the caller has `checked` them.
 
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
-    that are on), skipped_groups, and empty_anchors (groups whose anchor came out empty, which add
-    nothing to L_c). Raises UserError when there is nothing to train on, when L_c would reach no
-    weight of the model that is trained, and when the loss stops being a finite number.
+    that are on), skipped_groups, empty_anchors (groups whose anchor came out empty, which add
+    nothing to L_c) and, where samples were left out, left_out (how many, by reason). Raises
+    UserError when there is nothing to train on, when L_c would reach no weight of the model that
+    is trained, and when the loss stops being a finite number.
     """
+    check_shares(settings)
+    left_out: Mapping[str, int] = {}
+    if not checked:
+        targets, groups, left_out = _without_unusable(backbone, targets, groups, images)
     usable = [group for group in groups if group.positives and group.negatives]
     if not targets and not usable:
         raise UserError(
             "there is nothing to train the generator on: no target, and no image with a positive "
-            "and a negative"
+            f"and a negative{_named(left_out)}"
         )
     kind = backbone.model_part("").config.model_type
     if usable and (reason := contrast_unreached(readings, kind)):
         raise UserError(reason)
-    for sample in [*targets, *(sample for group in usable for sample in group.positives)]:
-        if sample.instruction not in CLASSES:
-            raise UserError(
-                f"sample {sample.id} has no instruction class, so no generator can learn from it; "
-                f"give it one of: {', '.join(CLASSES)}"
-            )
+    _check_classes([*targets, *(sample for group in usable for sample in group.positives)])
     if targets and readings.target == "pair":
         targets = [_as_pair(sample) for sample in targets]
     epochs = readings.epochs or settings.epochs
@@ -86,7 +91,8 @@ def train_generator(
     metrics = run(backbone, projection, items, images, settings, readings, seed, Path(output_dir))
     if projection is not None and processes.first():
         save_file(projection.state_dict(), Path(output_dir) / "projection.safetensors")
-    return metrics | {"skipped_groups": len(groups) - len(usable)}
+    metrics["skipped_groups"] = len(groups) - len(usable)
+    return metrics | _fact(left_out)
 
 
 def tune(
@@ -97,27 +103,71 @@ def tune(
     readings: Readings,
     seed: int,
     output_dir: str | Path,
+    *,
+    checked: bool = False,
 ) -> dict[str, Any]:
     """Vision-language instruction tuning: image and question → answer, cross entropy (section 4.1).
 
     Batches hold samples of similar length. The training goes on from the last checkpoint in
-    `output_dir` where there is one. Returns steps, history and the mean loss, and raises
-    UserError, as `train_generator` does.
+    `output_dir` where there is one. Leaves out samples, returns steps, history and the mean loss,
+    and raises UserError, as `train_generator` does.
     """
+    check_shares(settings)
+    reasons = {} if checked else unusable(backbone, samples, images)
+    samples = [sample for place, sample in enumerate(samples) if place not in reasons]
+    left_out = Counter(reasons.values())
     if not samples:
-        raise UserError("there is nothing to tune on: the data set has no sample")
+        raise UserError(
+            f"there is nothing to tune on: the data set has no sample{_named(left_out)}"
+        )
     order = _by_length(samples, settings.batch_size, readings.epochs or settings.epochs, seed)
     items = [Item(place, samples[i], None) for place, i in enumerate(order)]
-    return run(backbone, None, items, images, settings, readings, seed, Path(output_dir))
+    metrics = run(backbone, None, items, images, settings, readings, seed, Path(output_dir))
+    return metrics | _fact(left_out)
+
+
+def _check_classes(samples: Sequence[Sample]) -> None:
+    for sample in samples:
+        if sample.instruction not in CLASSES:
+            raise UserError(
+                f"sample {told(sample.id)} has no instruction class, so no generator can learn "
+                f"from it; give it one of: {', '.join(CLASSES)}"
+            )
+
+
+def _without_unusable(
+    backbone: Backbone, targets: Sequence[Sample], groups: Sequence[Group], images: ImageFolder
+) -> tuple[list[Sample], list[Group], Counter[str]]:
+    """The targets and the groups without samples that cannot be trained on; how many those are."""
+    members = (sample for group in groups for sample in (*group.positives, *group.negatives))
+    every = list({id(sample): sample for sample in (*targets, *members)}.values())
+    reasons = unusable(backbone, every, images, pairs=True)
+    bad = {id(every[place]) for place in reasons}
+
+    def some(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+        return tuple(sample for sample in samples if id(sample) not in bad)
+
+    groups = [
+        replace(group, positives=some(group.positives), negatives=some(group.negatives))
+        for group in groups
+    ]
+    return list(some(targets)), groups, Counter(reasons.values())
+
+
+def _named(left_out: Mapping[str, int]) -> str:
+    """What is left out, for the end of a sentence."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(left_out.items()))
+    return f" that can be trained on (left out: {reasons})" if reasons else ""
+
+
+def _fact(left_out: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    return {"left_out": dict(left_out)} if left_out else {}
 
 
 def _as_pair(sample: Sample) -> Sample:
     """The sample as a lesson in writing: instruction → question and answer."""
-    return replace(
-        sample,
-        question=pair_prompt(sample.instruction, 1),
-        answer=format_pair(sample.question, sample.answer),
-    )
+    question, answer = as_pair(sample)
+    return replace(sample, question=question, answer=answer)
 
 
 def _by_length(samples: Sequence[Sample], batch_size: int, epochs: int, seed: int) -> list[int]:

@@ -8,6 +8,7 @@ from benchmarks import served as addresses
 from benchmarks.judge import Judge
 from benchmarks.keys import unset_hint
 from benchmarks.served import Served
+from c3l import processes
 from c3l.errors import UserError
 from c3l.files import SEAL
 from c3l.store import Source, Stage
@@ -21,6 +22,9 @@ def look(todo: Iterable[Stage]) -> None:
     those that the stages will use. Weights with a seal have been looked at when it was read."""
     weights: dict[Path, None] = {}
     asked: dict[Judge | Served, None] = {}
+    todo = list(todo)
+    if any(hasattr(stage.run, "trains") for stage in todo):
+        processes.check_launch()
     for stage in todo:
         for name in ("backbone", "weights"):
             source = stage.inputs.get(name)

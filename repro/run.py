@@ -7,11 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock
-
 from c3l import launching
 from c3l.errors import UserError
 from c3l.graph import Stages
+from c3l.locks import locked
 from c3l.store import Store
 from c3l.stored import NotStoredError, ReadOnlyStore
 from repro import beforehand, engines, recipe, runner
@@ -144,7 +143,7 @@ class Run:
             f"{name}.csv": render.comma_separated(table),
             f"{name}.md": render.markdown(table),
         }
-        with FileLock(self.store.root / "locks" / f"tables-{self.profile.name}.lock"):
+        with locked(self.store.root / "locks" / f"tables-{self.profile.name}.lock"):
             for file, content in files.items():
                 try:
                     (folder / file).parent.mkdir(exist_ok=True)

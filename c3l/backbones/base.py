@@ -174,6 +174,28 @@ class Backbone:
             batch["labels"] = batch["input_ids"].masked_fill(~taught, -100)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
+    def lengths(self, questions: Sequence[str], answers: Sequence[str]) -> list[tuple[int, int]]:
+        """The tokens of each chat about an image, and how many of them are its answer's.
+
+        They are those that `encode` makes, without preparing a picture: each becomes as many.
+        """
+        texts = [self.prompt(q, True, a) for q, a in zip(questions, answers, strict=True)]
+        pictures = [Image.new("RGB", (1, 1))] * len(texts)
+
+        def prepare(some: list[Image.Image]) -> tuple[Tensor, Tensor]:
+            return torch.empty(len(some), 0), torch.full((len(some),), self._image_tokens)
+
+        batch = tokenise(self.tokenizer, self._format, texts, pictures, "right", prepare)
+        sizes = [len(self._format.plain(answer)) for answer in answers]
+        answer, _ = answer_masks(batch["offset_mapping"], sizes, len(self.tokenizer.eos_token))
+        both = batch["attention_mask"].sum(1), answer.sum(1)
+        return list(zip(*(counts.tolist() for counts in both), strict=True))
+
+    @cached_property
+    def _image_tokens(self) -> int:
+        """How many tokens a picture becomes, whatever it shows."""
+        return int(self._pictures([self.no_picture("blank")])[1][0])
+
     def encode_texts(
         self, texts: Sequence[str], images: Sequence[Image.Image] | None = None
     ) -> dict[str, Tensor]:

@@ -1,18 +1,23 @@
 """What both command lines share: -v and -q, help that answers at once and shows an example."""
 
+import json
 import logging
 import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import typer
 
 import c3l.cli
 import repro.cli
+from c3l import progress
 from c3l.commandline import _paragraphs, run_app
 from c3l.errors import UserError
+from c3l.samples import Sample, write_samples
+from c3l.scores import Score, write_scores
 from tests.repro.toy import ROOT
 
 APPS = {"c3l": c3l.cli.app, "repro": repro.cli.app}
@@ -127,3 +132,69 @@ def test_full_memory_is_a_sentence_with_the_next_step(run, capsys):
     assert run(app, "-q", "--fail", "memory") == 2
     said = capsys.readouterr().err
     assert "a smaller batch" in said and "8 GiB" in said and len(said.splitlines()) == 1
+
+
+HOSTILE = "a\x1b[31m\nb\x07"
+
+
+def test_what_was_forgotten_on_the_way_is_written_out(run, capfd):
+    """The last guard: no letter of anybody's data reaches the terminal as a command to it."""
+    app = typer.Typer()
+
+    @app.command()
+    def fail() -> None:
+        progress.say(f"{HOSTILE} is looked at.")
+        raise UserError(f"{HOSTILE} cannot be read; café is fine")
+
+    assert run(app) == 2
+    said = capfd.readouterr().err
+    assert said.endswith("a\\x1b[31m\\nb\\x07 cannot be read; café is fine\n")
+    assert not {letter for letter in said if not letter.isprintable()} - {"\n"}
+
+
+def test_hostile_names_are_written_out_by_every_command(
+    run, capfd, tiny_llava, tiny_images, tmp_path
+):
+    """Ids and files of data that colour words or begin lines: one plain sentence each."""
+    good = Sample("good", "image-0.png", "What is it?", "A cup.", "conversation", {"i2c": 1.0})
+    of = {
+        "no_class": replace(good, id=HOSTILE, instruction=""),
+        "empty": replace(good, id=HOSTILE, answer=" "),
+        "other": replace(good, id=HOSTILE),
+    }
+    for name, sample in of.items():
+        write_samples(tmp_path / f"{name}.jsonl", [good, sample])
+    write_samples(tmp_path / "twice.jsonl", [of["other"]] * 2)
+    write_scores(tmp_path / "s.parquet", [Score("good"), Score("x"), Score("y")])
+    (tmp_path / "bad.jsonl").write_text(json.dumps({"id": HOSTILE, HOSTILE: 1, "image": HOSTILE}))
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / f"{HOSTILE}.png").write_bytes(b"no picture")
+    model = ["--backbone", tiny_llava]
+    here = [*model, "--images", tiny_images]
+    tune = ["train", *here, "--out", tmp_path / "out", "--data"]
+    by_file = ["--generator", "--scores", tmp_path / "s.parquet"]
+    commands = [
+        (
+            [*tune, tmp_path / "no_class.jsonl", "--generator", "--set", "share=1.0"],
+            "no instruction",
+        ),
+        ([*tune, tmp_path / "empty.jsonl", "--strict"], "empty_answer"),
+        ([*tune, tmp_path / "other.jsonl", *by_file], "has no score of 1 samples"),
+        ([*tune, tmp_path / "twice.jsonl", *by_file], "more than once"),
+        ([*tune, tmp_path / HOSTILE], "does not exist"),
+        (["score", tmp_path / "bad.jsonl", *here, "--out", tmp_path / "o.json", "--strict"], "bad"),
+        (
+            ["generate", *model, "--images", tmp_path / "pictures", "--out", tmp_path / "g"],
+            "none of",
+        ),
+        (
+            ["generate", *model, "--images", tmp_path, "--out", tmp_path / HOSTILE / "g"],
+            "lies among",
+        ),
+    ]
+    for command, words in commands:
+        assert run(c3l.cli.app, *map(str, command)) == 2, command
+        said = capfd.readouterr().err
+        lines = [line for line in said.splitlines() if line and "Loading weights" not in line]
+        assert len(lines) == 1 and words in lines[0], (command, said)
+        assert not {letter for letter in said if not letter.isprintable()} - {"\n", "\r"}, said

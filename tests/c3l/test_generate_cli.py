@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import datasets
@@ -78,7 +80,29 @@ def test_the_data_are_the_same_in_every_file_and_datasets_opens_them(finished, i
     assert all(opened["caption"])
     for name in opened["image"]:
         assert ImageFolder(images)[name]
-    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, ".store"])
+    assert {path.name for path in out.iterdir()} == {*FILES, ".store", "left_out.jsonl"}
+
+
+def test_what_is_left_out_is_named(finished):
+    """Images by their paths, pairs by their ids: in = out + left out."""
+    out, said = finished
+    left_out = [json.loads(line) for line in (out / "left_out.jsonl").read_text().splitlines()]
+    assert f"named in {out / 'left_out.jsonl'}" in said
+    assert ("some/broken.png", "image_unreadable") in {(i["what"], i["why"]) for i in left_out}
+    pairs = [item for item in left_out if not item["why"].startswith("image")]
+    written = [
+        sample.id
+        for folder in (out / ".store" / "initial").iterdir()
+        if json.loads((folder / "manifest.json").read_text())["inputs"].get("backbone")
+        for sample in read_samples(folder / "samples.jsonl")
+    ]
+    there = {sample.id for sample in read_samples(out / "data.jsonl")}
+    named = {item["what"] for item in pairs}
+    assert named and not named & there and named | there <= set(written)
+    card = (out / "README.md").read_text()
+    rows = dict(re.findall(r"^\| (\w+) +\| +(\d+) \|$", card, re.MULTILINE))
+    for why, count in Counter(item["why"] for item in pairs).items():
+        assert int(rows[why]) >= count  # pieces of text that have no name count too
 
 
 def test_the_scores_are_those_of_score(finished, images, tmp_path):

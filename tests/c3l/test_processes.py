@@ -21,7 +21,8 @@ LAUNCH = ROOT / "c3l" / "launch"
 
 @pytest.fixture
 def third_of_three(monkeypatch):
-    for name, value in (("WORLD_SIZE", "3"), ("RANK", "2"), ("LOCAL_RANK", "2")):
+    launch = {"WORLD_SIZE": "3", "RANK": "2", "LOCAL_RANK": "2"}
+    for name, value in (launch | {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}).items():
         monkeypatch.setenv(name, value)
 
 
@@ -39,6 +40,28 @@ def test_one_speaks(third_of_three):
     assert processes.count() == 3 and not processes.first()
     with pytest.raises(UserError, match="score works in one process"):
         processes.alone("score")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "RANK, WORLD_SIZE, MASTER_PORT, MASTER_ADDR are not"),
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE, MASTER_PORT, MASTER_ADDR are not"),
+        (dict.fromkeys(["RANK", "WORLD_SIZE", "MASTER_PORT"], "1"), "MASTER_ADDR is not"),
+    ],
+)
+def test_half_a_launch_is_a_sentence(
+    monkeypatch, given, words, backbone, samples, images, tmp_path
+):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"LOCAL_RANK": "0"} | given).items():
+        monkeypatch.setenv(name, value)
+    assert processes.first() and processes.count() == 1
+    with pytest.raises(UserError, match=words), processes.together("cpu"):
+        pass
+    with pytest.raises(UserError, match=f"{words} a launcher's; unset LOCAL_RANK"):
+        tune(backbone, samples, images, SETTINGS, READINGS, 0, tmp_path)
 
 
 def test_processes_that_cannot_share_a_step_are_told(

@@ -1,0 +1,65 @@
+"""Locks on a file system that has none: a sentence wherever one is taken."""
+
+import errno
+import fcntl
+from pathlib import Path
+
+import pytest
+from filelock import Timeout
+
+from c3l.errors import UserError
+from c3l.generate import generate
+from c3l.locks import alone_at, locked
+from c3l.shards import in_shards
+from c3l.store import Job, Stage, Store
+from c3l.train import train
+from repro.run import Run
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.EOPNOTSUPP])
+def no_locks(request, monkeypatch):
+    def flock(*_):
+        raise OSError(request.param, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def make(job: Job) -> dict:
+    return {}
+
+
+def test_no_lock_is_a_sentence_at_every_place(no_locks, tmp_path, tiny_llava, tiny_images):
+    (tmp_path / "d.jsonl").touch()
+    job = Job(tmp_path, tmp_path, {}, {}, {}, None)
+    takers = [
+        lambda: Store(tmp_path / "store").make(Stage("nothing", 1, make)),
+        lambda: in_shards(job, "some", [1], lambda *_: 1),
+        lambda: train(tiny_llava, tmp_path / "d.jsonl", tiny_images, tmp_path / "tuned"),
+        lambda: generate(tiny_llava, tiny_images, tmp_path / "made"),
+    ]
+    for take in takers:
+        with pytest.raises(UserError, match=r"lies on a file system without locks \(.*local disk"):
+            take()
+    assert "locked(" in Path(Run._write.__code__.co_filename).read_text()
+
+
+def test_a_lock_is_one_processes_and_leaves_nothing(tmp_path):
+    with alone_at(tmp_path / "out"):
+        with (
+            pytest.raises(UserError, match="another run is at work on"),
+            alone_at(tmp_path / "out"),
+        ):
+            pass
+        with pytest.raises(Timeout), locked(tmp_path / ".out.lock", timeout=0):
+            pass
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(KeyError), alone_at(tmp_path / "out"):
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_locked_for_another_reason_says_so(tmp_path):
+    (tmp_path / ".out.lock").mkdir()
+    said = r"out cannot be written \(Is a directory\)"
+    with pytest.raises(UserError, match=said), alone_at(tmp_path / "out"):
+        pass
