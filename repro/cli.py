@@ -299,7 +299,6 @@ def criteria(
     from repro.criteria import measure
 
     loaded = profiles.load(profile, set_)
-    runs.mkdir(parents=True, exist_ok=True)
     show(measure(loaded, Store(runs / "store"), jobs or default_jobs(), runs / "criteria.log"))
 
 

@@ -197,5 +197,5 @@ def _wall_clock(path: Path) -> float | None:
     """The wall-clock in a table written before, if there is one."""
     try:
         return json.loads(path.read_text(encoding="utf-8")).get("wall_clock_seconds")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
