@@ -180,7 +180,7 @@ def _require_a_backbone(names: list[str], profile: Profile) -> None:
     backbones = dict.fromkeys(row.backbone for name in names for row in TABLES[name].rows)
     there = profile.backbones | profile.served
     if not backbones.keys() & there.keys():
-        lacking, known = ", ".join(backbones), ", ".join(there)
+        lacking, known = ", ".join(backbones), ", ".join(there) or "none"
         raise UserError(f"The profile {profile.name} has no backbone {lacking}; it has {known}.")
 
 
