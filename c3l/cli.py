@@ -1,7 +1,7 @@
 """The method's own command line: `python -m c3l generate | score | train | convert`.
 
 What is asked for goes to files, all words to standard error. Exit codes: 0 done, 2 bad usage or
-input (one sentence), 130 interrupted.
+input (one sentence), 130 interrupted, 141 whoever read standard output or error is gone.
 """
 
 from collections import Counter

@@ -5,16 +5,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from c3l import processes, progress
+from c3l import processes, progress, streams
 from c3l.errors import UserError, cannot_write, escaped, told
 
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
-MARKUP = "rich" if sys.stdout.isatty() else None
+MARKUP = "rich" if sys.stdout and sys.stdout.isatty() else None
 
 LaunchOption = Annotated[
     str | None,
@@ -30,8 +31,10 @@ LaunchOption = Annotated[
 def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
     """Run a command line and exit; errors a user is meant to read are one sentence and exit 2.
 
-    Every command has -v and -q. `interrupted` is what to say after Ctrl-C or SIGTERM.
+    Every command has -v and -q. `interrupted` is what to say after Ctrl-C or SIGTERM. A reader that
+    went away (`| head`) ends the command without a word and with exit 141, as other programs.
     """
+    streams.fill()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not processes.first():
         progress.set_level(progress.QUIET)
@@ -45,8 +48,9 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
     # having it cleared anew for each, 7% of a training on a processor (docs/decisions.md).
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**28))
+    code = 0
     try:
-        code = commands(standalone_mode=False)
+        code = _code(commands)
         sys.stdout.flush()  # a full disk is told of here, not while Python shuts down
     except UserError as error:
         code = _end(2, str(error))
@@ -54,7 +58,9 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
         code = _end(2, f"{error.format_message().rstrip('.')} (see --help)")
     except OSError as error:
         # Anything else is looked at where it may happen.
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno == errno.EPIPE and not streams.readers_left():
+            code = code or streams.GONE
+        elif error.errno == errno.ENAMETOOLONG:
             print(f"{told(str(error.filename))} is too long for a file's name", file=sys.stderr)
         elif reason := cannot_write(error):
             where = told(os.fsdecode(error.filename or "A file"))
@@ -65,7 +71,7 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
             )
         else:
             raise
-        code = 2
+        code = code or 2
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
@@ -79,14 +85,31 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
         code = 2
     if code == 130:
         _end(code, interrupted)
+    if streams.lost():
+        code = _end(code or streams.GONE, "Standard output is closed: what it was to show is lost.")
+    streams.silence()
     sys.exit(code)
+
+
+def _code(commands: Any) -> int:
+    """Run the commands and return the exit code.
+
+    Raises BrokenPipeError where a reader is gone, which the library makes an exit 1 of.
+    """
+    try:
+        return commands(standalone_mode=False)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, OSError) and ended.__context__.errno == errno.EPIPE:
+            raise ended.__context__ from None
+        raise
 
 
 def _end(code: int, words: str) -> int:
     """The code, with the last words of a command; of several processes that end alike, one says
     them."""
     if processes.first():
-        print(escaped(words), file=sys.stderr)
+        with suppress(BrokenPipeError):
+            print(escaped(words), file=sys.stderr)
     return code
 
 

@@ -68,7 +68,7 @@ def read(path: Path) -> Baseline:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         reason = f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}"
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reason = str(error)
     raise UserError(f"{path} is no baseline ({reason}); make one with --update.")
 

@@ -3,7 +3,8 @@
 TABLE is one of `repro.rows.TABLES`.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 a regression
-(`regress`), 2 bad usage or input (one sentence), 130 interrupted (the next run goes on).
+(`regress`), 2 bad usage or input (one sentence), 130 interrupted (the next run goes on), 141
+standard output closed (files are written as ever).
 """
 
 from collections.abc import Callable
@@ -76,7 +77,8 @@ def _command(names: list[str]) -> Callable[..., None]:
         there = _cluster_jobs() if engine == "ray" else None
         jobs = jobs or there or default_jobs()
         run = _prepare(names, profile, seeds, changes_of(set_, judge, judge_model), runs)
-        for text in run.finish(runs / run.profile.name, jobs, engine):
+        # All are written before any is shown: a reader may go away.
+        for text in [*run.finish(runs / run.profile.name, jobs, engine)]:
             show(text)
         if len(names) > 1:
             from repro.compare import reports
@@ -297,7 +299,6 @@ def criteria(
     from repro.criteria import measure
 
     loaded = profiles.load(profile, set_)
-    runs.mkdir(parents=True, exist_ok=True)
     show(measure(loaded, Store(runs / "store"), jobs or default_jobs(), runs / "criteria.log"))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from c3l import stages
 from c3l.errors import UserError
+from c3l.left_out import LeftOut, write_left_out
 from c3l.pipeline import Weights
 from c3l.samples import ImageFolder, Sample, read_records, write_samples
 from c3l.store import Job, Source, Stage
@@ -61,26 +62,28 @@ def run_comparison(job: Job) -> dict:
     stems = Counter(Path(image).stem for image in names)
     whole = {Path(image).stem: image for image in names if stems[Path(image).stem] == 1}
     whole |= {image: image for image in names}
-    kept, dropped, records = [], Counter(), 0
+    kept, left_out, records = [], [], 0
     for path in sorted(job.inputs["data"].iterdir()):
-        for record in read_records(path):
+        for place, record in enumerate(read_records(path), start=1):
             records += 1
             for sample in record:
                 if reason := _unusable(sample, whole):
-                    dropped[reason] += 1
+                    left_out.append(LeftOut(sample.id, f"{path.name}, record {place}", reason))
                     continue
                 meta = sample.meta | {RECORD: str(records)}
                 # Without its history: training reads each turn alone.
                 image = whole[sample.image]
                 kept.append(replace(sample, image=image, meta=meta, history=()))
+    dropped = dict(Counter(item.why for item in left_out))
     if not kept:
         raise UserError(
-            f"no sample of {name} can be used ({dict(dropped)}): are its images those that the "
+            f"no sample of {name} can be used ({dropped}): are its images those that the "
             f"files in comparison/{name}/data name?"
         )
     write_samples(job.out / stages.SAMPLES, kept)
-    read = len(kept) + sum(dropped.values())
-    return {"samples": len(kept), "read": read, "records": records, "dropped": dict(dropped)}
+    write_left_out(job.out, left_out)
+    read = len(kept) + len(left_out)
+    return {"samples": len(kept), "read": read, "records": records, "dropped": dropped}
 
 
 def _unusable(sample: Sample, images: dict[str, str]) -> str | None:

@@ -79,6 +79,8 @@ def run(gate: Gate) -> tuple[str, bool]:
     for path in filter(None, (gate.junit, gate.baseline if gate.update else None)):
         if not path.parent.is_dir():
             raise UserError(f"{path.parent} is no folder; make it, or give another place.")
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give the name of a file.")
     weights = pipeline.backbone_source(gate.backbone)
     store = Store(gate.runs / "store")
     store.sweep()

@@ -179,7 +179,7 @@ def _require_a_backbone(names: list[str], profile: Profile) -> None:
     backbones = dict.fromkeys(row.backbone for name in names for row in TABLES[name].rows)
     there = profile.backbones | profile.served
     if not backbones.keys() & there.keys():
-        lacking, known = ", ".join(backbones), ", ".join(there)
+        lacking, known = ", ".join(backbones), ", ".join(there) or "none"
         raise UserError(f"The profile {profile.name} has no backbone {lacking}; it has {known}.")
 
 
@@ -196,5 +196,5 @@ def _wall_clock(path: Path) -> float | None:
     """The wall-clock in a table written before, if there is one."""
     try:
         return json.loads(path.read_text(encoding="utf-8")).get("wall_clock_seconds")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None

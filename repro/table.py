@@ -1,6 +1,7 @@
 """A finished table: numbers and intervals from the artefacts, as the JSON that others read."""
 
 import json
+from collections import Counter
 from decimal import Decimal
 from numbers import Number
 
@@ -52,6 +53,7 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     _adjust(measured)
     tuned = _tuning_seeds(cells)
     notes = _notes(table, measured, seeds, tuned, profile) + _short(cells, store)
+    notes += _left_out(manifests)
     return {
         "table": name,
         "title": table.title or paper.title,
@@ -130,6 +132,31 @@ def _short(cells: Cells, store: Store) -> list[str]:
                 "generator wrote no more that are valid and no duplicates."
             )
     return notes
+
+
+def _left_out(manifests: list[dict]) -> list[str]:
+    """What was set aside on the way, by reason: of others' data, and for want of a score."""
+    notes, unscored, read = [], Counter(), 0
+    for manifest in manifests:
+        facts = manifest["facts"]
+        if manifest["stage"] == "comparison" and facts.get("dropped"):
+            notes.append(
+                f"{manifest['config']['name']}: {sum(facts['dropped'].values())} of "
+                f"{facts['read']} published turns are left out ({_reasons(facts['dropped'])})."
+            )
+        if manifest["stage"] == "scores" and facts.get("without_score"):
+            unscored.update(facts["without_score"])
+            read += facts["samples"]
+    if unscored:
+        notes.append(
+            f"{unscored.total()} of {read} samples have no score and count for no selection "
+            f"({_reasons(unscored)})."
+        )
+    return notes
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
 
 
 def _is_control(row: Row | Ranking) -> bool:

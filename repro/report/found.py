@@ -13,6 +13,10 @@ from repro.recipe import Cells, stages
 from repro.rows import TABLES
 from repro.run import Run
 
+DAMAGED = "cannot be read"
+# What JSON of another shape than a table's raises.
+DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
 
 @dataclass(frozen=True)
 class Found:
@@ -35,8 +39,10 @@ def find(
     folder = runs / profile.name
     records, missing = _read(folder)
     if not records:
+        damaged = [f"{name}.json" for name, why in missing.items() if why == DAMAGED]
+        said = f" that can be read ({', '.join(damaged)} cannot)" if damaged else ""
         raise UserError(
-            f"There is no table in {folder}: run `python -m repro all`, or one table, first."
+            f"There is no table in {folder}{said}: run `python -m repro all`, or one table, first."
         )
     together = defaultdict(list)
     for name, record in records.items():
@@ -68,15 +74,17 @@ def _read(folder: Path) -> tuple[dict[str, dict], dict[str, str]]:
     for name in TABLES:
         try:
             record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            _artefacts(record)
+            len(record["seeds"])
         except FileNotFoundError:
             missing[name] = "has not been run"
-        except (OSError, ValueError):
-            missing[name] = "cannot be read"
+        except DAMAGE:
+            missing[name] = DAMAGED
         else:
-            if isinstance(record, dict) and record.get("rows") and record.get("seeds"):
+            if record["rows"] and record["seeds"]:
                 records[name] = record
             else:
-                missing[name] = "cannot be read"
+                missing[name] = DAMAGED
     return records, missing
 
 

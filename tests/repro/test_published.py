@@ -60,6 +60,13 @@ def test_a_set_is_read_whole_and_every_dropped_turn_has_its_reason(folder):
     assert facts["dropped"] == {"image_missing": 3, "empty_answer": 1}
     assert facts["read"] == facts["samples"] + sum(facts["dropped"].values()) == 7
     assert facts["records"] == 5
+    lines = (store.path(stage) / "left_out.jsonl").read_text().splitlines()
+    assert [tuple(json.loads(line).values()) for line in lines] == [
+        ("x-0", "1.json, record 2", "image_missing"),
+        ("x-1", "1.json, record 2", "image_missing"),
+        ("2-2", "2.json, record 2", "image_missing"),
+        ("2-3", "2.json, record 3", "empty_answer"),
+    ]
 
 
 def test_a_set_counts_by_its_files(folder):

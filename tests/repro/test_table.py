@@ -142,3 +142,22 @@ def test_a_column_may_compute_what_no_artefact_says(finish, monkeypatch):
     assert cells["base"]["metric"] == "how many there are"
     assert cells["base"]["extra"] == {}
     assert cells["same"]["difference"] is None
+
+
+def test_what_is_set_aside_on_the_way_stands_below_the_table():
+    def manifest(stage: str, name: str, **facts) -> dict:
+        return {"stage": stage, "config": {"name": name}, "facts": facts}
+
+    manifests = [
+        manifest("comparison", "LRV", read=9, dropped={"image_missing": 2, "empty_answer": 1}),
+        manifest("comparison", "ComVint", read=9, dropped={}),
+        manifest("comparison", "nothing", unscored="there is no data of it"),
+        manifest("scores", "", samples=10, without_score={"too_long": 1}),
+        manifest("scores", "", samples=10, without_score={"too_long": 1, "not_finite": 2}),
+        manifest("filtered", "", samples=3, read=9, dropped={"duplicate": 6}),
+    ]
+    assert repro.table._left_out(manifests) == [
+        "LRV: 3 of 9 published turns are left out (empty_answer 1, image_missing 2).",
+        "4 of 20 samples have no score and count for no selection (not_finite 2, too_long 2).",
+    ]
+    assert repro.table._left_out(manifests[1:3]) == []
