@@ -6,27 +6,30 @@ where tensors have shapes and no values. So any setting may differ that changes 
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from transformers import PreTrainedConfig
 
 from c3l.backbones.base import Backbone
-from c3l.backbones.configuration import first_line, model_config
+from c3l.backbones.configuration import first_line
 from c3l.errors import UserError
 
 SHAPES = ((40, 20), (20, 40))
 """Of the pictures: width and height in pixels."""
 
 
-def check_agreement(family: type[Backbone], folder: Path, processor: Any) -> None:
+def check_agreement(
+    family: type[Backbone], config: PreTrainedConfig, processor: Any, folder: Path
+) -> None:
     """Raise UserError where a folder's processor disagrees with its model: the setting, its file,
     and the value that agrees."""
-    config = model_config(family.model_class, folder)
     try:
         with torch.device("meta"):
-            model = family.model_class(config)
+            model = family.model_class(deepcopy(config))
         backbone = family(model, processor, name=str(folder), files=())
     # Whatever values that make no sense together make its class raise.
     except Exception as error:

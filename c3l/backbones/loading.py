@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoProcessor, PreTrainedModel
+from transformers import AutoProcessor, PreTrainedConfig, PreTrainedModel
 
 from c3l.backbones.agreement import check_agreement
 from c3l.backbones.base import Backbone
@@ -53,9 +53,10 @@ def load_backbone(
     folder = weights_folder(path_or_id)
     family = FAMILIES[model_type(folder)]
     indexed_files(folder / INDEX)  # transformers would follow names out of the folder
+    config = model_config(family.model_class, folder)
     processor = _processor(folder, trust_remote_code)
-    check_agreement(family, folder, processor)
-    model = _model(family.model_class, folder, precision).to(place)
+    check_agreement(family, config, processor, folder)
+    model = _model(family.model_class, config, folder, precision).to(place)
     files = weight_files(folder)
     if trust_remote_code:
         files += sorted(folder.rglob("*.py"))
@@ -79,7 +80,8 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
     """
     folder = weights_folder(path_or_id, fetch=False)
     kind = model_type(folder)
-    check_agreement(FAMILIES[kind], folder, _processor(folder, trust_remote_code=False))
+    config = model_config(FAMILIES[kind].model_class, folder)
+    check_agreement(FAMILIES[kind], config, _processor(folder, trust_remote_code=False), folder)
     files = set(folder.glob("*.safetensors"))
     files |= set(indexed_files(folder / INDEX))
     if not files:
@@ -155,9 +157,11 @@ def named_dtype(name: str) -> torch.dtype:
 
 
 def _model(
-    model_class: type[PreTrainedModel], folder: Path, dtype: torch.dtype | str
+    model_class: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    folder: Path,
+    dtype: torch.dtype | str,
 ) -> PreTrainedModel:
-    config = model_config(model_class, folder)
     try:
         model, found = model_class.from_pretrained(
             folder,
