@@ -151,7 +151,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
             "or give the folder of a downloaded copy"
         )
     return (
-        f"{type(error).__name__}; check the name, or give the folder of a downloaded copy{mirror}"
+        f"{kinds[-1]}; check the name, or give the folder of a downloaded copy{mirror}"
     )
 
 
