@@ -150,9 +150,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
             f"{hub.ENDPOINT} cannot be reached ({kinds[-1]}); check the network and HF_ENDPOINT, "
             "or give the folder of a downloaded copy"
         )
-    return (
-        f"{kinds[-1]}; check the name, or give the folder of a downloaded copy{mirror}"
-    )
+    return f"{kinds[-1]}; check the name, or give the folder of a downloaded copy{mirror}"
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -163,7 +163,7 @@ def test_weights_of_another_name_are_not_followed(tiny_llava, tmp_path, name):
     shutil.copytree(tiny_llava, folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"transformers_weights": name}))
-    with pytest.raises(UserError, match="call the weights model.safetensors"):
+    with pytest.raises(UserError, match=r"call the weights model\.safetensors"):
         c3l.load_backbone(folder, device="cpu")
 
 
@@ -173,5 +173,5 @@ def test_an_index_names_safetensors_alone(tiny_llava, tmp_path):
     (folder / "model.safetensors").rename(folder / "model.bin")
     index = {"weight_map": {"lm_head.weight": "model.bin"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="'model.bin', which is no safetensors file"):
+    with pytest.raises(UserError, match=r"'model\.bin', which is no safetensors file"):
         c3l.load_backbone(folder, device="cpu")
