@@ -58,7 +58,9 @@ DtypeOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="of all that is random", metavar="N")]
 DeviceOption = Annotated[
     str | None,
-    typer.Option("--device", help="cpu or cuda (default: cuda where there is one)", metavar="NAME"),
+    typer.Option(
+        "--device", help="cpu, cuda or mps (default: cuda where there is one)", metavar="NAME"
+    ),
 ]
 
 

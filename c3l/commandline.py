@@ -48,6 +48,8 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
     # having it cleared anew for each, 7% of a training on a processor (docs/decisions.md).
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**28))
+    # What an Apple GPU lacks is computed on the processor.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     code = 0
     try:
         code = _code(commands)

@@ -5,10 +5,11 @@ import os
 import re
 from pathlib import Path
 
-from c3l.errors import UserError, brief
-from c3l.files import seal
+from c3l.errors import UserError, brief, cannot_write
+from c3l.files import SEAL, broken_seal, seal
 
-# What a backbone is made of; a folder may hold cards, logs and optimizer states besides.
+# What a backbone is made of: all that loading may open. A folder may hold cards, logs and optimizer
+# states besides.
 FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -19,10 +20,17 @@ FILES = (
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
+    "vocab*",
+    "merges*",
+    "*.model",
+    "*.spm",
+    "*.tiktoken",
+    "tekken.json",
+    "additional_chat_templates/*",
     "qformer_tokenizer/*",
+    "qformer_tokenizer/additional_chat_templates/*",
 )
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 
 def is_id(name: str | os.PathLike) -> bool:
@@ -37,30 +45,135 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
     """
     folder = Path(path_or_id)
     if folder.is_dir():
+        refuse_adapter(folder)
         return folder
     if not is_id(path_or_id):
         raise UserError(f"there is no backbone at {path_or_id}; give a folder or a Hub id")
+    name, _, revision = str(path_or_id).partition("@")
+    if fetch:
+        return _fetched(name, revision or None, str(path_or_id))
     from huggingface_hub import snapshot_download
 
-    name, _, revision = str(path_or_id).partition("@")
     try:
-        found = snapshot_download(
-            name,
-            revision=revision or None,
-            allow_patterns=list(FILES),
-            local_files_only=not fetch,
-        )
-    # Whatever the network, the Hub or its cache raise: the remedy is the same.
+        folder = Path(snapshot_download(name, revision=revision or None, local_files_only=True))
+    # Whatever the cache raises: the remedy is the same.
     except Exception as error:
-        if not fetch:
-            raise UserError(
-                f"{path_or_id} is not in the Hub's cache; get it by `hf download {name}`"
-            ) from error
         raise UserError(
-            f"{path_or_id} is neither a folder nor a backbone that could be fetched from the Hub "
-            f"({type(error).__name__}); check the name, or give the folder of a downloaded copy"
+            f"{path_or_id} is not in the Hub's cache; get it by `hf download {name}`"
         ) from error
-    return Path(found)
+    refuse_adapter(folder)
+    return folder
+
+
+def _fetched(name: str, revision: str | None, asked: str) -> Path:
+    """The folder of a Hub id in the cache, with what it lacked. Of a model that C3L cannot use only
+    the configuration is fetched."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    patterns = [*FILES, *ADAPTER[:1]]  # the latter to be refused
+    try:
+        config = Path(hf_hub_download(name, "config.json", revision=revision))
+        _refuse_unusable(config.parent, asked)
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except UserError:
+        raise
+    # Whatever the network, the Hub or its cache raise.
+    except Exception as error:
+        raise UserError(
+            f"{asked} is neither a folder nor a backbone that could be fetched from the Hub: "
+            f"{_reason(error, name, revision)}"
+        ) from error
+    refuse_adapter(folder)
+    return folder
+
+
+def _refuse_unusable(folder: Path, asked: str) -> None:
+    """Raise UserError for the configuration of a model that would not load."""
+    # Fetching weights takes longer than importing torch.
+    from c3l.backbones.loading import model_type
+
+    try:
+        model_type(folder)
+    except UserError as error:
+        raise UserError(str(error).replace(str(folder), asked)) from error
+
+
+def _reason(error: BaseException, name: str, revision: str | None) -> str:
+    """Why nothing could be fetched, and what to do."""
+    import huggingface_hub.constants as hub
+    from huggingface_hub import errors
+
+    causes = _causes(error)
+    page = f"{hub.ENDPOINT}/{name}"
+    mirror = f" (HF_ENDPOINT is {hub.ENDPOINT})" if "HF_ENDPOINT" in os.environ else ""
+    answer = next((c for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
+    status = getattr(getattr(answer, "response", None), "status_code", None)
+
+    def raised(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if raised(errors.OfflineModeIsEnabled) or (hub.HF_HUB_OFFLINE and status is None):
+        return (
+            "it is not in the Hub's cache and HF_HUB_OFFLINE is set; unset it, or get the model "
+            f"by `hf download {name}` where there is a network"
+        )
+    if why := next(filter(None, map(cannot_write, causes)), None):
+        return f"the Hub's cache {hub.HF_HUB_CACHE} cannot be written ({why}); set HF_HOME"
+    if raised(errors.GatedRepoError):
+        return f"it is gated; accept its licence at {page} and log in by `hf auth login`{mirror}"
+    if raised(errors.DisabledRepoError):
+        return f"the Hub has disabled it; see {page}{mirror}"
+    if raised(errors.RevisionNotFoundError):
+        return f"there is no revision {revision or 'main'} of it; see {page}{mirror}"
+    if raised(errors.RepositoryNotFoundError):
+        return (
+            "there is no such model, or it is private; check the name, and log in by "
+            f"`hf auth login` if it is private{mirror}"
+        )
+    if raised(errors.RemoteEntryNotFoundError):
+        return (
+            "it has no config.json, so it is no model that transformers loads; check the name, or "
+            f"give the folder of a converted copy{mirror}"
+        )
+    if status in (401, 403):
+        return (
+            f"access was refused ({status}); log in by `hf auth login` with a token that may "
+            f"read {page}{mirror}"
+        )
+    if status == 404:
+        return f"there is no such model or revision; check the name{mirror}"
+    if status is not None:
+        return f"the Hub answered {status}; try again later{mirror}"
+    kinds = [type(cause).__name__ for cause in causes]
+    if any(word in kind for kind in kinds for word in ("Timeout", "Connect", "Network", "Proxy")):
+        return (
+            f"{hub.ENDPOINT} cannot be reached ({kinds[-1]}); check the network and HF_ENDPOINT, "
+            "or give the folder of a downloaded copy"
+        )
+    return f"{kinds[-1]}; check the name, or give the folder of a downloaded copy{mirror}"
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """An error and those behind it."""
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
+        error = error.__cause__ or error.__context__
+    return causes
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Raise UserError for a folder with an adapter, which transformers would apply silently."""
+    for name in ADAPTER:
+        if (folder / name).exists():
+            raise UserError(
+                f"{folder} holds an adapter ({name}), and C3L scores and trains whole weights; "
+                "merge it first: move its adapter_* files to a folder ADAPTER of their own, run "
+                'python -c "from transformers import AutoModelForImageTextToText as M; from peft '
+                "import PeftModel as P; P.from_pretrained(M.from_pretrained('BASE'), 'ADAPTER')"
+                ".merge_and_unload().save_pretrained('OUT')\" with BASE its backbone, and copy "
+                "BASE's tokenizer and processor files to OUT"
+            )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -79,6 +192,17 @@ def seal_weights(folder: Path) -> None:
     seal(folder, weight_names(folder))
 
 
+def check_seal(folder: Path) -> None:
+    """Raise UserError for a backbone whose files its seal does not match. Without a seal, or with
+    another one, it is another backbone."""
+    if (folder / SEAL).exists() and (damage := broken_seal(folder)):
+        raise UserError(
+            f"The backbone in {folder} is damaged: {damage} ({SEAL} keeps the digests). Get it "
+            f"again; or, if it was edited on purpose, remove {folder / SEAL}, and it is a backbone "
+            "of its own."
+        )
+
+
 def indexed_files(index: Path) -> list[Path]:
     """The weight files that an index names, in sorted order; none where there is no index.
 
@@ -93,4 +217,6 @@ def indexed_files(index: Path) -> list[Path]:
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or name == "..":
             raise UserError(f"{index} names {brief(name)}, which is no file beside it")
+        if index.name.endswith("safetensors.index.json") and not name.endswith(".safetensors"):
+            raise UserError(f"{index} names {brief(name)}, which is no safetensors file")
     return [index.with_name(name) for name in sorted(names)]

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from c3l import rival_stages, stages
 from c3l.errors import UserError
-from c3l.files import SEAL, broken_seal
-from c3l.hub import weight_names, weights_folder
+from c3l.hub import check_seal, weight_names, weights_folder
 from c3l.reach import contrast_unreached, model_type
 from c3l.readings import Readings
 from c3l.selection import LABELS, Method, code_of
@@ -34,8 +33,8 @@ def backbone_source(path_or_id: str | Path, *, fetch: bool = True) -> Source:
 
     With `fetch`, what the Hub's cache lacks is fetched.
 
-    Raises UserError for a folder without weights, and for one that says by its seal that it is
-    damaged (`c3l.hub.seal_weights`).
+    Raises UserError for a folder without weights, and for one that its seal does not match
+    (`c3l.hub.seal_weights`): what was damaged, or edited, is another backbone.
     """
     folder = weights_folder(path_or_id, fetch=fetch)
     names = weight_names(folder)
@@ -44,8 +43,7 @@ def backbone_source(path_or_id: str | Path, *, fetch: bool = True) -> Source:
             f"There is no backbone in {folder}: a folder with config.json and safetensors files is "
             "needed."
         )
-    if (folder / SEAL).exists() and (damage := broken_seal(folder)):
-        raise UserError(f"The backbone in {folder} is damaged: {damage}; get it again.")
+    check_seal(folder)
     return Source.of(folder, names)
 
 

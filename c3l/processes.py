@@ -55,6 +55,8 @@ def together(device: str | None) -> Iterator[str | None]:
     if count() == 1:
         yield device
         return
+    if device is not None and device.startswith("mps"):
+        raise UserError("several processes cannot share an Apple GPU; start one, or use cpu")
     import torch
     from accelerate import PartialState
 

@@ -11,6 +11,7 @@ from benchmarks.speed.model import configuration, make
 from benchmarks.speed.stages import Run
 from c3l import provenance
 from c3l.backbones.llava import Llava
+from c3l.backbones.loading import usable_device
 from c3l.errors import UserError
 from c3l.progress import say
 from repro import cost
@@ -87,15 +88,10 @@ def _counted(shape: Shape, run: Run) -> Cost:
 
 
 def _device(device: str | None) -> torch.device:
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.empty(0, device=name).device
-    # torch raises an AssertionError where it was built without the device's kind.
-    except (RuntimeError, AssertionError):
-        found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise UserError(f"device {name} cannot be used here; try cpu")
-    return found
+    on = usable_device(device)
+    if on.type not in ("cpu", "cuda"):
+        raise UserError(f"device {on.type} cannot be used here; try cpu")
+    return on
 
 
 def _ways(

@@ -167,8 +167,10 @@ def _need(profile: Profile, seeds: int) -> tuple[float, float]:
 
 def _backbone(path: str) -> str:
     from c3l.backbones.loading import inspect
+    from c3l.hub import check_seal, weights_folder
 
     family, parameters, size = inspect(path)
+    check_seal(weights_folder(path, fetch=False))
     amount = f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.1f} MiB"
     return f"{family}, {parameters:,} parameters, {amount}"
 

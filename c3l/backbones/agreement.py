@@ -6,27 +6,30 @@ where tensors have shapes and no values. So any setting may differ that changes 
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from transformers import PreTrainedConfig
 
 from c3l.backbones.base import Backbone
-from c3l.backbones.configuration import first_line, model_config
+from c3l.backbones.configuration import first_line
 from c3l.errors import UserError
 
 SHAPES = ((40, 20), (20, 40))
 """Of the pictures: width and height in pixels."""
 
 
-def check_agreement(family: type[Backbone], folder: Path, processor: Any) -> None:
+def check_agreement(
+    family: type[Backbone], config: PreTrainedConfig, processor: Any, folder: Path
+) -> None:
     """Raise UserError where a folder's processor disagrees with its model: the setting, its file,
     and the value that agrees."""
-    config = model_config(family.model_class, folder)
     try:
         with torch.device("meta"):
-            model = family.model_class(config)
+            model = family.model_class(deepcopy(config))
         backbone = family(model, processor, name=str(folder), files=())
     # Whatever values that make no sense together make its class raise.
     except Exception as error:
@@ -75,29 +78,47 @@ def _check_pictures(backbone: Backbone, folder: Path) -> None:
     tokens = _features(backbone, torch.zeros(1, *wanted, device="meta"), folder)
     settings = {} if tokens is None else backbone.processor_settings(tokens)
     for shape in SHAPES:
-        try:
-            pixels, counts = backbone._pictures([Image.new("RGB", shape, (90, 60, 30))])
-            pixels = tuple(pixels.shape[1:])
-        # Settings of an image processor may make it raise anything.
-        except Exception as error:
+        picture = Image.new("RGB", shape, (90, 60, 30))
+        pixels, counts = _prepared(backbone, picture, settings, side, folder)
+        images = backbone.processor.image_processor
+        if pixels.shape[1:] != wanted:
             raise UserError(
-                f"the processor in {folder} cannot prepare a picture "
-                f"({type(error).__name__}: {first_line(error)}); "
-                f"{_remedy(backbone, settings, folder) or _another(folder)}"
-            ) from error
-        if pixels != wanted:
-            raise UserError(
-                f"{_image_settings(folder)} makes a tensor of {_by(pixels)} of a picture of "
-                f"{shape[0]}×{shape[1]} pixels, but the model reads {_by(wanted)} "
-                f"(vision_config.image_size in config.json); "
-                f"{_sized(backbone.processor.image_processor, side) or _another(folder)}"
+                f"{_image_settings(folder)} makes a tensor of {_by(pixels.shape[1:])} of a picture "
+                f"of {shape[0]}×{shape[1]} pixels, but the model reads {_by(wanted)} "
+                f"(vision_config.image_size in config.json); {_sized(images, side, folder)}"
             )
-        if tokens is not None and counts.tolist() != [tokens]:
+        if not pixels.isfinite().all():
+            raise UserError(
+                f"{_image_settings(folder)} makes numbers of a picture that are not finite; its "
+                "image_std must hold no zero, and its rescale_factor and image_mean be finite"
+            )
+        if tokens is not None and (counts.is_floating_point() or counts.tolist() != [tokens]):
             raise UserError(
                 f"the processor in {folder} makes {counts.item()} image tokens of a picture, but "
-                f"the model has {tokens} features for it (config.json); "
-                f"{_remedy(backbone, settings, folder) or _another(folder)}"
+                f"the model has {tokens} features for it ({backbone.features_from} in "
+                f"config.json); {_remedy(backbone, settings, folder)}"
             )
+
+
+def _prepared(
+    backbone: Backbone, picture: Image.Image, settings: Mapping[str, Any], side: int, folder: Path
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The processor's tensors for a picture; UserError whatever its settings make it raise."""
+    images = backbone.processor.image_processor
+    try:
+        images([picture], return_tensors="pt")
+    except Exception as error:
+        raise UserError(
+            f"{_image_settings(folder)} cannot prepare a picture ({first_line(error)}); "
+            f"{_sized(images, side, folder)}"
+        ) from error
+    try:
+        return backbone._pictures([picture])
+    except Exception as error:
+        raise UserError(
+            f"the processor in {folder} cannot count a picture's image tokens "
+            f"({first_line(error)}); {_remedy(backbone, settings, folder)}"
+        ) from error
 
 
 def _features(backbone: Backbone, pixels: torch.Tensor, folder: Path) -> int | None:
@@ -115,32 +136,39 @@ def _features(backbone: Backbone, pixels: torch.Tensor, folder: Path) -> int | N
 
 
 def _remedy(backbone: Backbone, settings: Mapping[str, Any], folder: Path) -> str:
-    """What to set so that the processor agrees with `settings`; "" where it does."""
-    processor = backbone.processor
-    parts = [
-        f"{name} to {json.dumps(value)} (it is {json.dumps(getattr(processor, name, None))})"
-        for name, value in settings.items()
-        if getattr(processor, name, None) != value
-    ]
-    return f"set {' and '.join(parts)} in {folder / 'processor_config.json'}" if parts else ""
+    """What to set so that the processor agrees with `settings`."""
+    parts = []
+    for name, value in settings.items():
+        now = json.dumps(getattr(backbone.processor, name, None), default=str)
+        if now != json.dumps(value):
+            parts.append(f"{name} to {json.dumps(value)} (it is {now})")
+    if not parts:
+        return _another(folder)
+    return f"set {' and '.join(parts)} in {folder / 'processor_config.json'}"
 
 
-def _sized(images: Any, side: int) -> str:
-    """What to set so that an image processor makes squares; "" where that is not known."""
+def _sized(images: Any, side: int, folder: Path) -> str:
+    """What to set so that an image processor makes squares."""
     square = {"height": side, "width": side}
-    if hasattr(images, "image_size"):  # IDEFICS
-        return f"set image_size to {side}"
+    parts = [] if getattr(images, "do_resize", True) else [("do_resize", True)]
+    if "Idefics" in type(images).__name__:
+        parts += [] if images.image_size == side else [("image_size", side)]
+        return _set(parts, folder)
     size, crop = (_plain(getattr(images, name, None)) for name in ("size", "crop_size"))
-    parts = [] if getattr(images, "do_resize", None) else [("do_resize", True)]
-    if "shortest_edge" in size or getattr(images, "do_center_crop", None):
-        parts += (
-            [] if min(size.values(), default=0) == side else [("size", {"shortest_edge": side})]
-        )
-        parts += [] if getattr(images, "do_center_crop", None) else [("do_center_crop", True)]
+    cropped = getattr(images, "do_center_crop", None)
+    if "shortest_edge" in size or cropped:
+        right = min(size.values(), default=0) == side
+        parts += [] if right else [("size", {"shortest_edge": side})]
+        parts += [] if cropped else [("do_center_crop", True)]
         parts += [] if crop == square else [("crop_size", square)]
     elif size != square:
         parts += [("size", square)]
-    return "set " + " and ".join(f"{k} to {json.dumps(v)}" for k, v in parts) if parts else ""
+    return _set(parts, folder)
+
+
+def _set(parts: list[tuple[str, Any]], folder: Path) -> str:
+    said = " and ".join(f"{name} to {json.dumps(value)}" for name, value in parts)
+    return f"set its {said}" if parts else _another(folder)
 
 
 def _plain(size: Any) -> dict[str, int]:

@@ -8,8 +8,8 @@ is written once, here, on the language model's input embeddings.
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,16 @@ class _Finite(LogitsProcessor):
         return scores
 
 
+@contextmanager
+def _random_state_kept(device: torch.device) -> Iterator[None]:
+    """Within, random numbers may be drawn; afterwards the caller's are as if none had been."""
+    apple = torch.mps.get_rng_state() if device.type == "mps" else None
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+    if apple is not None:
+        torch.mps.set_rng_state(apple)
+
+
 class Backbone:
     """A large vision-language model with its processor and prompt format.
 
@@ -72,6 +82,8 @@ class Backbone:
     """What generates: the whole model ("") or the language model with its head."""
     shown: ClassVar[tuple[str, ...]] = ("pixel_values",)
     """What the image features are made of: the picture, and whatever else of a batch."""
+    features_from: ClassVar[str] = "vision_config"
+    """What of a configuration decides how many image features there are."""
 
     def __init__(self, model: PreTrainedModel, processor, *, name: str, files: Sequence[Path]):
         """`files` are those the model and its processor were read from."""
@@ -390,7 +402,7 @@ class Backbone:
                 side="left",
                 begun=None if begun is None else [begun[i] for i in rows],
             )
-            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            with _random_state_kept(self.device):
                 # Not seed + number: then neighbouring seeds would share their batches' noise.
                 torch.manual_seed(crc32(f"{seed}/{start}".encode()))
                 try:

@@ -24,6 +24,7 @@ class Blip2(Backbone):
     language = ("language_model",)
     decoder = "language_model.model"
     speaker = "language_model"
+    features_from = "num_query_tokens"
 
     def __init__(self, model: PreTrainedModel, processor, **named):
         super().__init__(model, processor, **named)

@@ -14,6 +14,7 @@ class Llava(Backbone):
     language = ("model.language_model", "lm_head")
     decoder = "model.language_model"
     speaker = ""
+    features_from = "vision_feature_select_strategy and vision_config's image_size and patch_size"
     joined: ClassVar[int] = 1
     """Neighbouring patches that become one image token."""
 

@@ -1,5 +1,6 @@
 """Loading a backbone: its folder, its family, and what may be wrong with either."""
 
+import json
 import math
 import os
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoProcessor, PreTrainedModel
+from transformers import AutoProcessor, PreTrainedConfig, PreTrainedModel
 
 from c3l.backbones.agreement import check_agreement
 from c3l.backbones.base import Backbone
@@ -18,8 +19,8 @@ from c3l.backbones.idefics import Idefics
 from c3l.backbones.llava import Llava
 from c3l.backbones.minigpt4 import MiniGPT4
 from c3l.backbones.prompts import ChatFormat, answer_pieces
-from c3l.errors import UserError, brief
-from c3l.hub import indexed_files, weight_files, weights_folder
+from c3l.errors import UserError, brief, told
+from c3l.hub import indexed_files, weight_files, weight_names, weights_folder
 
 INDEX = "model.safetensors.index.json"
 
@@ -42,18 +43,24 @@ def load_backbone(
 ) -> Backbone:
     """The backbone saved in a folder, or on the Hub under an id such as llava-hf/llava-1.5-7b-hf.
 
-    `device` defaults to cuda where there is one, else cpu. `dtype` defaults to float32 on every
+    `device` defaults to cuda where there is one, else cpu; an Apple GPU ("mps") is only used when
+    it is named. `dtype` defaults to float32 on every
     device, so that they give the same numbers; large models want "bfloat16", or "auto": the one
     that they were saved in. Weights are read from safetensors only. Raises UserError for a missing,
     damaged or unknown backbone.
     """
+    place, precision = usable_device(device), _dtype(dtype)
     folder = weights_folder(path_or_id)
     family = FAMILIES[model_type(folder)]
     indexed_files(folder / INDEX)  # transformers would follow names out of the folder
+    config = model_config(family.model_class, folder)
     processor = _processor(folder, trust_remote_code)
-    check_agreement(family, folder, processor)
-    model = _model(family.model_class, folder, _dtype(dtype)).to(_device(device))
-    return family(model, processor, name=str(path_or_id), files=weight_files(folder))
+    check_agreement(family, config, processor, folder)
+    model = _model(family.model_class, config, folder, precision).to(place)
+    files = weight_files(folder)
+    if trust_remote_code:
+        files += sorted(folder.rglob("*.py"))
+    return family(model, processor, name=str(path_or_id), files=files)
 
 
 def load_pieces(path_or_id: str | os.PathLike) -> Callable[[str, str, bool], list[str]]:
@@ -73,7 +80,8 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
     """
     folder = weights_folder(path_or_id, fetch=False)
     kind = model_type(folder)
-    check_agreement(FAMILIES[kind], folder, _processor(folder, trust_remote_code=False))
+    config = model_config(FAMILIES[kind].model_class, folder)
+    check_agreement(FAMILIES[kind], config, _processor(folder, trust_remote_code=False), folder)
     files = set(folder.glob("*.safetensors"))
     files |= set(indexed_files(folder / INDEX))
     if not files:
@@ -103,20 +111,35 @@ def model_type(folder: Path) -> str:
     return kind
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """A device by name; None: cuda where there is one, else cpu. Raises UserError for one that is
+    unknown or not there."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    there = [kind for kind, found in _accelerators().items() if found]
     try:
-        return torch.empty(0, device=device).device
-    # torch raises an AssertionError where it was built without the device's kind.
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device} cannot be used here; try cpu") from error
+        named = torch.device(device)
+        if named.type != "cpu" and named.type not in there:
+            raise RuntimeError("there is none here")
+        return torch.empty(0, device=named).device
+    # torch raises an AssertionError where it was built without the device's kind, and says what is
+    # known where a name is not.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"device {told(str(device))} cannot be used here; try {' or '.join(['cpu', *there])}"
+        ) from error
+
+
+def _accelerators() -> dict[str, bool]:
+    """The kinds of device that C3L computes on besides processors, and whether each is here."""
+    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 
 
 def usual_dtype(device: str | torch.device | None) -> str:
-    """What a stage computes in: on a GPU the precision that weights were saved in ("auto"), on a
-    processor, which gains nothing by half precision, float32."""
-    return "float32" if _device(device).type == "cpu" else "auto"
+    """What a stage computes in: on CUDA the precision that weights were saved in ("auto"); float32
+    on a processor, which gains nothing by half precision, and on an Apple GPU, where half precision
+    has not been tried."""
+    return "auto" if usable_device(device).type == "cuda" else "float32"
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
@@ -134,9 +157,11 @@ def named_dtype(name: str) -> torch.dtype:
 
 
 def _model(
-    model_class: type[PreTrainedModel], folder: Path, dtype: torch.dtype | str
+    model_class: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    folder: Path,
+    dtype: torch.dtype | str,
 ) -> PreTrainedModel:
-    config = model_config(model_class, folder)
     try:
         model, found = model_class.from_pretrained(
             folder,
@@ -164,13 +189,19 @@ def _model(
 
 def _processor(folder: Path, trust_remote_code: bool):
     remedy = "save the model's processor (tokenizer, image processor, chat template) there"
+    _refuse_sound(folder)
     try:
-        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        processor = AutoProcessor.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
     # A damaged tokenizer.json is a plain Exception of the tokenizers library.
     except Exception as error:
-        raise UserError(f"{folder} has no usable processor; {remedy}") from error
+        raise UserError(
+            f"{folder} has no usable processor; {remedy} ({first_line(error)})"
+        ) from error
     if not all(hasattr(processor, part) for part in ("image_processor", "tokenizer")):
         raise UserError(f"{folder} has no whole processor; {remedy}")
+    _check_vocabularies(folder, processor)
     # Some processors' classes have no place for a template; their tokenizers do.
     processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
     if not processor.chat_template:
@@ -185,3 +216,30 @@ def _processor(folder: Path, trust_remote_code: bool):
     except Exception as error:
         raise UserError(f"the chat template in {folder} renders no chat; {remedy}") from error
     return processor
+
+
+def _refuse_sound(folder: Path) -> None:
+    """Raise UserError for a processor that names a model for sound: it would be fetched."""
+    found = (folder / "audio_tokenizer_config.json").exists()
+    try:
+        values = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
+        found = found or "audio_tokenizer" in values
+    except (OSError, ValueError, RecursionError, TypeError):
+        pass  # what reads the processor says so
+    if found:
+        raise UserError(
+            f"the processor in {folder} has an audio_tokenizer, a model that would be fetched; "
+            "remove audio_tokenizer_config.json, and audio_tokenizer from processor_config.json"
+        )
+
+
+def _check_vocabularies(folder: Path, processor) -> None:
+    """Raise UserError for a tokenizer that reads a file which is no part of the digest."""
+    counted = set(weight_names(folder))
+    for part in vars(processor).values():
+        for name in getattr(part, "vocab_files_names", {}).values():
+            if (folder / name).is_file() and name not in counted:
+                raise UserError(
+                    f"the tokenizer in {folder} reads {name}, which is no part of a backbone's "
+                    "digest; save it as a fast tokenizer, in tokenizer.json, and remove that file"
+                )

@@ -24,6 +24,9 @@ def quantise(model: nn.Module, names: Iterable[str]) -> None:
             f"tuning qlora needs the package bitsandbytes, which cannot be used here ({error}); "
             "install it, or use lora"
         ) from error
+    names = list(names)
+    if any(model.get_submodule(name).weight.device.type == "mps" for name in names[:1]):
+        raise UserError("tuning qlora has no kernels for an Apple GPU; use lora")
     for name in names:
         linear = model.get_submodule(name)
         weight = linear.weight.data

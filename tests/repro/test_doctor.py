@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torchvision
 
+from c3l.hub import seal_weights
 from repro import doctor
 from repro import profile as profiles
 from tests.repro import toy
@@ -78,6 +79,16 @@ def test_what_is_broken_is_found_by_name(place, file, harm, part, said):
     harm(place / file)
     found = examined(place)[part]
     assert found.needed and said in found.remedy
+
+
+def test_a_seal_that_does_not_match_is_found_with_both_remedies(place):
+    seal_weights(place / "backbone")
+    assert not examined(place)["backbone LLaVA-7B"].remedy
+    file = place / "backbone" / "generation_config.json"
+    file.write_text(file.read_text() + "\n")
+    remedy = examined(place)["backbone LLaVA-7B"].remedy
+    assert "generation_config.json does not match its digest" in remedy
+    assert "Get it again" in remedy and "if it was edited on purpose, remove" in remedy
 
 
 def test_damaged_benchmarks_and_too_few_images(place):

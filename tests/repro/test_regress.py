@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from c3l.conformance import CHECKS
 from c3l.errors import UserError
 from c3l.files import SEAL
+from c3l.hub import seal_weights
 from repro import baseline, junit, profile
 from repro.columns import COLUMNS, pope_counts
 from repro.junit import Case
@@ -93,6 +94,19 @@ def test_a_loss_is_a_regression_beyond_the_tolerance(toys, tmp_path):
     assert "lies wholly below 0" in cases(written)["SEED"].find("failure").get("message")
     text, well = run(gate(toys, baseline=path, benchmarks=["SEED"], tolerance=100 - now))
     assert well
+
+
+def test_a_backbone_that_its_seal_does_not_match_is_told_what_to_do(toys, tiny_llava, tmp_path):
+    folder = tmp_path / "edited"
+    shutil.copytree(tiny_llava, folder)
+    seal_weights(folder)
+    (folder / "generation_config.json").write_text("{}")
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            run(gate(toys, backbone=str(folder)))
+        assert f"The backbone in {folder} is damaged: " in str(error.value)
+        assert f"if it was edited on purpose, remove {folder / SEAL}" in str(error.value)
+        (folder / SEAL).write_text("{}")  # the seal itself is damaged
 
 
 def test_a_damaged_backbone_regresses_against_the_shipped_baseline(tmp_path):
