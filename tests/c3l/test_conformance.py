@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, normalizers
+from transformers import Cache
 
 import c3l
 from c3l.backbones import prompts, tokens
@@ -155,24 +156,26 @@ def masks_of_rows_are_ignored(backbone, patch):
     _patch(patch, backbone.model_part(backbone.decoder), ignorant)
 
 
-def _begun(cache) -> bool:
-    return cache is not None and cache.get_seq_length() > 0
+def _begun(given) -> Cache | None:
+    """The cache among a forward's arguments if something is in it; what it is called changes."""
+    caches = [value for value in given.values() if isinstance(value, Cache)]
+    return next((cache for cache in caches if cache.get_seq_length()), None)
 
 
 def the_cache_is_misaligned(backbone, patch):
-    def late(forward, *args, position_ids=None, past_key_values=None, **kwargs):
-        if _begun(past_key_values):
+    def late(forward, *args, position_ids=None, **kwargs):
+        if _begun(kwargs):
             position_ids = position_ids + 1
-        return forward(*args, position_ids=position_ids, past_key_values=past_key_values, **kwargs)
+        return forward(*args, position_ids=position_ids, **kwargs)
 
     _patch(patch, backbone.model_part(backbone.decoder), late)
 
 
 def the_cache_is_forgotten(backbone, patch):
-    def forgetful(forward, *args, past_key_values=None, **kwargs):
-        if _begun(past_key_values):
-            past_key_values.layers[0].values.zero_()
-        return forward(*args, past_key_values=past_key_values, **kwargs)
+    def forgetful(forward, *args, **kwargs):
+        if cache := _begun(kwargs):
+            cache.layers[0].values.zero_()
+        return forward(*args, **kwargs)
 
     _patch(patch, backbone.model_part(backbone.decoder), forgetful)
 
