@@ -95,7 +95,7 @@ def asserts(name: str) -> str:
 
 def prompt_round_trip(backbone: Backbone, _: Tuning) -> None:
     """A chat holds question and answer whole, its tokens read back as it does, its labels are the
-    answer with the end of sequence and nothing else, and no text passes for an image."""
+    answer with what ends it and nothing else, and no text passes for an image."""
     specials = sorted({_image_token(backbone), *backbone.tokenizer.all_special_tokens})
     hostile = f"What is {' in '.join(specials)}?", "".join(specials)
     for images in (None, pictures()[:1]):
@@ -116,16 +116,14 @@ def _image_token(backbone: Backbone) -> str:
 
 
 def _round_trip(backbone: Backbone, chat: Chat, images: Images) -> None:
-    (question, answer), tokenizer = chat, backbone.tokenizer
+    question, answer = chat
     where = f"in the chat of {_short(question)} {_behind(images)}"
     text = backbone.prompt(question, images is not None, answer)
     if answer not in text.partition(question)[2]:
         raise Failure(f"question and answer are not whole {where}: {_short(text)}")
-    if not text.startswith(backbone.prompt(question, images is not None).rstrip()):
-        raise Failure(f"the model is asked otherwise than it is taught {where}")
     batch = encoded(backbone, [chat], images)
     ids, taught, mask = batch["input_ids"][0], batch["labels"][0] != -100, batch["answer_mask"][0]
-    for special in tokenizer.all_special_tokens:
+    for special in backbone.tokenizer.all_special_tokens:
         text = text.replace(special, "")
     # White space apart: some tokenizers put a space behind the token that opens a sequence.
     read = decoded(backbone, ids[ids != backbone.image_token_id])
@@ -133,10 +131,34 @@ def _round_trip(backbone: Backbone, chat: Chat, images: Images) -> None:
         raise Failure(f"the tokens read back otherwise {where}: {_short(read)}")
     if (read := decoded(backbone, ids[mask]).strip()) != answer:
         raise Failure(f"the answer's tokens read back otherwise {where}: {_short(read)}")
-    if taught.tolist() != [*mask.tolist()[:-1], True] or ids[-1] != tokenizer.eos_token_id:
+    # The labels are the row's last tokens, and those behind the answer are what ends it.
+    last = torch.arange(len(ids)) >= len(ids) - int(taught.sum())
+    end = decoded(backbone, ids[taught & ~mask], specials=True)
+    if not torch.equal(taught.cpu(), last) or end.split() != backbone.answer_end.split():
         raise Failure(f"labels are not where the answer and its end are {where}")
     if not torch.equal(batch["labels"][0][taught], ids[taught]):
         raise Failure(f"labels are other tokens than the answer's {where}")
+
+
+def answer_behind_its_prompt(backbone: Backbone, _: Tuning) -> None:
+    """An answer is read, and gone on with, behind the very prompt that it is written behind, token
+    for token."""
+    for images in (None, pictures()[:1]):
+        for question, answer in CHATS:
+            where = f"in the chat of {_short(question)} {_behind(images)}"
+            asked, taught = (
+                backbone.prompt(question, images is not None, a) for a in (None, answer)
+            )
+            if not taught.startswith(asked):
+                raise Failure(f"the model is asked otherwise than it is taught {where}")
+            prompt = backbone.encode([question], images)["input_ids"][0]
+            whole = encoded(backbone, [(question, answer)], images)
+            begun = backbone.encode([question], images, begun=[answer])
+            for verb, batch in (("read", whole), ("gone on with", begun)):
+                if not torch.equal(batch["input_ids"][0, : len(prompt)], prompt):
+                    raise Failure(f"an answer is {verb} behind another prompt {where}")
+            if (whole["labels"][0, : len(prompt)] != -100).any():
+                raise Failure(f"a token of the prompt is taught {where}")
 
 
 @torch.inference_mode()
@@ -271,6 +293,7 @@ def save_and_load(backbone: Backbone, _: Tuning) -> None:
 
 CHECKS: dict[str, Callable[[Backbone, Tuning], None]] = {
     "prompt round trip": prompt_round_trip,
+    "answers behind their prompts": answer_behind_its_prompt,
     "packed = one by one": packed_is_one_by_one,
     "cache = no cache": cache_is_no_cache,
     "batch independence": batch_independence,

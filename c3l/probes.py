@@ -120,8 +120,8 @@ def greedy(backbone: Backbone, question: str, images: Images) -> str:
     return backbone._read(written, stop=()).text
 
 
-def decoded(backbone: Backbone, tokens: Tensor) -> str:
-    """The tokens as text, without special ones."""
+def decoded(backbone: Backbone, tokens: Tensor, *, specials: bool = False) -> str:
+    """The tokens as text, without special ones or with `specials`."""
     return backbone.tokenizer.decode(
-        tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        tokens, skip_special_tokens=not specials, clean_up_tokenization_spaces=False
     )

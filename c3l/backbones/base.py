@@ -117,6 +117,11 @@ class Backbone:
         return self._format.image_token_id
 
     @property
+    def answer_end(self) -> str:
+        """The text that ends an answer and is taught with it: `</s>`, or `###`."""
+        return self._format.end
+
+    @property
     def unshared(self) -> str:
         """Why rows that show the same image cannot share it; "" where they can."""
         return "its image features depend on the text behind them" if self.shown[1:] else ""
@@ -160,10 +165,11 @@ class Backbone:
 
         input_ids, attention_mask [b, t]; with `images`, one a question, pixel_values
         [b, 3, h, w], and whatever else image features are made of; with `answers`, labels
-        [b, t] (−100 outside the answer and the end-of-sequence token after it) and answer_mask
-        [b, t] (the answer alone). With `begun` in place of answers, each text stops behind what
-        has been said, for the model to go on. `histories` are the turns before each question, as in
-        `prompt`.
+        [b, t] (−100 outside the answer and what ends it, the end-of-sequence token or what the
+        prompt format writes there) and answer_mask [b, t] (the answer alone). With `begun` in place
+        of answers, each text stops behind what has been said, for the model to go on. Each row of
+        any of them begins with the tokens that the question alone has. `histories` are the turns
+        before each question, as in `prompt`.
         """
         with_answer = answers if answers is not None else [None] * len(questions)
         if begun is not None:
@@ -175,14 +181,21 @@ class Backbone:
             for question, answer, history in zip(questions, with_answer, before, strict=True)
         ]
         if begun is not None:
-            texts = [text.removesuffix(self.tokenizer.eos_token) for text in texts]
-        batch = self._tokens(texts, images, side)
+            texts = [
+                text if said is None else text.removesuffix(self._format.end)
+                for text, said in zip(texts, with_answer, strict=True)
+            ]
+        prompts = None
+        if answers is not None or begun is not None:
+            prompts = [
+                self.prompt(question, images is not None, None, *history)
+                for question, history in zip(questions, before, strict=True)
+            ]
+        batch = self._tokens(texts, images, side, prompts)
         offsets = batch.pop("offset_mapping")
         if answers is not None:
             lengths = [len(self._format.plain(answer)) for answer in answers]
-            batch["answer_mask"], taught = answer_masks(
-                offsets, lengths, len(self.tokenizer.eos_token)
-            )
+            batch["answer_mask"], taught = answer_masks(offsets, lengths, len(self._format.end))
             batch["labels"] = batch["input_ids"].masked_fill(~taught, -100)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
@@ -192,14 +205,15 @@ class Backbone:
         They are those that `encode` makes, without preparing a picture: each becomes as many.
         """
         texts = [self.prompt(q, True, a) for q, a in zip(questions, answers, strict=True)]
+        prompts = [self.prompt(question, True) for question in questions]
         pictures = [Image.new("RGB", (1, 1))] * len(texts)
 
         def prepare(some: list[Image.Image]) -> tuple[Tensor, Tensor]:
             return torch.empty(len(some), 0), torch.full((len(some),), self._image_tokens)
 
-        batch = tokenise(self.tokenizer, self._format, texts, pictures, "right", prepare)
+        batch = tokenise(self.tokenizer, self._format, texts, pictures, "right", prepare, prompts)
         sizes = [len(self._format.plain(answer)) for answer in answers]
-        answer, _ = answer_masks(batch["offset_mapping"], sizes, len(self.tokenizer.eos_token))
+        answer, _ = answer_masks(batch["offset_mapping"], sizes, len(self._format.end))
         both = batch["attention_mask"].sum(1), answer.sum(1)
         return list(zip(*(counts.tolist() for counts in both), strict=True))
 
@@ -330,9 +344,13 @@ class Backbone:
         return self.model.config.get_text_config().max_position_embeddings
 
     def _tokens(
-        self, texts: list[str], images: Sequence[Image.Image] | None, side: str
+        self,
+        texts: list[str],
+        images: Sequence[Image.Image] | None,
+        side: str,
+        prompts: list[str] | None = None,
     ) -> dict[str, Tensor]:
-        batch = tokenise(self.tokenizer, self._format, texts, images, side, self._pictures)
+        batch = tokenise(self.tokenizer, self._format, texts, images, side, self._pictures, prompts)
         if "pixel_values" in batch:
             batch["pixel_values"] = batch["pixel_values"].to(self.dtype)
         return batch
@@ -390,6 +408,8 @@ class Backbone:
         sampling = {"do_sample": False}
         if temperature > 0:
             sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        if self._format.stop:  # a model that is taught to end so writes no end of sequence
+            sampling |= {"stop_strings": self._format.stop, "tokenizer": self.tokenizer}
         written: list[Generated] = [Generated("", False)] * len(questions)
         # Together what is of like length, so that little is padding; the longest first, so that
         # memory runs out at the start if it does.

@@ -1,7 +1,8 @@
-"""A backbone's prompt format, and where in its tokens an answer lies."""
+"""A backbone's prompt format, its tokens, and where in them an answer lies."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 
@@ -24,15 +25,21 @@ class ChatFormat:
         self._parts = cache(self._render_parts)
         self._earlier = cache(self._render_earlier)
         tokenizer = processor.tokenizer
-        self._end = tokenizer.eos_token
         self.image_token = str(getattr(processor, "image_token", "<image>"))
         self.image_token_id: int = tokenizer.convert_tokens_to_ids(self.image_token)
         self._special = sorted({*tokenizer.all_special_tokens, self.image_token})
-        before = self._parts(False, False)[0]
-        after = self._parts(False, True)[2].replace(str(self._end), "").strip()
+        before, between, _ = self._parts(False, False)
+        eos = str(tokenizer.eos_token)
+        self.end: str = self._parts(False, True)[2].strip() or eos
+        """What ends an answer: what the template writes there (`</s>`, `###`), or else the
+        end-of-sequence token."""
+        after = self.end.replace(eos, "").strip()
         self.stop = [after] if after else []
         """What a model writes behind its answer in place of the end-of-sequence token."""
         self.opens = bool(tokenizer.bos_token) and before.startswith(tokenizer.bos_token)
+        self.apart = between.endswith(" ")
+        """An answer behind a space is tokenised as a text of its own, as MiniGPT-4's authors do:
+        tokenised with its prompt, its first word would take the space that it is written behind."""
 
     def render(
         self,
@@ -41,7 +48,7 @@ class ChatFormat:
         answer: str | None = None,
         history: Sequence[tuple[str, str]] = (),
     ) -> str:
-        """The chat up to where the model answers, or up to the end of sequence after `answer`.
+        """The chat up to where the model answers, or with `answer` and what ends it.
 
         `history` holds question and answer of the turns before; the image stands in the first one.
         """
@@ -52,7 +59,7 @@ class ChatFormat:
             turns = zip(earlier, said, strict=True)
             before = "".join(part + text for part, text in turns) + before
         text = before + self.plain(question) + between
-        return text if answer is None else text + self.plain(answer) + self._end
+        return text if answer is None else text + self.plain(answer) + self.end
 
     def plain(self, text: str) -> str:
         """`text` stripped, with a space inside whatever the tokenizer would take as special."""
@@ -72,8 +79,6 @@ class ChatFormat:
             add_generation_prompt=not answered,
         )
         before, between = text.split(_QUESTION)
-        # What a template writes after an answer, if anything, is its end of turn: render() puts
-        # the token there that ends a generation.
         between, _, after = between.partition(_ANSWER)
         return before, between, after
 
@@ -94,14 +99,62 @@ class ChatFormat:
         end = self._parts(False, True)[2].strip()
         for place in range(2, len(parts), 2):  # behind an answer
             if not end:  # the template leaves it to the model: as behind the last answer
-                parts[place] = self._end + parts[place].lstrip()
+                parts[place] = self.end + parts[place].lstrip()
             elif parts[place].startswith(2 * end):  # MiniGPT-4's questions begin with it, too
                 parts[place] = parts[place].removeprefix(end)
         return parts
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """A text's tokens, and their places in it."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+    def behind(self, prompt: "Tokens", start: int) -> "Tokens":
+        """The prompt's tokens and then these, of a text that goes on at its `start`."""
+        moved = [(first + start, last + start) for first, last in self.offsets]
+        return Tokens([*prompt.ids, *self.ids], [*prompt.offsets, *moved])
+
+
+def chat_tokens(
+    tokenizer, chat: ChatFormat, texts: Sequence[str], prompts: Sequence[str] | None = None
+) -> list[Tokens]:
+    """The tokens of each text; where it goes on behind its prompt, those of the prompt come first.
+
+    So an answer is read behind the very tokens it is written behind. A chat is tokenised as one
+    text where that leaves the prompt's tokens as they are, and else (or where `ChatFormat.apart`
+    says so) as two.
+    """
+    # Some templates write the token that opens a sequence, some leave it to the tokenizer.
+    opened = not chat.opens
+    read = _tokens(tokenizer, texts, opened)
+    if prompts is None:
+        return read
+    asked = _tokens(tokenizer, prompts, opened)
+    two = [
+        row
+        for row, (text, prompt) in enumerate(zip(texts, prompts, strict=True))
+        if len(text) > len(prompt)
+        and text.startswith(prompt)
+        and (chat.apart or read[row].ids[: len(asked[row].ids)] != asked[row].ids)
+    ]
+    behind = [texts[row][len(prompts[row]) :] for row in two]
+    for row, part in zip(two, _tokens(tokenizer, behind, False), strict=True):
+        read[row] = part.behind(asked[row], len(prompts[row]))
+    return read
+
+
+def _tokens(tokenizer, texts: Sequence[str], opened: bool) -> list[Tokens]:
+    if not texts:
+        return []
+    read = tokenizer(list(texts), return_offsets_mapping=True, add_special_tokens=opened)
+    return [*map(Tokens, read["input_ids"], read["offset_mapping"])]
+
+
 def answer_masks(offsets: Tensor, lengths: list[int], end_length: int) -> tuple[Tensor, Tensor]:
-    """Which tokens belong to the answers, without and with the end-of-sequence token [b, t].
+    """Which tokens belong to the answers, without and with what ends them [b, t].
 
     `offsets` [b, t, 2] are the tokens' places in the text as it was tokenised, where image
     placeholders are many: so answers, `lengths` characters long, are found from the text's end.
@@ -116,14 +169,9 @@ def answer_masks(offsets: Tensor, lengths: list[int], end_length: int) -> tuple[
 
 def answer_pieces(chat: ChatFormat, tokenizer, question: str, answer: str, end: bool) -> list[str]:
     """As `c3l.backbones.Backbone.answer_pieces`; needs no weights."""
-    text = chat.render(question, False, answer)
-    offsets = tokenizer(
-        [text],
-        return_tensors="pt",
-        return_offsets_mapping=True,
-        add_special_tokens=not chat.opens,
-    )["offset_mapping"]
-    length, end_length = len(chat.plain(answer)), len(tokenizer.eos_token)
+    text, prompt = chat.render(question, False, answer), chat.render(question, False)
+    offsets = torch.tensor([chat_tokens(tokenizer, chat, [text], [prompt])[0].offsets])
+    length, end_length = len(chat.plain(answer)), len(chat.end)
     alone, taught = answer_masks(offsets, [length], end_length)
     last = offsets[0, (taught if end else alone)[0], 1].tolist()
     start = int(offsets.max()) - end_length - length

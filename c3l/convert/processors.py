@@ -44,7 +44,10 @@ LLAVA_V1 = _TEMPLATE.format(
 )
 """The conversation "v1" that LLaVA 1.5 is trained and evaluated with."""
 
-MINIGPT4_VICUNA = _TEMPLATE.format(
+_APART = "{# An answer is tokenised, with what ends it, apart from its prompt. #}"
+"""How a folder's chats are read is part of its digest: MiniGPT-4's were once tokenised whole."""
+
+MINIGPT4_VICUNA = _APART + _TEMPLATE.format(
     user="'###Human: '",
     image="'<Img><image></Img> '",
     asked="' '",
@@ -52,9 +55,9 @@ MINIGPT4_VICUNA = _TEMPLATE.format(
     begin="'###Assistant: '",
     end="'###'",
 )
-"""MiniGPT-4's prompt template for Vicuna; an answer ends with the next ###."""
+"""MiniGPT-4's prompt template for Vicuna; an answer is taught, and ends, with ###."""
 
-MINIGPT4_LLAMA2 = _TEMPLATE.format(
+MINIGPT4_LLAMA2 = _APART + _TEMPLATE.format(
     user="'[INST] '",
     image="'<Img><image></Img> '",
     asked="' [/INST] '",

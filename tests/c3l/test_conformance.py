@@ -1,18 +1,23 @@
 """Every family conforms; a backbone that is broken in one way is caught by the check's name."""
 
+import json
 import re
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import normalizers
+from tokenizers import Tokenizer, normalizers
+from transformers import Cache
 
 import c3l
+from c3l.backbones import prompts, tokens
+from c3l.backbones.prompts import ChatFormat
 from c3l.conformance import CHECKS, Failure, NotApplicable, asserts, examine
 from c3l.errors import UserError
 from tests.c3l.training import PROJECTOR, VISION, moved, weights
+from tests.tiny import CHAT_TEMPLATE
 
-ROUND_TRIP, PACKED, CACHE, BATCH, GRADIENTS, FROZEN, SAVED = CHECKS
+ROUND_TRIP, BOUNDARY, PACKED, CACHE, BATCH, GRADIENTS, FROZEN, SAVED = CHECKS
 VISION_PART, PROJECTOR_PART = VISION.rstrip("."), PROJECTOR.rstrip(".")
 
 
@@ -90,6 +95,52 @@ def a_text_is_an_image(backbone, patch):
     patch.setattr(backbone._format, "plain", str.strip)
 
 
+def _merging(core):
+    """The byte tokenizer with a word that takes the space before it, in places of unused bytes."""
+    content = json.loads(core.to_str())
+    vocab = content["model"]["vocab"]
+    for byte, token in (("<0xC0>", "▁"), ("<0xFE>", "R"), ("<0xFF>", "▁R")):
+        vocab[token] = vocab.pop(byte)
+    content["model"]["merges"] = [["▁", "R"]]
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def _ask(backbone, template):
+    backbone.processor.chat_template = backbone.tokenizer.chat_template = template
+    backbone._format = ChatFormat(backbone.processor)
+
+
+def a_prompt_ends_in_a_space(backbone, _):
+    """No fault: where a tokenizer would merge it with the answer, it is kept from it."""
+    backbone.tokenizer._tokenizer = _merging(backbone.tokenizer.backend_tokenizer)
+    _ask(backbone, CHAT_TEMPLATE.replace("ASSISTANT:\n", "ASSISTANT: "))
+
+
+def chats_are_tokenised_whole(backbone, patch):
+    a_prompt_ends_in_a_space(backbone, patch)
+    read = prompts.chat_tokens
+    for module in (prompts, tokens):
+        patch.setattr(module, "chat_tokens", lambda *args: read(*args[:3]))
+
+
+def a_template_asks_otherwise_than_it_teaches(backbone, _):
+    _ask(backbone, CHAT_TEMPLATE.replace("prompt %}{{ 'ASSISTANT:\n'", "prompt %}{{ 'ASSISTANT: '"))
+
+
+def the_prompts_end_is_taught(backbone, patch):
+    encode = type(backbone).encode
+
+    def with_prompt(*args, **kwargs):
+        batch = encode(*args, **kwargs)
+        if "labels" in batch:
+            taught = batch["labels"] != -100
+            taught = taught | taught.roll(-1, dims=1)
+            batch["labels"] = batch["input_ids"].masked_fill(~taught, -100)
+        return batch
+
+    patch.setattr(type(backbone), "encode", with_prompt)
+
+
 def positions_are_ignored(backbone, patch):
     def ignorant(forward, *args, position_ids=None, **kwargs):
         return forward(*args, **kwargs)
@@ -105,24 +156,26 @@ def masks_of_rows_are_ignored(backbone, patch):
     _patch(patch, backbone.model_part(backbone.decoder), ignorant)
 
 
-def _begun(cache) -> bool:
-    return cache is not None and cache.get_seq_length() > 0
+def _begun(given) -> Cache | None:
+    """The cache among a forward's arguments if something is in it; what it is called changes."""
+    caches = [value for value in given.values() if isinstance(value, Cache)]
+    return next((cache for cache in caches if cache.get_seq_length()), None)
 
 
 def the_cache_is_misaligned(backbone, patch):
-    def late(forward, *args, position_ids=None, past_key_values=None, **kwargs):
-        if _begun(past_key_values):
+    def late(forward, *args, position_ids=None, **kwargs):
+        if _begun(kwargs):
             position_ids = position_ids + 1
-        return forward(*args, position_ids=position_ids, past_key_values=past_key_values, **kwargs)
+        return forward(*args, position_ids=position_ids, **kwargs)
 
     _patch(patch, backbone.model_part(backbone.decoder), late)
 
 
 def the_cache_is_forgotten(backbone, patch):
-    def forgetful(forward, *args, past_key_values=None, **kwargs):
-        if _begun(past_key_values):
-            past_key_values.layers[0].values.zero_()
-        return forward(*args, past_key_values=past_key_values, **kwargs)
+    def forgetful(forward, *args, **kwargs):
+        if cache := _begun(kwargs):
+            cache.layers[0].values.zero_()
+        return forward(*args, **kwargs)
 
     _patch(patch, backbone.model_part(backbone.decoder), forgetful)
 
@@ -208,6 +261,11 @@ BROKEN = {
         the_end_is_not_taught,
         a_text_is_an_image,
     ],
+    BOUNDARY: [
+        chats_are_tokenised_whole,
+        a_template_asks_otherwise_than_it_teaches,
+        the_prompts_end_is_taught,
+    ],
     PACKED: [positions_are_ignored, masks_of_rows_are_ignored],
     CACHE: [the_cache_is_misaligned, the_cache_is_forgotten],
     BATCH: [pictures_leak_into_each_other, rows_leak_into_each_other],
@@ -233,6 +291,17 @@ def test_another_break_of_the_kind_is_caught(backbone, monkeypatch, name, damage
 def test_a_backbone_that_is_broken_in_one_way_fails_one_check(backbone, monkeypatch, name):
     BROKEN[name][0](backbone, monkeypatch)
     assert [o.name for o in examine(backbone) if o.result == "failed"] == [name]
+
+
+def test_a_space_before_an_answer_stays_the_prompts(backbone, monkeypatch):
+    a_prompt_ends_in_a_space(backbone, monkeypatch)
+    core = backbone.tokenizer.backend_tokenizer
+    assert core.encode(": Red", add_special_tokens=False).tokens[-3] == "▁R"
+    for name in (ROUND_TRIP, BOUNDARY):
+        CHECKS[name](backbone, "language+projector")
+    ids = backbone.encode(["?"], None, ["Red."])["input_ids"][0]
+    assert backbone.tokenizer.convert_ids_to_tokens(ids.tolist())[-7:-4] == ["<0x3A>", "▁", "R"]
+    assert backbone.answer_pieces("?", "Red.") == ["R", "e", "d", "."]
 
 
 def test_what_a_check_raises_is_its_failure_in_one_line(backbone, monkeypatch):

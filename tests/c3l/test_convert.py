@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torchvision import transforms
-from transformers import CLIPVisionModel
+from transformers import CLIPVisionModel, LogitsProcessor
 
 import c3l
+from c3l.backbones import base
+from c3l.conformance import CHECKS
 from c3l.convert import llava, minigpt4, processors
 from c3l.convert.writing import write
 from tests.c3l import original, published
@@ -22,11 +24,11 @@ V1 = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions. USER: "
 )
-# Before the image, behind it, and behind an answer, as the authors' code writes them.
+# Before the image, behind it, before an answer and behind it, as the authors' code writes them.
 PROMPTS = {
-    "minigpt4-llama2": ("[INST] <Img>", f"</Img> {QUESTION} [/INST] ", ""),
-    "minigpt4-vicuna": ("###Human: <Img>", f"</Img> {QUESTION} ###Assistant: ", ""),
-    "llava": (V1, f"\n{QUESTION} ASSISTANT:", " "),
+    "minigpt4-llama2": ("[INST] <Img>", f"</Img> {QUESTION} [/INST] ", "", "</s>"),
+    "minigpt4-vicuna": ("###Human: <Img>", f"</Img> {QUESTION} ###Assistant: ", "", "###"),
+    "llava": (V1, f"\n{QUESTION} ASSISTANT:", " ", "</s>"),
 }
 
 
@@ -105,7 +107,7 @@ def original_logits(kind, files, pixels, **eps):
     pieces = sentencepiece.SentencePieceProcessor(
         model_file=str(files.at / "language" / "tokenizer.model")
     )
-    before, behind, _ = PROMPTS[kind]
+    before, behind, *_ = PROMPTS[kind]
     ids = [[1, *pieces.encode(before)], pieces.encode(behind)]
     embed = files.llama.get_input_embeddings()
     left, right = (embed(torch.tensor(part))[None].expand(len(pixels), -1, -1) for part in ids)
@@ -134,10 +136,10 @@ def test_logits_are_the_originals(kind, backbone, files, pictures):
 
 
 def test_prompts_are_the_authors_byte_for_byte(kind, backbone):
-    before, behind, space = PROMPTS[kind]
+    before, behind, space, end = PROMPTS[kind]
     asked = backbone.prompt(QUESTION, image=True)
     assert asked == f"{before}<image>{behind}"
-    assert backbone.prompt(QUESTION, True, "A cat.") == f"{asked}{space}A cat.</s>"
+    assert backbone.prompt(QUESTION, True, "A cat.") == f"{asked}{space}A cat.{end}"
     assert "<image>" not in backbone.prompt(QUESTION, image=False)
     assert backbone.prompt(QUESTION, image=False).endswith(behind[behind.index(QUESTION) :])
 
@@ -150,6 +152,72 @@ def test_what_ends_an_answer_ends_it(kind, backbone):
         assert (found.text, found.finished) == ("A cat.", True)
     else:
         assert (found.text, found.finished) == (text, False)
+
+
+ANSWERS = ("A cat.", "What is on the left", "猫。", "12", "- C#\n- Où?", "#")
+
+
+def original_chat(kind, pieces, answer):
+    """As the authors' code tokenises what stands behind an image, and how much of it is taught.
+
+    MiniGPT-4 tokenises the answer with its end_sym apart from the prompt; LLaVA the chat as a whole
+    (https://github.com/Vision-CAIR/MiniGPT-4, models/minigpt_base.py; LLaVA, train/train.py).
+    """
+    _, behind, space, end = PROMPTS[kind]
+    asked, eos = pieces.encode(behind), [2] * (end == "</s>")
+    if kind == "llava":
+        whole = pieces.encode(behind + space + answer) + eos
+        # The authors teach the template's space too where it is a token of its own.
+        alone = whole[len(asked)] == pieces.piece_to_id("▁")
+        return whole, len(whole) - len(asked) - alone
+    taught = pieces.encode(answer + end * (not eos)) + eos
+    return asked + taught, len(taught)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_answers_are_tokenised_and_taught_as_by_the_authors(
+    kind, backbone, files, pictures, answer
+):
+    pieces = sentencepiece.SentencePieceProcessor(
+        model_file=str(files.at / "language" / "tokenizer.model")
+    )
+    batch = backbone.encode([QUESTION], pictures[:1], [answer])
+    ids, labels = batch["input_ids"][0], batch["labels"][0]
+    behind = int((ids == backbone.image_token_id).nonzero().max()) + 1
+    expected, count = original_chat(kind, pieces, answer)
+    assert ids[behind:].tolist() == expected
+    assert labels.tolist() == [-100] * (len(ids) - count) + expected[-count:]
+    asked = backbone.encode([QUESTION], pictures[:1])["input_ids"][0]
+    assert torch.equal(ids[: len(asked)], asked)
+    begun = backbone.encode([QUESTION], pictures[:1], begun=[answer])["input_ids"][0]
+    assert torch.equal(begun[: len(asked)], asked)
+    said = backbone.answer_pieces(QUESTION, answer, end=True)
+    assert ("".join(said), len(said)) == (answer + backbone.answer_end, count)
+
+
+@pytest.mark.parametrize("name", [*CHECKS][:2])
+def test_prompts_and_answers_conform(backbone, name):
+    CHECKS[name](backbone, "projector")
+
+
+def test_writing_stops_where_an_answer_ends(kind, backbone, pictures, monkeypatch):
+    """A model that is taught to end with ### writes no end of sequence."""
+    text = "A cat. ###Human: What is on the left? ###"
+    dictated = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
+    steps = []
+
+    class Dictate(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            steps.append(dictated[len(steps)])
+            return torch.full_like(scores, -100.0).index_fill(1, torch.tensor(steps[-1:]), 0.0)
+
+    monkeypatch.setattr(base, "_Finite", Dictate)
+    (written,) = backbone.write([QUESTION], pictures[:1], max_new_tokens=len(dictated))
+    if kind == "minigpt4-vicuna":
+        assert (written.text, written.finished) == ("A cat.", True)
+        assert backbone.tokenizer.decode(steps) == "A cat. ###"
+    else:
+        assert (written.text, written.finished) == (text, False)
 
 
 def test_any_text_is_tokenised_as_by_sentencepiece(backbone, files):

@@ -1,0 +1,13 @@
+"""Print the lowest declared and the installed version of each direct dependency.
+
+The tox environments `lowest` and `newest` do so before their tests (docs/python.md).
+"""
+
+from importlib.metadata import version
+
+from tabulate import tabulate
+
+from tests.bounds.declared import lower_bound, requirements
+
+rows = [(name, lower_bound(some), version(name)) for name, some in sorted(requirements().items())]
+print(tabulate(rows, ["package", "declared", "installed"], "github", disable_numparse=True))

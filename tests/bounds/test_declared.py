@@ -1,0 +1,75 @@
+"""The declared versions are those that run: every import has a bound, every pin lies within.
+
+Run by the tox environments `lowest` and `newest` as well, with the versions that they install.
+"""
+
+import os
+from importlib.metadata import version
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.bounds.declared import constraints, extras, imports, lower_bound, requirements
+
+EVERYTHING = requirements() | {
+    name: requirement for some in extras().values() for name, requirement in some.items()
+}
+APART = {
+    "ray": "repro/ray_engine.py",
+    # Its own instructions say how to get it.
+    "atheris": "tests/faults/fuzz.py",
+}
+"""What only one file imports, which does without or is not run without."""
+
+
+def test_whatever_is_imported_is_declared():
+    declared = requirements().keys()
+    stray = {
+        (name, str(file))
+        for name, file in imports("c3l", "repro", "benchmarks", "tables")
+        if name not in declared and APART.get(name) != str(file)
+    }
+    assert not stray
+
+
+def test_whatever_the_tests_import_is_declared():
+    declared = requirements().keys() | extras()["test"].keys() | extras()["ray"].keys()
+    # A file may stand in for a package that it makes itself.
+    stray = {
+        (name, str(file))
+        for name, file in imports("tests")
+        if name not in declared and APART.get(name) != str(file) and name != "outside"
+    }
+    assert not stray
+
+
+def test_whatever_is_declared_is_imported():
+    used = {name for name, _ in imports("c3l", "repro", "benchmarks", "tables")}
+    assert requirements().keys() <= used
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_every_dependency_has_a_lower_bound_and_a_pin_within_its_bounds(name):
+    requirement, pin = EVERYTHING[name], constraints()[name]
+    assert lower_bound(requirement) is not None
+    (only,) = pin.specifier
+    assert only.operator == "=="
+    assert requirement.specifier.contains(only.version)
+
+
+def test_what_is_installed_lies_within_the_bounds():
+    here = {name: version(name) for name in (*requirements(), *extras()["test"])}
+    assert [n for n, v in here.items() if not EVERYTHING[n].specifier.contains(v)] == []
+    if os.environ.get("TOX_ENV_NAME") == "lowest":
+        above = {
+            name: found
+            for name, found in here.items()
+            if not Requirement(f"x=={found}").specifier.contains(lower_bound(EVERYTHING[name]))
+        }
+        assert not above
+
+
+def test_a_requirement_without_a_lower_bound_is_seen():
+    assert lower_bound(Requirement("x")) is None
+    assert lower_bound(Requirement("x<6")) is None
+    assert str(lower_bound(Requirement("x>=5.20,<6"))) == "5.20"
