@@ -125,7 +125,9 @@ class ImageFolder:
         # By name alone: links that the folder's owner placed in it may lead elsewhere. What is
         # opened is what was looked at: behind a link, ".." is not the folder the link lies in.
         inside = os.path.normpath(name)
-        if os.path.isabs(name) or inside.split(os.sep)[0] == os.pardir:
+        if os.path.isabs(inside):  # as some data sets name the images of their folder
+            inside = os.path.relpath(inside, os.path.abspath(self.path))
+        if inside.split(os.sep)[0] == os.pardir:
             raise ImageError(
                 f"image {told(name)} lies outside {self.path}; use paths relative to it",
                 "image_outside",

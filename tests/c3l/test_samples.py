@@ -201,6 +201,18 @@ def test_images_outside_are_refused(tmp_path, name):
         ImageFolder(tmp_path / "in")[name]
 
 
+def test_an_absolute_path_into_the_folder_is_one_of_its_images(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in ("in/a.png", "b.png"):
+        Image.new("RGB", (2, 2)).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for folder in (ImageFolder(tmp_path / "in"), ImageFolder("in")):
+        assert folder[str(tmp_path / "in" / "a.png")].size == (2, 2)
+        for name in ("b.png", "in/../b.png"):
+            with pytest.raises(UserError, match="lies outside"):
+                folder[str(tmp_path / name)]
+
+
 def test_missing_and_broken_images(tmp_path):
     Image.effect_noise((64, 64), 90).save(tmp_path / "whole.png")
     content = (tmp_path / "whole.png").read_bytes()
