@@ -165,6 +165,14 @@ def test_what_cannot_be_compared_is_refused(toys, tmp_path, monkeypatch, change,
     assert "\n" not in str(error.value) and "--update" in str(error.value)
 
 
+def test_a_folder_in_place_of_a_file_is_refused_before_any_work(toys, tmp_path):
+    asked = {"baseline": tmp_path, "update": True}, {"junit": tmp_path}
+    for options in asked:
+        with pytest.raises(UserError, match="is a folder; give the name of a file"):
+            run(gate(toys, runs=tmp_path / "new", **options))
+    assert not (tmp_path / "new").exists()
+
+
 def test_another_setting_is_refused_before_any_work(toys, tmp_path):
     done = repro("regress", *toys, "--set", "scoring.batch_size=3", "--runs", tmp_path / "new")
     assert done.returncode == 2 and done.stdout == ""
