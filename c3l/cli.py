@@ -5,6 +5,7 @@ input (one sentence), 130 interrupted, 141 whoever read standard output or error
 """
 
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -235,12 +236,14 @@ def score(
     found, folder = data.samples, data.pictures(images)
     if not found:
         raise UserError(f"there is no sample in {told(samples)}")
-    with progress.Work() as work:
+    with progress.Work() as work, ExitStack() as stack:
         work.on("loading the backbone")
         from c3l import score as scoring
         from c3l.backbones import load_backbone
+        from c3l.locks import alone_at
 
         scoring.check_out(data, out)
+        stack.enter_context(alone_at(out))
         model = load_backbone(backbone, device=device, dtype=dtype)
         say(f"{len(found):,} samples to score.")
         work.on("scores")

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 from filelock import Timeout
+from typer.testing import CliRunner
 
+from c3l.cli import app
 from c3l.errors import UserError
 from c3l.generate import generate
 from c3l.locks import alone_at, locked
+from c3l.samples import Sample, write_samples
 from c3l.shards import in_shards
 from c3l.store import Job, Stage, Store
 from c3l.train import train
@@ -63,3 +66,17 @@ def test_what_cannot_be_locked_for_another_reason_says_so(tmp_path):
     said = r"out cannot be written \(Is a directory\)"
     with pytest.raises(UserError, match=said), alone_at(tmp_path / "out"):
         pass
+
+
+def test_two_scorings_do_not_share_a_file(tmp_path, tiny_llava, tiny_images):
+    write_samples(tmp_path / "in.jsonl", [Sample("a", "image-0.png", "What is this?", "A cat.")])
+    out = tmp_path / "out.jsonl"
+    ask = ["score", tmp_path / "in.jsonl", "--backbone", tiny_llava, "--images", tiny_images]
+    run = [*map(str, ask), "--out", str(out)]
+    with alone_at(out):
+        refused = CliRunner().invoke(app, run)
+    assert isinstance(refused.exception, UserError)
+    assert "another run is at work on" in str(refused.exception)
+    assert not out.exists()
+    assert CliRunner().invoke(app, run).exit_code == 0
+    assert out.exists() and not (tmp_path / ".out.jsonl.lock").exists()
