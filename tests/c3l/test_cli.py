@@ -30,6 +30,17 @@ def scored(tiny_llava, tiny_images, tmp_path):
     return run
 
 
+def test_strict_refuses_before_anything_is_loaded(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"id": "1", "image": null, "question": "a", "answer": "b"}\n'
+    )
+    given = [tmp_path / "a.jsonl", "--backbone", "none", "--out", tmp_path / "b.jsonl"]
+    done = c3l("score", *given, "--images", tmp_path, "--strict")
+    assert done.returncode == 2 and "a.jsonl, line 1, field image" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
 GOOD = [Sample(f"s{k}", f"image-{k}.png", "What is it?", "A cup.") for k in range(3)]
 GONE = Sample("gone", "nowhere.png", "What is it?", "A cup.")
 BLANK = Sample("blank", "image-0.png", "What is it?", " ")
