@@ -9,7 +9,6 @@ from cachetools import LRUCache, cached
 from PIL import Image
 
 from c3l.errors import ImageError, brief, told
-from c3l.files import digest_file
 from c3l.images import ImageFolder
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class EmbeddedImages(ImageFolder):
         """Return the sha256 of a picture's bytes, or None where there is no such picture."""
         if name in self._digests or self._folder is None:
             return self._digests.get(name)
-        return digest_image(self._folder, name)
+        return self._folder.digest(name)
 
     def replace_by_names(self, row: dict[str, Any], number: int) -> dict[str, Any]:
         """Return the `number`th row with a name in place of each picture in it."""
@@ -102,16 +101,6 @@ class _Picture(BytesIO):
 
     def __str__(self) -> str:
         return self._name
-
-
-def digest_image(images: ImageFolder, name: str) -> str | None:
-    """Return the sha256 of an image's bytes, or None where it is not there to be read."""
-    if isinstance(images, EmbeddedImages):
-        return images.digest(name)
-    try:
-        return digest_file(images.path / name)
-    except (OSError, ValueError):
-        return None
 
 
 def _size(image: Image.Image) -> int:

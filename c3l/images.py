@@ -14,6 +14,7 @@ from cachetools import LRUCache, cached
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from c3l.errors import ImageError, UserError, brief, told
+from c3l.files import digest_file
 from c3l.left_out import LeftOut
 
 IMAGE_SUFFIXES = frozenset(
@@ -121,7 +122,15 @@ class ImageFolder:
     def __getitem__(self, name: str) -> Image.Image:
         return self._cached_open(name)
 
-    def _open(self, name: str) -> Image.Image:
+    def digest(self, name: str) -> str | None:
+        """Return the sha256 of an image's bytes, or None where it is not there to be read."""
+        try:
+            return digest_file(self._path(name))
+        except (OSError, ValueError, ImageError):
+            return None
+
+    def _path(self, name: str) -> Path:
+        """Return the file of an image. Raises ImageError for one outside the folder."""
         # By name alone: links that the folder's owner placed in it may lead elsewhere. What is
         # opened is what was looked at: behind a link, ".." is not the folder the link lies in.
         inside = os.path.normpath(name)
@@ -132,7 +141,10 @@ class ImageFolder:
                 f"image {told(name)} lies outside {self.path}; use paths relative to it",
                 "image_outside",
             )
-        path = self.path / inside
+        return self.path / inside
+
+    def _open(self, name: str) -> Image.Image:
+        path = self._path(name)
         try:
             if path.exists() and not path.is_file():  # a pipe would be waited for
                 raise ValueError("it is no regular file")

@@ -8,8 +8,10 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from c3l import processes
 from c3l.backbones.base import Backbone
 from c3l.errors import UserError, told
+from c3l.files import digest
 from c3l.left_out import LeftOut
 from c3l.readings import Readings
 from c3l.samples import Data, ImageFolder, Sample, Turn, read_data
@@ -114,6 +116,17 @@ def check_images(lessons: Lessons, *, strict: bool) -> None:
     All processes of a launch call it. Raises UserError where nothing remains.
     """
     lessons.leave_out(without_use(lessons.samples, lessons.images), strict=strict)
+
+
+def digest_images(lessons: Lessons) -> str:
+    """Return one digest of the images that the samples to train on name: their names and bytes.
+
+    All processes of a launch call it; each reads a part.
+    """
+    names = sorted({sample.image for sample in lessons.samples})
+    own = names[processes.rank() :: processes.count()]
+    parts = processes.everyone(lambda: {name: lessons.images.digest(name) for name in own})
+    return digest({name: value for part in parts for name, value in part.items()})
 
 
 def check_lengths(lessons: Lessons, backbone: Backbone, *, strict: bool) -> None:

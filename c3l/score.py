@@ -7,7 +7,6 @@ from pathlib import Path
 
 from c3l import relevance
 from c3l.backbones import Backbone
-from c3l.embedded import digest_image
 from c3l.errors import UserError
 from c3l.files import digest, read_sealed, write_sealed, written_whole
 from c3l.formats import SUFFIXES
@@ -44,7 +43,7 @@ def in_shards(
     found: dict[int, Score] = {}
     for shard in track(shards, "samples", [*map(len, shards)]):
         some = [samples[i] for i in shard]
-        pictures = {s.image: digest_image(images, s.image) for s in some}
+        pictures = {s.image: images.digest(s.image) for s in some}
         key = digest([how, [asdict(s) for s in some], pictures])
         path = kept / f"{key}.json"
         record = read_sealed(path)

@@ -16,7 +16,7 @@ from c3l.backbones.loading import usual_dtype
 from c3l.errors import UserError, told
 from c3l.files import digest, finite, fsync, read_sealed, write_sealed
 from c3l.left_out import write_left_out
-from c3l.lessons import Lessons, check_images, check_lengths, read_lessons
+from c3l.lessons import Lessons, check_images, check_lengths, digest_images, read_lessons
 from c3l.locks import alone_at
 from c3l.samples import to_fields
 from c3l.selection import groups, top_share
@@ -45,8 +45,8 @@ def train(
     3.2 and 3.3), which needs scores: those in the data (its `i2c`), or a file of `c3l score`.
     `images` is the folder of data that do not hold their images themselves. A training that was
     stopped goes on from its last checkpoint, which lies beside `out` meanwhile; it is the same one
-    if weights, samples, settings and seed are. What is there finished is not done again. Under
-    `accelerate launch` each process calls this with the same, and the first writes.
+    if weights, samples, images, settings and seed are. What is there finished is not done again.
+    Under `accelerate launch` each process calls this with the same, and the first writes.
 
     What cannot be trained on is left out before the first step, counted in the manifest
     (`left_out`) and named in `out` (`c3l.left_out`); with `strict` it is an error. Returns the
@@ -83,6 +83,7 @@ def _train(
         "trained": "generator" if generator else "vlit",
         "backbone": model.digest,
         "samples": digest(finite([to_fields(sample) for sample in lessons.data.samples])),
+        "images": digest_images(lessons),
         "scores": digest(lessons.values) if generator else None,
         "readings": settings.readings.model_dump(mode="json"),
         "training": settings.training.model_dump(mode="json"),
