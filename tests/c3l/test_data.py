@@ -91,6 +91,54 @@ def test_an_image_that_is_shown_later_is_in_no_turn_before(tmp_path):
     assert [item.why for item in data.left_out] == ["no_image"]
 
 
+def test_a_turn_that_is_set_aside_shows_its_image_all_the_same(tmp_path):
+    talk = record(*MORE, ASK, SAY | {"value": None}, *MORE)
+    data = read_data(write(tmp_path / "a.json", [talk]))
+    assert [(sample.id, sample.history) for sample in data.samples] == [
+        ("r-2", (("Is it red?", "Yes."),))
+    ]
+    assert [item.why for item in data.left_out] == ["no_image", "no_answer"]
+    two = record(ASK, SAY | {"value": None}, ASK, SAY)
+    assert read_data(write(tmp_path / "b.json", [two, record(ASK, SAY)])).left_out[0].why == (
+        "two_images"
+    )
+
+
+def test_a_blank_answer_is_in_no_history(tmp_path):
+    talk = record(ASK, SAY, MORE[0], SAY | {"value": " "}, *MORE)
+    samples = read_data(write(tmp_path / "a.json", [talk])).samples
+    assert [len(sample.history) for sample in samples] == [0, 1, 1]
+
+
+def test_our_own_table_in_a_folder_is_read_as_the_file_is(tmp_path):
+    """As `datasets` hands it over: a history that stays text would change the score."""
+    talks = [record(ASK, SAY, *MORE, source="coco"), record(ASK, SAY, id="s")]
+    samples = read_data(write(tmp_path / "a.json", talks)).samples
+    (tmp_path / "folder").mkdir()
+    write_samples(tmp_path / "folder" / "data.parquet", samples)
+    assert read_data(tmp_path / "folder").samples == samples
+
+
+def test_others_may_have_any_text_in_our_columns(tmp_path):
+    some = {"question": QUESTION, "answer": ANSWER, "image": IMAGE, "meta": "coco", "history": ""}
+    data = read_data(write(tmp_path / "a.parquet", [some]))
+    assert [sample.meta for sample in data.samples] == [{"meta": "coco", "history": ""}]
+
+
+def test_what_we_write_shows_one_image(tmp_path):
+    sample = Sample("r", IMAGE, "Is <|image|> or <Img><ImageHere></Img> a tag?", "<image> is.")
+    write_samples(tmp_path / "a.json", [sample])
+    assert len(read_data(tmp_path / "a.json").samples) == 1
+
+
+def test_a_file_of_another_format_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("id,image")
+    with pytest.raises(UserError, match="unknown format"):
+        read_data("data/a.csv")
+
+
 def test_histories_survive_every_format(tmp_path):
     samples = read_data(write(tmp_path / "a.json", [record(ASK, SAY, *MORE)])).samples
     for suffix in (".jsonl", ".json", ".parquet"):
