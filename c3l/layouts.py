@@ -103,6 +103,8 @@ def _turns(record: Any, name: str) -> list[Fields]:
         [tuple(pair) for pair in meta.pop("history")] if is_history(meta.get("history")) else []
     )
     scored = {k: meta.pop(k) for k in SCORED if _is_list(meta.get(k), len(pairs))}
+    if len(pairs) > 1:  # one score for all of them is none of theirs
+        meta = {k: v for k, v in meta.items() if k not in ("i2c", "unscored")}
     shown = next((k for k, pair in enumerate(pairs) if count_places(pair.question)), 0)
     several, turns = len(pairs) > 1, []
     for turn, pair in enumerate(pairs):
@@ -324,4 +326,4 @@ def _is_class(value: Any) -> bool:
 
 
 def _is_list(value: Any, length: int) -> bool:
-    return isinstance(value, list) and len(value) == length > 1
+    return isinstance(value, list) and len(value) == length

@@ -51,8 +51,10 @@ def to_record(score: Score) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Score:
-    """What `to_record` made. Raises KeyError or TypeError for something else."""
+    """What `to_record` made. Raises KeyError, TypeError or ValueError for something else."""
     arrays = {name: np.array(record[name], dtype=np.float32) for name in ARRAYS}
+    if len({array.shape for array in arrays.values()}) > 1 or arrays["kl"].ndim != 1:
+        raise ValueError(f"the tokens of {brief(record['id'])} do not match")
     i2c = math.nan if record["i2c"] is None else float(record["i2c"])
     return Score(**{**record, **arrays, "i2c": i2c})
 
@@ -90,7 +92,7 @@ def read_scores(path: str | os.PathLike) -> list[Score]:
         return [from_record({k: v for k, v in row.items() if k != CONTENT}) for row in rows]
     except FileNotFoundError:
         raise UserError(f"{told(str(path))} does not exist; give a file of scores") from None
-    except (pyarrow.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         reason = brief(str(error))
         raise UserError(
             f"{told(str(path))} is no file of scores ({reason}); score again"

@@ -5,6 +5,7 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from c3l.errors import ImageError, UserError
 from c3l.samples import Sample, read_data, read_samples, write_samples
@@ -102,6 +103,27 @@ def test_a_turn_that_is_set_aside_shows_its_image_all_the_same(tmp_path):
     assert read_data(write(tmp_path / "b.json", [two, record(ASK, SAY)])).left_out[0].why == (
         "two_images"
     )
+
+
+def test_a_score_of_a_record_is_of_none_of_its_turns(tmp_path):
+    talks = [record(ASK, SAY, *MORE, i2c=i2c) for i2c in (3.5, [3.5], [1.0, 2.0])]
+    talks += [record(ASK, SAY, i2c=i2c) for i2c in (3.5, [3.5])]
+    samples = read_data(write(tmp_path / "a.json", talks)).samples
+    values = [sample.meta.get("i2c") for sample in samples]
+    assert values == [None, None, None, None, 1.0, 2.0, 3.5, 3.5]
+
+
+def test_a_picture_in_the_folder_is_not_one_of_the_same_name_in_the_data(tmp_path):
+    for k in range(2):
+        Image.new("RGB", (24, 24), (k, 0, 0)).save(tmp_path / f"{k}.png")
+    content = (tmp_path / "1.png").read_bytes()
+    cells = [{"bytes": None, "path": "0.png"}, {"bytes": content, "path": "0.png"}]
+    pair = {"question": QUESTION, "answer": ANSWER}
+    for column, some in (("image", cells), ("images", [[cell] for cell in cells])):
+        path = write(tmp_path / "a.parquet", [pair | {column: cell} for cell in some])
+        data = read_data(path)
+        shown = data.pictures(tmp_path)
+        assert [shown[s.image].getpixel((0, 0))[0] for s in data.samples] == [0, 1]
 
 
 def test_a_blank_answer_is_in_no_history(tmp_path):
