@@ -70,7 +70,8 @@ def is_dataset(source: str | os.PathLike) -> bool:
 
 
 def read_dataset(source: str) -> Raw:
-    """Return the records of a folder that `datasets` reads, or of a Hub id, "owner/name[:split]".
+    """Return the records of a folder that `datasets` reads, or of a Hub id, each with ":split"
+    behind it where there are several.
 
     Raises UserError for what it cannot read, and where the split is not clear.
     """
@@ -88,9 +89,9 @@ def read_dataset(source: str) -> Raw:
         names = list(found)
         split = split or ("train" if "train" in names or len(names) != 1 else names[0])
         if split not in names:
-            one = name / "SPLIT" if name.is_dir() else f"{name}:SPLIT"
             raise UserError(
-                f"{told(source)} has the splits {told(', '.join(names))}; give one, as {one}"
+                f"{told(source)} has the splits {told(', '.join(names))}; give one, as "
+                f"{told(str(name))}:SPLIT"
             )
         found = found[split]
     records, images = _rows(found.with_format("arrow")[:], embedded=True)

@@ -289,3 +289,11 @@ def test_a_data_set_that_cannot_be_had_is_a_sentence(tmp_path, monkeypatch, name
     with pytest.raises(UserError) as error:
         read_data(source)
     assert is_a_sentence(str(error.value)) and str(source) in str(error.value)
+
+
+def test_a_split_of_a_folder_is_named_behind_it(tmp_path):
+    for name in ("test", "validation"):
+        write(tmp_path / f"{name}.jsonl", [READ["question and answer"] | {"id": name}])
+    with pytest.raises(UserError, match="SPLIT"):
+        read_data(tmp_path)
+    assert [sample.id for sample in read_data(f"{tmp_path}:test").samples] == ["test"]
