@@ -320,14 +320,14 @@ def train(
       python -m c3l train --generator --backbone llava-hf/llava-1.5-7b-hf \
           --data scored.jsonl --images photos --out generator --set share=0.2
     """
-    from c3l.hub import is_id
+    from c3l.formats import is_dataset
     from c3l.settings import MethodSettings
 
     settings = MethodSettings().changed(set_ or [])
     if scores and not generator:
         raise UserError("--scores are for a generator; give --generator too, or leave them out")
     # Said at once: torch takes seconds to import.
-    if not data.exists() and (data.suffix in (".jsonl", ".json", ".parquet") or not is_id(data)):
+    if not data.exists() and not is_dataset(data):
         raise UserError(f"{told(str(data))} does not exist; give a file of samples")
     if scores and not scores.exists():
         raise UserError(f"{told(str(scores))} does not exist; give a file of scores")

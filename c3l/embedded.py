@@ -28,6 +28,7 @@ class EmbeddedImages(ImageFolder):
         self._table = table
         self._cells: dict[str, tuple[str, int, int]] = {}  # column, row, place in its list
         self._digests: dict[str, str] = {}
+        self._elsewhere = _names_without_bytes(table)
         self._folder: ImageFolder | None = None
         self._cached_open = cached(LRUCache(2**28, getsizeof=_size))(self._open)
         self._animated: set[str] = set()
@@ -63,7 +64,8 @@ class EmbeddedImages(ImageFolder):
             return cell if name is None else name
         suffix = f"-{place + 1}" if place else ""
         name, found = name or f"row-{row + 1}{suffix}", hashlib.sha256(content).hexdigest()
-        if self._digests.get(name, found) != found:  # another picture of the same name
+        # Another picture has the same name, here or in the folder.
+        if name in self._elsewhere or self._digests.get(name, found) != found:
             name = f"row-{row + 1}{suffix}-{name}"
         self._cells.setdefault(name, (column, row, place))
         self._digests.setdefault(name, found)
@@ -101,6 +103,23 @@ class _Picture(BytesIO):
 
     def __str__(self) -> str:
         return self._name
+
+
+def _names_without_bytes(table: "pyarrow.Table") -> set[str]:
+    """Return the paths of pictures that cells name and do not hold."""
+    from pyarrow import compute, types
+
+    names: set[str] = set()
+    for column in [table[name] for name in COLUMNS if name in table.column_names]:
+        if any(is_list(column.type) for is_list in (types.is_list, types.is_large_list)):
+            column = compute.list_flatten(column)
+        if not types.is_struct(column.type):
+            continue
+        fields = {column.type.field(k).name for k in range(column.type.num_fields)}
+        if {"bytes", "path"} <= fields:
+            empty = compute.is_null(compute.struct_field(column, "bytes"))
+            names.update(compute.struct_field(column, "path").filter(empty).to_pylist())
+    return names
 
 
 def _size(image: Image.Image) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from c3l.embedded import EmbeddedImages
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
+JSON_COLUMNS = frozenset({"meta", "history"})
+"""Of our own tables: parquet wants one type a column, and these hold anything."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,14 @@ def read_file(path: Path, *, embedded: bool = False) -> Raw:
 def is_dataset(source: str | os.PathLike) -> bool:
     """Whether a source is no file but a folder of data, or could be a data set of the Hub."""
     path, _ = _split_named(str(source))
-    return path.suffix not in SUFFIXES and (path.is_dir() or hub.is_id(str(path)))
+    if path.suffix in SUFFIXES:
+        return False
+    return path.is_dir() or (hub.is_id(str(path)) and not path.exists())
 
 
 def read_dataset(source: str) -> Raw:
-    """Return the records of a folder that `datasets` reads, or of a Hub id, "owner/name[:split]".
+    """Return the records of a folder that `datasets` reads, or of a Hub id, each with ":split"
+    behind it where there are several.
 
     Raises UserError for what it cannot read, and where the split is not clear.
     """
@@ -84,9 +89,9 @@ def read_dataset(source: str) -> Raw:
         names = list(found)
         split = split or ("train" if "train" in names or len(names) != 1 else names[0])
         if split not in names:
-            one = name / "SPLIT" if name.is_dir() else f"{name}:SPLIT"
             raise UserError(
-                f"{told(source)} has the splits {told(', '.join(names))}; give one, as {one}"
+                f"{told(source)} has the splits {told(', '.join(names))}; give one, as "
+                f"{told(str(name))}:SPLIT"
             )
         found = found[split]
     records, images = _rows(found.with_format("arrow")[:], embedded=True)
@@ -124,7 +129,9 @@ def _read_json(path: Path) -> list[tuple[str, Any]]:
     where = told(str(path))
     records = read_json(_text(path.read_bytes(), where), where)
     if not isinstance(records, list):
-        raise UserError(f"{where}: expected a list of LLaVA records")
+        names = told(", ".join(map(str, records))) if isinstance(records, dict) else ""
+        kind = f"an object ({names})" if names else brief(records)
+        raise UserError(f"{where}: expected a list of LLaVA records, not {kind} (docs/scores.md)")
     return [(f"record {number}", record) for number, record in enumerate(records, 1)]
 
 
@@ -147,12 +154,11 @@ def _read_parquet(path: Path, embedded: bool) -> Raw:
         raise UserError(
             f"{told(str(path))} is not a whole parquet file ({first_line(error)})"
         ) from error
-    where = f"{told(str(path))}, row"
-    for number, (_, row) in enumerate(records, 1):
-        if isinstance(row.get("meta"), str):
-            row["meta"] = read_json(row["meta"], f"{where} {number}, field meta")
-        if isinstance(row.get("history"), str):
-            row["history"] = read_json(row["history"], f"{where} {number}, field history")
+    if not embedded:
+        for place, row in records:
+            for name in JSON_COLUMNS & row.keys():
+                if isinstance(row[name], str):
+                    row[name] = read_json(row[name], f"{told(str(path))}, {place}, field {name}")
     return Raw(str(path), path.stem, records, False, images)
 
 
@@ -170,8 +176,19 @@ def _rows(
     for batch in table.to_batches(max_chunksize=256):  # pictures of few rows at a time
         for row in batch.to_pylist():
             named = images.replace_by_names(row, len(records))
-            records.append((f"row {len(records) + 1}", _to_plain(named)))
+            plain = {name: _from_column(name, value) for name, value in _to_plain(named).items()}
+            records.append((f"row {len(records) + 1}", plain))
     return records, images if images.names() else None
+
+
+def _from_column(name: str, value: Any) -> Any:
+    """Return what a cell of JSON holds; other projects may have other texts in such a column."""
+    if name not in JSON_COLUMNS or not isinstance(value, str):
+        return value
+    try:
+        return read_json(value, name)
+    except UserError:
+        return value
 
 
 def _to_plain(value: Any) -> Any:

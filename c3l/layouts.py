@@ -4,11 +4,14 @@
     TRL and kin   images, messages with role and content, which is text or parts of text and image
     LRV           image_id, question, answer, task; image_id may be a file's name without its suffix
     ComVint       not documented: image or image_id with either of the first and the last
+    The Cauldron  images, texts: pairs of user and assistant
+    Qwen-VL       LLaVA's, the image's path in the question: "Picture 1: <img>a.jpg</img>"
 
 A message is by human or user, gpt or assistant; a system's is passed over, for a backbone's prompt
 has its own. Whatever else a record holds becomes `meta`.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +25,17 @@ SCORED = ("i2c", "tokens", "unscored")
 
 _SPEAKERS = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
 _SPEAKERS |= {"system": "system"}
-_TALKS = ("conversations", "messages")
+_TALKS = ("conversations", "messages", "texts")
+
+_PLACES = re.compile(
+    r"<image>|<img>\s*<ImageHere>\s*</img>|<ImageHere>|<image_placeholder>|<\|image(?:_\d+)?\|>"
+    r"|<\|vision_start\|>\s*<\|image_pad\|>\s*<\|vision_end\|>",
+    re.IGNORECASE,
+)
+"""The image's place in a text, as LLaVA, MiniGPT-4, Phi, Llama and Qwen spell it."""
+
+_NAMED = re.compile(r"(?:Picture\s+\d+:\s*)?<img>\s*([^<>\n]+?)\s*</img>", re.IGNORECASE)
+"""An image's place that holds its path."""
 
 
 class Unfit(Exception):
@@ -44,7 +57,11 @@ class Fields:
 
 def is_published(record: Any) -> bool:
     """Whether a record is a conversation of others', whatever else it holds."""
-    return isinstance(record, dict) and any(isinstance(record.get(t), list | dict) for t in _TALKS)
+    return isinstance(record, dict) and any(
+        isinstance(record.get(field), list | dict)
+        and (field != "texts" or _is_list_of_pairs(record[field]))
+        for field in _TALKS
+    )
 
 
 def turns(record: Any, name: str) -> list[Fields]:
@@ -75,7 +92,7 @@ def _turns(record: Any, name: str) -> list[Fields]:
     if all(pair.unfit for pair in pairs):
         raise pairs[0].unfit
     image, field = _image(record, parts)
-    if sum(pair.question.count(PLACEHOLDER) for pair in pairs) > 1:
+    if sum(count_places(pair.question) for pair in pairs) > 1:
         raise Unfit("two_images", f": {PLACEHOLDER} stands in it more than once")
     meta = {k: v for k, v in record.items() if k not in {"id", field, *texts}}
     empty = [k for k in ("image", "images", *_TALKS, *SCORED) if meta.get(k) in (None, [])]
@@ -86,7 +103,9 @@ def _turns(record: Any, name: str) -> list[Fields]:
         [tuple(pair) for pair in meta.pop("history")] if is_history(meta.get("history")) else []
     )
     scored = {k: meta.pop(k) for k in SCORED if _is_list(meta.get(k), len(pairs))}
-    shown = next((k for k, pair in enumerate(pairs) if PLACEHOLDER in pair.question), 0)
+    if len(pairs) > 1:  # one score for all of them is none of theirs
+        meta = {k: v for k, v in meta.items() if k not in ("i2c", "unscored")}
+    shown = next((k for k, pair in enumerate(pairs) if count_places(pair.question)), 0)
     several, turns = len(pairs) > 1, []
     for turn, pair in enumerate(pairs):
         own = f"{name}-{turn}" if several else name
@@ -102,13 +121,25 @@ def _turns(record: Any, name: str) -> list[Fields]:
             said = {k: v[turn] for k, v in scored.items() if v[turn] is not None}
             values |= {"instruction": instruction, "meta": meta | said, "history": tuple(history)}
             turns.append(Fields(own, values))
-        history.append((question, pair.answer))
+        if pair.answer.strip():
+            history.append((question, pair.answer))
     return turns
+
+
+def count_places(text: str) -> int:
+    """Return how often a text says where an image stands, in anybody's spelling."""
+    return len(_PLACES.findall(text))
+
+
+def check_answer(answer: str) -> None:
+    """Raise Unfit where an answer shows an image."""
+    if count_places(answer):
+        raise Unfit("image_in_answer", f", the answer holds an image's place ({PLACEHOLDER})")
 
 
 def without_placeholder(question: str) -> str:
     """Return a question without the image's place in it and the white space around that."""
-    parts = question.split(PLACEHOLDER)
+    parts = _PLACES.split(question)
     if len(parts) == 1:
         return question
     return " ".join(part for part in map(str.strip, parts) if part)
@@ -119,7 +150,12 @@ def with_placeholder(question: str) -> str:
 
     A placeholder in the question is broken by a space, as backbones read it: it is not the place.
     """
-    return f"{PLACEHOLDER}\n{question.replace(PLACEHOLDER, '< image>')}"
+    return f"{PLACEHOLDER}\n{broken(question)}"
+
+
+def broken(text: str) -> str:
+    """Return a text with a space inside whatever would be read as an image's place."""
+    return _PLACES.sub(lambda place: f"{place[0][0]} {place[0][1:].replace('<', '< ')}", text)
 
 
 def is_history(value: Any) -> bool:
@@ -139,8 +175,9 @@ class _Pair:
 
 def _read_talk(record: dict) -> tuple[list[_Pair], set[str], list[Any]]:
     """Return the pairs of a record, the fields they are from, and the images in their parts."""
-    talk = next((field for field in _TALKS if record.get(field) is not None), None)
-    if talk:
+    talks = [field for field in _TALKS if record.get(field) is not None]
+    talks = [f for f in talks if f != "texts" or _is_list_of_pairs(record[f])]
+    if talk := next((field for field in talks if record[field]), next(iter(talks), None)):
         parts: list[Any] = []
         return list(_pairs(record[talk], f", field {talk}", parts)), {talk}, parts
     names = ("question", "answer")
@@ -156,7 +193,19 @@ def _read_talk(record: dict) -> tuple[list[_Pair], set[str], list[Any]]:
         if not isinstance(record[field], str):
             why = f"no_{field}" if record[field] is None else "wrong_type"
             raise Unfit(why, f", field {field}: expected str, got {brief(record[field])}")
-    return [_Pair(record["question"], record["answer"])], set(names), []
+    check_answer(record["answer"])
+    parts = []
+    question = _named(record["question"], parts)
+    return [_Pair(question, record["answer"])], set(names), parts
+
+
+def _is_list_of_pairs(value: Any) -> bool:
+    """Whether a value is The Cauldron's conversation."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(pair, dict) and {"user", "assistant"} <= pair.keys() for pair in value)
+    )
 
 
 def _pairs(messages: Any, where: str, parts: list[Any]) -> Iterator[_Pair]:
@@ -169,6 +218,9 @@ def _pairs(messages: Any, where: str, parts: list[Any]) -> Iterator[_Pair]:
         ]
     if not isinstance(messages, list):
         raise Unfit("wrong_type", expected)
+    if _is_list_of_pairs(messages):
+        roles = ("user", "assistant")
+        messages = [{"role": role, "content": pair[role]} for pair in messages for role in roles]
     asked: str | Unfit | None = None
     for number, message in enumerate(messages, 1):
         at = f"{where}, message {number}"
@@ -176,16 +228,23 @@ def _pairs(messages: Any, where: str, parts: list[Any]) -> Iterator[_Pair]:
         if speaker == "human":
             if asked is not None:
                 lone = Unfit("no_answer", f'{at}: expected one "from" gpt')
-                yield _Pair(unfit=asked if isinstance(asked, Unfit) else lone)
+                yield _set_aside(asked, lone)
             asked = text
         elif speaker == "gpt" and asked is None:
             yield _Pair(unfit=Unfit("no_question", f'{at}: expected one "from" human'))
         elif speaker == "gpt":
-            unfit = next((part for part in (asked, text) if isinstance(part, Unfit)), None)
-            yield _Pair(unfit=unfit) if unfit else _Pair(asked, text)
+            if isinstance(asked, Unfit) or isinstance(text, Unfit):
+                yield _set_aside(asked, text)
+            else:
+                yield _Pair(asked, text)
             asked = None
     if asked is not None or not any(_speaker(message) != "system" for message in messages):
-        yield _Pair(unfit=Unfit("no_answer", expected))
+        yield _set_aside(asked, Unfit("no_answer", expected))
+
+
+def _set_aside(asked: str | Unfit | None, why: Unfit) -> _Pair:
+    """Return a turn that is no sample; its question may still show the image."""
+    return _Pair(unfit=asked) if isinstance(asked, Unfit) else _Pair(asked or "", unfit=why)
 
 
 def _speaker(message: Any) -> str | None:
@@ -207,10 +266,21 @@ def _message(message: Any, at: str, parts: list[Any]) -> tuple[str, "str | Unfit
     )
     if isinstance(text, list):
         text = _joined(text, speaker, parts)
+    if isinstance(text, str) and speaker == "gpt":
+        try:
+            check_answer(text)
+        except Unfit as unfit:
+            return speaker, unfit
     if isinstance(text, str):
-        return speaker, text
+        return speaker, _named(text, parts) if speaker == "human" else text
     missing = "no_question" if speaker == "human" else "no_answer"
     return speaker, Unfit(missing if text is None else "wrong_type", f"{at}: its value is not text")
+
+
+def _named(question: str, parts: list[Any]) -> str:
+    """Return a question with placeholders for the images that it names, which go into `parts`."""
+    parts += _NAMED.findall(question)
+    return _NAMED.sub(PLACEHOLDER, question)
 
 
 def _joined(content: list, speaker: str, parts: list[Any]) -> Any:
@@ -232,8 +302,9 @@ def _image(record: dict, parts: list[Any]) -> tuple[Any, str | None]:
     fields = [f for f in ("image", "images", "image_id") if record.get(f) not in (None, [])]
     given = next((field for field in fields if record[field] != ""), next(iter(fields), None))
     value = parts if given is None and any(parts) else record.get(given)
-    if isinstance(value, list) and len(value) > 1:
-        raise Unfit("two_images", f", field {given or 'messages'}: {len(value)} images, not one")
+    for field, several in (*((field, record[field]) for field in fields), ("messages", value)):
+        if isinstance(several, list) and len(several) > 1:
+            raise Unfit("two_images", f", field {field}: {len(several)} images, not one")
     if isinstance(value, list):
         value = value[0] if value else None
     if isinstance(value, dict):
@@ -255,4 +326,4 @@ def _is_class(value: Any) -> bool:
 
 
 def _is_list(value: Any, length: int) -> bool:
-    return isinstance(value, list) and len(value) == length > 1
+    return isinstance(value, list) and len(value) == length

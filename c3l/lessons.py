@@ -14,8 +14,8 @@ from c3l.errors import UserError, told
 from c3l.files import digest
 from c3l.left_out import LeftOut
 from c3l.readings import Readings
-from c3l.samples import Data, ImageFolder, Sample, Turn, read_data
-from c3l.scores import Score, read_scores
+from c3l.samples import Data, ImageFolder, Sample, Turn, content_of, read_data
+from c3l.scores import Score, read_contents, read_scores
 from c3l.unusable import too_long, without_use
 
 UNSCORED = "no_score"
@@ -149,7 +149,9 @@ def _take_values(lessons: Lessons, scores: Path | None, readings: Readings) -> d
     else:
         from c3l.relevance import in_form
 
-        matched = match_scores(samples, read_scores(scores), lessons.data.name, scores)
+        theirs = read_scores(scores)
+        matched = match_scores(samples, theirs, lessons.data.name, scores)
+        _check_contents(samples, matched, theirs, lessons.source, scores)
         values = [_number(value) for value in in_form(matched, readings.score_form)]
         said = [score.unscored for score in matched]
         if all(value is None for value in values):
@@ -188,6 +190,23 @@ def match_scores(
             f"{told(lost[0])} among them; score these data again"
         )
     return [by_id[id_] for id_ in ids]
+
+
+def _check_contents(
+    samples: Sequence[Sample],
+    matched: Sequence[Score],
+    scores: Sequence[Score],
+    source: str,
+    path: Path,
+) -> None:
+    """Raise UserError where a score is of another sample of the same id."""
+    content = dict(zip(map(id, scores), read_contents(path), strict=True))
+    for sample, score in zip(samples, matched, strict=True):
+        if content[id(score)] not in (None, content_of(sample)):
+            raise UserError(
+                f"{told(str(path))} scores another {told(sample.id)} than that of {source}: image, "
+                "question or answer differ; score these data again"
+            )
 
 
 def _number(value: Any) -> float | None:

@@ -46,6 +46,8 @@ def alone_at(out: Path) -> Iterator[None]:
 
     Raises UserError where another process is at work on it, and where no lock can be had.
     """
+    if not out.name:
+        raise UserError(f"{told(str(out))} is no place for a result; give a new folder")
     path = out.absolute().with_name(f".{out.name}.lock")
     with ExitStack() as stack:
         try:

@@ -17,6 +17,7 @@ from typing import Any
 
 from c3l import formats, layouts, strict
 from c3l.errors import UserError, brief, told
+from c3l.files import digest
 from c3l.images import ImageFolder
 from c3l.instructions import CLASSES
 from c3l.layouts import Unfit
@@ -64,6 +65,8 @@ class Turn:
     where: str
     sample: Sample | None = None
     why: str = ""
+    detail: str = ""
+    """What is wrong with it, as the end of a sentence that says where it stands."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,11 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
     data = Data(raw.name, _read(raw, strict=strict), raw.images)
     if data.records and not data.samples:
         first = Counter(item.why for item in data.left_out).most_common(1)[0][0]
-        item = next(item for item in data.left_out if item.why == first)
+        item = next(turn for turn in data.turns if turn.why == first)
         raise UserError(
             f"none of the {len(data.left_out):,} records of {told(raw.name)} can be a sample, most "
-            f"for {first} ({item.where}); see docs/scores.md for the layouts that are read"
+            f"for {first} ({item.where}{item.detail}); see docs/scores.md for the layouts that are "
+            "read"
         )
     return data
 
@@ -175,7 +179,7 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
             except Unfit as unfit:
                 if strict:
                     raise UserError(f"{told(raw.name)}, {place}{unfit}") from unfit
-                made.append(Turn(one.id, where, why=unfit.why))
+                made.append(Turn(one.id, where, why=unfit.why, detail=str(unfit)))
         records.append(Record(value, made, ours))
     return records
 
@@ -211,9 +215,11 @@ def _own_turns(value: Any, name: str, as_written: bool) -> list[layouts.Fields]:
             return [layouts.Fields(name, fields_)]
         name = value["id"] if isinstance(value.get("id"), str) else name
         if isinstance(question := value.get("question"), str):
-            if question.count(layouts.PLACEHOLDER) > 1:
+            if layouts.count_places(question) > 1:
                 raise Unfit("two_images", f": {layouts.PLACEHOLDER} stands in it more than once")
             fields_["question"] = layouts.without_placeholder(question)
+        if isinstance(answer := value.get("answer"), str):
+            layouts.check_answer(answer)
         return [layouts.Fields(name, fields_)]
     except Unfit as unfit:
         return [layouts.Fields(name, unfit=unfit)]
@@ -281,6 +287,11 @@ def to_fields(sample: Sample) -> dict[str, Any]:
     return {k: v for k, v in vars(sample).items() if k != "history" or v}
 
 
+def content_of(sample: Sample) -> str:
+    """Return a digest of what a sample says, whatever its id is and wherever its image lies."""
+    return digest([Path(sample.image).name, sample.question, sample.answer])[:16]
+
+
 def _write_jsonl(file, samples: list[Sample]) -> None:
     for sample in samples:
         file.write(json.dumps(to_fields(sample), ensure_ascii=False).encode() + b"\n")
@@ -293,7 +304,7 @@ def to_llava(sample: Sample) -> dict[str, Any]:
         "image": sample.image,
         "conversations": [
             {"from": "human", "value": layouts.with_placeholder(sample.question)},
-            {"from": "gpt", "value": sample.answer},
+            {"from": "gpt", "value": layouts.broken(sample.answer)},
         ],
     }
     if sample.history:

@@ -10,10 +10,10 @@ from c3l.backbones import Backbone
 from c3l.errors import UserError
 from c3l.files import digest, read_sealed, write_sealed, written_whole
 from c3l.formats import SUFFIXES
-from c3l.left_out import LeftOut, write_left_out
+from c3l.left_out import LeftOut, left_out_path, write_left_out
 from c3l.progress import track
 from c3l.readings import Readings
-from c3l.samples import Data, ImageFolder, Sample
+from c3l.samples import Data, ImageFolder, Sample, content_of
 from c3l.scored import said_of, scored_records, write_back
 from c3l.scores import Score, from_record, to_record, unscored, write_scores
 
@@ -63,12 +63,25 @@ def check_out(data: Data, out: Path) -> None:
         raise UserError(f"{out.parent} is no folder; make it, or give another --out")
     if out.is_dir():
         raise UserError(f"{out} is a folder; give the name of a file as --out")
+    _check_apart(data, out)
     if out.suffix != ".parquet":
         scored_records(data, out.suffix, [{}] * len(data.samples))
     try:
         _kept(out).mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
+
+
+def _check_apart(data: Data, out: Path) -> None:
+    """Raise UserError where the result, or its list, would take the place of the data."""
+    if left_out_path(out).is_dir():
+        raise UserError(f"{left_out_path(out)} is a folder; move it, or give another --out")
+    for path in (out, left_out_path(out)):
+        try:
+            if path.samefile(data.name):
+                raise UserError(f"{path} holds the data themselves; give another --out")
+        except OSError:  # one of them is not there: no file, or data of the Hub
+            continue
 
 
 def _kept(out: Path) -> Path:
@@ -104,7 +117,7 @@ def to_file(
             )
         if out.suffix == ".parquet":
             with written_whole(out) as path:
-                write_scores(path, scores)
+                write_scores(path, scores, [*map(content_of, samples)])
         else:
             write_back(data, out, [said_of(score, score.i2c) for score in scores])
         write_left_out(out, _left_out(data, scores))

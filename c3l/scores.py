@@ -12,6 +12,8 @@ import numpy as np
 from c3l.errors import UserError, brief, told
 
 ARRAYS = ("logp_visual", "logp_direct", "kl")
+CONTENT = "content"
+"""The column that says what was scored."""
 
 
 def _none() -> np.ndarray:
@@ -49,14 +51,21 @@ def to_record(score: Score) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Score:
-    """What `to_record` made. Raises KeyError or TypeError for something else."""
+    """What `to_record` made. Raises KeyError, TypeError or ValueError for something else."""
     arrays = {name: np.array(record[name], dtype=np.float32) for name in ARRAYS}
+    if len({array.shape for array in arrays.values()}) > 1 or arrays["kl"].ndim != 1:
+        raise ValueError(f"the tokens of {brief(record['id'])} do not match")
     i2c = math.nan if record["i2c"] is None else float(record["i2c"])
     return Score(**{**record, **arrays, "i2c": i2c})
 
 
-def write_scores(path: str | os.PathLike, scores: Sequence[Score]) -> None:
-    """Write scores as parquet, one row a sample, in the columns of `Score`."""
+def write_scores(
+    path: str | os.PathLike, scores: Sequence[Score], contents: Sequence[str] | None = None
+) -> None:
+    """Write scores as parquet, one row a sample, in the columns of `Score`.
+
+    `contents` say what was scored, an entry a score: a further column, which `read_contents` reads.
+    """
     import pyarrow
     import pyarrow.parquet
 
@@ -67,6 +76,9 @@ def write_scores(path: str | os.PathLike, scores: Sequence[Score]) -> None:
         + [("unscored", pyarrow.string())]
     )
     rows = [to_record(score) for score in scores]
+    if contents is not None:
+        schema = schema.append(pyarrow.field(CONTENT, pyarrow.string()))
+        rows = [row | {CONTENT: content} for row, content in zip(rows, contents, strict=True)]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
 
 
@@ -76,11 +88,22 @@ def read_scores(path: str | os.PathLike) -> list[Score]:
     import pyarrow.parquet
 
     try:
-        return [from_record(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+        return [from_record({k: v for k, v in row.items() if k != CONTENT}) for row in rows]
     except FileNotFoundError:
         raise UserError(f"{told(str(path))} does not exist; give a file of scores") from None
-    except (pyarrow.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         reason = brief(str(error))
         raise UserError(
             f"{told(str(path))} is no file of scores ({reason}); score again"
         ) from error
+
+
+def read_contents(path: str | os.PathLike) -> list[str | None]:
+    """Return what a file of scores says was scored, by row; None where it does not say."""
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(path)
+    if CONTENT not in file.schema_arrow.names:
+        return [None] * file.metadata.num_rows
+    return file.read([CONTENT])[CONTENT].to_pylist()

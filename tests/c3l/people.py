@@ -21,6 +21,10 @@ SPELLINGS = [
     f"{QUESTION}  <image>\t",
     "What is<image>it?",
     "What is \n<image>\n it?",
+    f"<Image>\n{QUESTION}",
+    f"<Img><ImageHere></Img> {QUESTION}",
+    f"<|image_1|>\n{QUESTION}",
+    f"<|vision_start|><|image_pad|><|vision_end|>{QUESTION}",
     QUESTION,
 ]
 
@@ -57,6 +61,28 @@ READ = {
             {"role": "assistant", "content": ANSWER},
         ],
     },
+    "an image named in the question": {
+        "id": "r",
+        "conversations": [ASK | {"value": f"Picture 1: <img>{IMAGE}</img>\n{QUESTION}"}, SAY],
+    },
+    "texts of user and assistant": {
+        "id": "r",
+        "images": [IMAGE],
+        "texts": [{"user": QUESTION, "assistant": ANSWER, "source": "chart2text"}],
+    },
+    "messages beside no conversations": {
+        "id": "r",
+        "image": IMAGE,
+        "conversations": [],
+        "messages": [ASK, SAY],
+    },
+    "texts that are no talk": {
+        "id": "r",
+        "image": IMAGE,
+        "question": QUESTION,
+        "answer": ANSWER,
+        "texts": [],
+    },
     "question and answer": {"id": "r", "image": IMAGE, "question": QUESTION, "answer": ANSWER},
 }
 """One sample each, the same one."""
@@ -67,6 +93,16 @@ SET_ASIDE = {
     "an image without a name": ("no_image", llava(ASK, SAY, image=" ")),
     "no image in the list": ("no_image", llava(ASK, SAY, image=[])),
     "two images": ("two_images", llava(ASK, SAY, image=["a.png", "b.png"])),
+    "two images beside one": ("two_images", llava(ASK, SAY, images=["a.png", "b.png"])),
+    "two images in the question": (
+        "two_images",
+        {"conversations": [ASK | {"value": "<img>a.png</img> or <img>b.png</img>?"}, SAY]},
+    ),
+    "an image in the answer": ("image_in_answer", llava(ASK, SAY | {"value": "<image>\nA cup."})),
+    "an image in our answer": (
+        "image_in_answer",
+        {"id": "r", "image": IMAGE, "question": QUESTION, "answer": "<image>"},
+    ),
     "two places": ("two_images", llava({"from": "human", "value": "<image> <image> a"}, SAY)),
     "a place in two turns": ("two_images", llava(ASK, SAY, ASK, SAY)),
     "no message": ("no_answer", llava()),

@@ -5,6 +5,7 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from c3l.errors import ImageError, UserError
 from c3l.samples import Sample, read_data, read_samples, write_samples
@@ -89,6 +90,75 @@ def test_an_image_that_is_shown_later_is_in_no_turn_before(tmp_path):
         Sample("r-1", IMAGE, QUESTION, ANSWER, history=[("Is it red?", "Yes.")])
     ]
     assert [item.why for item in data.left_out] == ["no_image"]
+
+
+def test_a_turn_that_is_set_aside_shows_its_image_all_the_same(tmp_path):
+    talk = record(*MORE, ASK, SAY | {"value": None}, *MORE)
+    data = read_data(write(tmp_path / "a.json", [talk]))
+    assert [(sample.id, sample.history) for sample in data.samples] == [
+        ("r-2", (("Is it red?", "Yes."),))
+    ]
+    assert [item.why for item in data.left_out] == ["no_image", "no_answer"]
+    two = record(ASK, SAY | {"value": None}, ASK, SAY)
+    assert read_data(write(tmp_path / "b.json", [two, record(ASK, SAY)])).left_out[0].why == (
+        "two_images"
+    )
+
+
+def test_a_score_of_a_record_is_of_none_of_its_turns(tmp_path):
+    talks = [record(ASK, SAY, *MORE, i2c=i2c) for i2c in (3.5, [3.5], [1.0, 2.0])]
+    talks += [record(ASK, SAY, i2c=i2c) for i2c in (3.5, [3.5])]
+    samples = read_data(write(tmp_path / "a.json", talks)).samples
+    values = [sample.meta.get("i2c") for sample in samples]
+    assert values == [None, None, None, None, 1.0, 2.0, 3.5, 3.5]
+
+
+def test_a_picture_in_the_folder_is_not_one_of_the_same_name_in_the_data(tmp_path):
+    for k in range(2):
+        Image.new("RGB", (24, 24), (k, 0, 0)).save(tmp_path / f"{k}.png")
+    content = (tmp_path / "1.png").read_bytes()
+    cells = [{"bytes": None, "path": "0.png"}, {"bytes": content, "path": "0.png"}]
+    pair = {"question": QUESTION, "answer": ANSWER}
+    for column, some in (("image", cells), ("images", [[cell] for cell in cells])):
+        path = write(tmp_path / "a.parquet", [pair | {column: cell} for cell in some])
+        data = read_data(path)
+        shown = data.pictures(tmp_path)
+        assert [shown[s.image].getpixel((0, 0))[0] for s in data.samples] == [0, 1]
+
+
+def test_a_blank_answer_is_in_no_history(tmp_path):
+    talk = record(ASK, SAY, MORE[0], SAY | {"value": " "}, *MORE)
+    samples = read_data(write(tmp_path / "a.json", [talk])).samples
+    assert [len(sample.history) for sample in samples] == [0, 1, 1]
+
+
+def test_our_own_table_in_a_folder_is_read_as_the_file_is(tmp_path):
+    """As `datasets` hands it over: a history that stays text would change the score."""
+    talks = [record(ASK, SAY, *MORE, source="coco"), record(ASK, SAY, id="s")]
+    samples = read_data(write(tmp_path / "a.json", talks)).samples
+    (tmp_path / "folder").mkdir()
+    write_samples(tmp_path / "folder" / "data.parquet", samples)
+    assert read_data(tmp_path / "folder").samples == samples
+
+
+def test_others_may_have_any_text_in_our_columns(tmp_path):
+    some = {"question": QUESTION, "answer": ANSWER, "image": IMAGE, "meta": "coco", "history": ""}
+    data = read_data(write(tmp_path / "a.parquet", [some]))
+    assert [sample.meta for sample in data.samples] == [{"meta": "coco", "history": ""}]
+
+
+def test_what_we_write_shows_one_image(tmp_path):
+    sample = Sample("r", IMAGE, "Is <|image|> or <Img><ImageHere></Img> a tag?", "<image> is.")
+    write_samples(tmp_path / "a.json", [sample])
+    assert len(read_data(tmp_path / "a.json").samples) == 1
+
+
+def test_a_file_of_another_format_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("id,image")
+    with pytest.raises(UserError, match="unknown format"):
+        read_data("data/a.csv")
 
 
 def test_histories_survive_every_format(tmp_path):
@@ -219,3 +289,11 @@ def test_a_data_set_that_cannot_be_had_is_a_sentence(tmp_path, monkeypatch, name
     with pytest.raises(UserError) as error:
         read_data(source)
     assert is_a_sentence(str(error.value)) and str(source) in str(error.value)
+
+
+def test_a_split_of_a_folder_is_named_behind_it(tmp_path):
+    for name in ("test", "validation"):
+        write(tmp_path / f"{name}.jsonl", [READ["question and answer"] | {"id": name}])
+    with pytest.raises(UserError, match="SPLIT"):
+        read_data(tmp_path)
+    assert [sample.id for sample in read_data(f"{tmp_path}:test").samples] == ["test"]

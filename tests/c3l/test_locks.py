@@ -80,3 +80,8 @@ def test_two_scorings_do_not_share_a_file(tmp_path, tiny_llava, tiny_images):
     assert not out.exists()
     assert CliRunner().invoke(app, run).exit_code == 0
     assert out.exists() and not (tmp_path / ".out.jsonl.lock").exists()
+
+
+def test_no_result_takes_the_place_of_the_root():
+    with pytest.raises(UserError, match="no place for a result"), alone_at(Path("/")):
+        pass

@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from c3l import relevance, score
@@ -146,3 +148,12 @@ def test_nothing_to_score_leaves_nothing(scored, tmp_path):
     with pytest.raises(UserError, match="image_missing 1"):
         scored(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("tokens", [None, [1.0, 2.0], [[1.0]]])
+def test_scores_whose_tokens_do_not_match_are_no_file_of_scores(tmp_path, tokens):
+    row = {"id": "a", "i2c": 1.0, "logp_visual": tokens, "logp_direct": [1.0], "kl": [1.0]}
+    table = pyarrow.Table.from_pylist([row | {"unscored": None}])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="no file of scores"):
+        read_scores(tmp_path / "a.parquet")

@@ -6,9 +6,11 @@ import pytest
 
 from c3l import score
 from c3l.backbones import load_backbone
+from c3l.errors import UserError
 from c3l.left_out import left_out_path
+from c3l.lessons import read_lessons
 from c3l.readings import Readings
-from c3l.samples import Sample, read_data, read_samples
+from c3l.samples import Sample, read_data, read_samples, write_samples
 from c3l.scored import with_scores, write_scored
 from c3l.scores import read_scores
 from tests.c3l.people import ANSWER, ASK, IMAGE, MORE, READ, SAY, SET_ASIDE, SPELLINGS, llava
@@ -109,3 +111,31 @@ def read_scores_of(scored, samples, folder):
     write_scored(folder / "bare.json", samples)
     scored(folder / "bare.json", folder / "bare.parquet")
     return read_scores(folder / "bare.parquet")
+
+
+def test_the_data_are_never_written_over(scored, tmp_path):
+    """By their own name, through a link, or by the list of what is left out."""
+    content = as_json(PEOPLES, tmp_path / "in.json").read_bytes()
+    (tmp_path / "link.json").symlink_to("in.json")
+    listed = as_json([READ["question and answer"]], tmp_path / "o.jsonl.left_out.jsonl")
+    write_samples(tmp_path / "in.parquet", [Sample("a", IMAGE, "What is it?", ANSWER)])
+    given = [("in.json", "in.json"), ("in.json", "link.json"), ("in.parquet", "in.parquet")]
+    for source, out in [*given, (listed.name, "o.jsonl")]:
+        with pytest.raises(UserError, match="holds the data themselves"):
+            scored(tmp_path / source, tmp_path / out)
+    assert (tmp_path / "in.json").read_bytes() == content
+    assert len(read_data(tmp_path / "in.parquet").samples) == 1
+
+
+def test_scores_of_another_file_with_the_same_ids_are_refused(scored, tiny_images, tmp_path):
+    names = ("a.json", "b.json", "c.json")
+    given = dict(zip(names, (ANSWER, "A cat.", ANSWER), strict=True))
+    for name, answer in given.items():
+        image = f"elsewhere/{IMAGE}" if name == "c.json" else IMAGE
+        as_json([llava(ASK, SAY | {"value": answer}, image=image)], tmp_path / name)
+    scored(tmp_path / "a.json", tmp_path / "a.parquet")
+    how = {"scores": tmp_path / "a.parquet", "readings": Readings()}
+    for name in ("a.json", "c.json"):
+        assert read_lessons(tmp_path / name, tiny_images, **how).values
+    with pytest.raises(UserError, match="scores another r than that of"):
+        read_lessons(tmp_path / "b.json", tiny_images, **how)
