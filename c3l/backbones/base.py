@@ -136,9 +136,7 @@ class Backbone:
         for file in self._files:
             with open(file, "rb") as content:
                 part = hashlib.file_digest(content, "sha256")
-            # What a further template is called, the backbone's own may be called, too.
-            folder = file.parent.name if file.parent.name == "additional_chat_templates" else ""
-            digest.update(f"{folder}{file.name} {part.hexdigest()}\n".encode())
+            digest.update(f"{file.name} {part.hexdigest()}\n".encode())
         return digest.hexdigest()
 
     def prompt(

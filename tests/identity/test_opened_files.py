@@ -114,20 +114,6 @@ def test_each_file_that_may_be_read_changes_digest_and_key(tiny_llava, tmp_path,
     assert before[0] != after[0] and before[1] != after[1]
 
 
-def test_a_template_and_a_further_template_of_its_name_are_two_backbones(tiny_llava, tmp_path):
-    digests = set()
-    for name in ("chat_template.jinja", "additional_chat_templates/chat_template.jinja"):
-        folder = shutil.copytree(tiny_llava, tmp_path / Path(name).parent / "copy")
-        template = (folder / "chat_template.jinja").read_text()
-        config = json.loads((folder / "tokenizer_config.json").read_text())
-        config["chat_template"] = template.replace("USER", "PERSON")
-        (folder / "tokenizer_config.json").write_text(json.dumps(config))
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / "chat_template.jinja").rename(folder / name)
-        digests.add(c3l.load_backbone(folder, device="cpu").digest)
-    assert len(digests) == 2
-
-
 @pytest.mark.parametrize("name", ADAPTER)
 def test_an_adapter_beside_the_weights_is_refused(tiny_llava, tmp_path, name):
     folder = tmp_path / "copy"
