@@ -190,8 +190,8 @@ def each_question(samples: list[dict], images: Mapping[int, str], key: str) -> p
             "question_id": str(sample["doc_id"]),
             "image_id": images.get(sample["doc_id"], f"none, question {sample['doc_id']}"),
             "category": "",
-            "answer": str(sample["target"]),
-            "response": str(_text(sample["filtered_resps"][0])),
+            "answer": _plain(str(sample["target"])),
+            "response": _plain(str(_text(sample["filtered_resps"][0]))),
             "readable": True,
         }
         | _scored(sample[key])
@@ -202,13 +202,16 @@ def each_question(samples: list[dict], images: Mapping[int, str], key: str) -> p
         raise UserError(f"lmms-eval's log has no {key!r} of any question.")
     frame = pd.DataFrame(rows)
     for name in frame.columns.difference([*COLUMNS, "correct"]):
-        if len({type(value) for value in frame[name].dropna()}) > 1:  # no parquet column holds both
-            frame[name] = frame[name].map(_json)
+        kinds = {type(value) for value in frame[name].dropna()}
+        if len(kinds) > 1:  # no parquet column holds both
+            numbers = kinds <= {bool, int, float}
+            frame[name] = frame[name].astype(float) if numbers else frame[name].map(_json)
     return frame
 
 
 def _scored(value: object) -> dict:
     """What a metric keeps of one question, as columns."""
+    value = _native(value)
     if isinstance(value, Number):
         return {"correct": float(value)}
     if isinstance(value, Mapping):
@@ -222,9 +225,20 @@ def _scored(value: object) -> dict:
 
 def _plain(value: object) -> str | bool | int | float | None:
     """A value that a table holds: what is no text and no number is JSON."""
-    if isinstance(value, Number) and not isinstance(value, bool | int):
+    value = _native(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode(
+            "utf-8"
+        )  # a half of a character has no place
+    small = isinstance(value, int) and abs(value) < 2**63
+    if isinstance(value, Number) and not small:
         return float(value)
-    return value if isinstance(value, str | bool | int | None) else _json(value)
+    return value if small or value is None else _plain(_json(value))
+
+
+def _native(value: object) -> object:
+    """A value without numpy's or torch's type, in which many metrics give theirs."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _json(value: object) -> str:

@@ -306,8 +306,6 @@ CHECKS: dict[str, Callable[[Backbone, Tuning], None]] = {
 
 def _trains(backbone: Backbone, name: str, tuning: Tuning) -> bool:
     """Whether the tuning trains the weight of that name."""
-    if "original_module." in name:  # what peft keeps of a module that it trains a copy of
-        return False
     if tuning == "full" or name.startswith(f"{backbone.projector}."):
         return True
     if tuning in ("lora", "qlora"):

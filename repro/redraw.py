@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from c3l.errors import brief
 from repro import statistics
 from repro.statistics import Difference, Estimate, UndefinedError
 
@@ -84,11 +85,20 @@ def redraw(frame: "pd.DataFrame", times: np.ndarray) -> "pd.DataFrame":
 
 
 def _value(metric: Metric, frame: "pd.DataFrame") -> float:
-    """The metric of a table; NaN of no rows, and where it divides by zero."""
+    """The metric of a table; NaN of no rows, and where it divides by zero.
+
+    Raises UndefinedError where the metric raises anything else, or gives no number.
+    """
     if frame.empty:
         return float("nan")
     with np.errstate(divide="ignore", invalid="ignore"):
         try:
-            return float(metric(frame))
+            value = float(metric(frame))
         except ZeroDivisionError:
             return float("nan")
+        # Somebody's own function: its fault costs its cells, and no table that took hours.
+        except Exception as error:
+            raise UndefinedError(
+                f"the column's metric fails ({type(error).__name__}: {brief(str(error))})"
+            ) from error
+    return value if np.isfinite(value) else float("nan")

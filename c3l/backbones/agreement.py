@@ -24,9 +24,12 @@ SHAPES = ((40, 20), (20, 40))
 
 def check_agreement(
     family: type[Backbone], config: PreTrainedConfig, processor: Any, folder: Path
-) -> None:
-    """Raise UserError where a folder's processor disagrees with its model: the setting, its file,
-    and the value that agrees."""
+) -> int:
+    """Return how many parameters a model has whose processor agrees with it.
+
+    Raises UserError where a folder's processor does not: the setting, its file, and the value that
+    agrees.
+    """
     try:
         with torch.device("meta"):
             model = family.model_class(deepcopy(config))
@@ -39,6 +42,7 @@ def check_agreement(
         ) from error
     _check_tokens(backbone, folder)
     _check_pictures(backbone, folder)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _check_tokens(backbone: Backbone, folder: Path) -> None:

@@ -55,7 +55,8 @@ def load_backbone(
     indexed_files(folder / INDEX)  # transformers would follow names out of the folder
     config = model_config(family.model_class, folder)
     processor = _processor(folder, trust_remote_code)
-    check_agreement(family, config, processor, folder)
+    # Else memory for all that the weights lack would be taken first.
+    _refuse_smaller(folder, check_agreement(family, config, processor, folder))
     model = _model(family.model_class, config, folder, precision).to(place)
     files = weight_files(folder)
     if trust_remote_code:
@@ -81,23 +82,45 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
     folder = weights_folder(path_or_id, fetch=False)
     kind = model_type(folder)
     config = model_config(FAMILIES[kind].model_class, folder)
-    check_agreement(FAMILIES[kind], config, _processor(folder, trust_remote_code=False), folder)
-    files = set(folder.glob("*.safetensors"))
-    files |= set(indexed_files(folder / INDEX))
+    processor = _processor(folder, trust_remote_code=False)
+    expected = check_agreement(FAMILIES[kind], config, processor, folder)
+    parameters = _refuse_smaller(folder, expected)
+    return kind, parameters, sum(file.stat().st_size for file in _tensor_files(folder))
+
+
+def _tensor_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, and those that its index names. Raises UserError where
+    there are none."""
+    files = set(folder.glob("*.safetensors")) | set(indexed_files(folder / INDEX))
     if not files:
-        raise UserError(f"there are no safetensors files in {folder}; get the backbone again")
+        raise UserError(
+            f"the weights in {folder} are missing or damaged (there are no safetensors files); get "
+            "the backbone again"
+        )
+    return sorted(files)
+
+
+def _refuse_smaller(folder: Path, expected: int) -> int:
+    """Return how many parameters a folder's files hold. Raise UserError for less than half of what
+    is `expected`, and for files that are missing or cut short."""
     parameters = 0
-    for file in sorted(files):
+    for file in _tensor_files(folder):
         try:
             with safe_open(file, "pt") as tensors:
                 names = tensors.keys()
                 shapes = [tensors.get_slice(name).get_shape() for name in names]
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"{file} is missing or cut short ({error}); get the backbone again"
+                f"the weights in {folder} are missing or damaged ({file.name} is missing or cut "
+                f"short: {error}); get the backbone again"
             ) from error
         parameters += sum(map(math.prod, shapes))
-    return kind, parameters, sum(file.stat().st_size for file in files)
+    if 2 * parameters < expected:  # of fewer that are lacking, loading says which
+        raise UserError(
+            f"{folder / 'config.json'} describes a model of {expected:,} parameters, but the "
+            f"weights there have {parameters:,}; get the backbone again, both from one model"
+        )
+    return parameters
 
 
 def model_type(folder: Path) -> str:
@@ -174,9 +197,11 @@ def _model(
     # A file cut short is a SafetensorError, a tensor of another shape a RuntimeError, and a value
     # that makes no sense in config.json whatever it leads to.
     except Exception as error:
+        reason = first_line(error)
+        if "ignore_mismatched_sizes" in reason:
+            reason = "tensors of other shapes than config.json says"
         raise UserError(
-            f"the weights in {folder} are missing or damaged ({first_line(error)}); get the "
-            "backbone again"
+            f"the weights in {folder} are missing or damaged ({reason}); get the backbone again"
         ) from error
     # transformers fills what is missing with random numbers and only warns.
     if missing := sorted(found["missing_keys"]):

@@ -27,6 +27,7 @@ def prepare(
     if tuning not in get_args(Tuning):
         raise UserError(f"tuning {tuning} is unknown; use {', '.join(get_args(Tuning))}")
     model.requires_grad_(tuning == "full")
+    tuned, parts = model, [projector]
     if tuning in ("lora", "qlora"):
         from peft import LoraConfig, get_peft_model
 
@@ -42,17 +43,18 @@ def prepare(
             lora_alpha=16,
             lora_dropout=0.05,  # as in LLaVA's own script
             target_modules=linears,
-            modules_to_save=[projector],
         )
         with warnings.catch_warnings():
             # peft asks transformers by a name that is about to go: nothing a user could mend.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            model = get_peft_model(model, config)
-    elif tuning != "full":
-        for part in (projector, *(language if tuning == "language+projector" else ())):
-            model.get_submodule(part).requires_grad_(True)
-    _cast_trained(model, torch.float32)
-    return model
+            # Its layers lie within the model, whose other parts keep their names; it freezes all.
+            tuned = get_peft_model(model, config)
+    elif tuning == "language+projector":
+        parts += language
+    for part in parts:
+        model.get_submodule(part).requires_grad_(True)
+    _cast_trained(tuned, torch.float32)
+    return tuned
 
 
 def settle(model: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -210,3 +211,23 @@ def test_a_baseline_keeps_what_such_a_number_is_computed_from(scored):
     assert before[samples.columns].equals(samples)
     assert macro_f1(before) == pytest.approx(cell["value"])
     assert macro_f1(worse) < cell["value"]
+
+
+def test_what_a_metric_keeps_may_be_of_any_number_type(tmp_path):
+    import torch
+
+    def kept(*values):
+        logged = [
+            {"doc_id": k, "target": "\ud800", "filtered_resps": ["said"], "it": value}
+            for k, value in enumerate(values)
+        ]
+        frame = scoring.each_question(logged, {}, "it")
+        frame.to_parquet(tmp_path / "samples.parquet")
+        return frame
+
+    assert kept(np.bool_(True), np.array(0.0))["correct"].tolist() == [1, 0]
+    assert kept(torch.tensor(0.5), np.float32(1))["correct"].tolist() == [0.5, 1]
+    assert kept(np.array([1, 2]), np.array([3, 4]))["scored.1"].tolist() == [2, 4]
+    assert kept({"hit": True}, {"hit": 0.5})["scored.hit"].tolist() == [1, 0.5]
+    assert kept({"n": 2**70}, {"n": 1})["scored.n"].tolist() == [2**70, 1]
+    assert kept({"said": "\udc80"})["scored.said"].tolist() == ["?"]

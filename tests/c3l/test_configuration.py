@@ -93,6 +93,8 @@ def test_what_asks_for_code_changes_nothing(folder, tiny_llava, network, file, p
         ("config.json", "vision_config", {"model_type": "timm_backbone"}, "from timm"),
         ("config.json", "vision_config", {"model_type": "evil", "auto_map": CODE}, "is damaged"),
         ("config.json", "text_config", {"hidden_size": "x"}, "is damaged"),
+        # 7 billion parameters of zeros or noise would be made for what the weights lack
+        ("config.json", None, {"text_config": None}, "6,7.* parameters, but the weights there"),
         ("config.json", None, {"dtype": "bogus"}, "config.json|no usable processor"),
         ("processor_config.json", None, {"audio_tokenizer": SOUND}, "audio_tokenizer"),
         ("audio_tokenizer_config.json", None, SOUND, "audio_tokenizer"),

@@ -14,6 +14,7 @@ from c3l.backbones import prompts, tokens
 from c3l.backbones.prompts import ChatFormat
 from c3l.conformance import CHECKS, Failure, NotApplicable, asserts, examine
 from c3l.errors import UserError
+from tests.c3l import families
 from tests.c3l.training import PROJECTOR, VISION, moved, weights
 from tests.tiny import CHAT_TEMPLATE
 
@@ -43,6 +44,13 @@ def test_llava_conforms_however_it_is_tuned(backbone, tuning):
         # What was watched has trained.
         assert any(name.startswith(PROJECTOR) for name in moved(before, weights(backbone)))
     CHECKS[SAVED](backbone, tuning)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "qlora"])
+def test_adapters_go_beside_a_projector_of_several_layers(tmp_path, tuning):
+    backbone = c3l.load_backbone(families.save("idefics", tmp_path), device="cpu")
+    for name in (GRADIENTS, FROZEN, SAVED):
+        CHECKS[name](backbone, tuning)
 
 
 def test_half_precision_conforms(tiny_llava):

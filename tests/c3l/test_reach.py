@@ -37,8 +37,6 @@ def any_backbone(request, tiny_llava, tmp_path_factory):
 
 @pytest.mark.parametrize("tuning", get_args(Tuning))
 def test_what_l_c_reaches_is_known_before_it_is_computed(any_backbone, tuning, samples, images):
-    if any_backbone.model_part("").config.model_type == "idefics" and "lora" in tuning:
-        pytest.skip("peft takes no list of layers, which IDEFICS's projector is")
     group = Group(samples[0].image, (samples[0],), (samples[4], samples[8]))
     kind = any_backbone.model_part("").config.model_type
     any_backbone.trainable(tuning)

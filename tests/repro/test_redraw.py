@@ -101,3 +101,17 @@ def test_a_draw_that_divides_by_zero_says_nothing():
 def test_rows_of_other_seeds_are_not_paired():
     with pytest.raises(ValueError, match="seeds"):
         computed("", mean).difference(ROW, BASE[:1], 50)
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (lambda samples: samples["nope"].mean(), "the column's metric fails .KeyError: "),
+        (lambda samples: "none", "the column's metric fails .ValueError: "),
+        (lambda samples: None, "the column's metric fails .TypeError: "),
+        (lambda samples: float("inf"), "do not define the metric"),
+    ],
+)
+def test_a_metric_that_fails_leaves_its_cell_unscored(metric, said):
+    with pytest.raises(UndefinedError, match=said):
+        computed("questions", metric).estimate([[model(0)]], 5)
