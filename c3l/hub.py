@@ -40,7 +40,7 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
         return folder
     if not is_id(path_or_id):
         raise UserError(f"there is no backbone at {path_or_id}; give a folder or a Hub id")
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import is_offline_mode, snapshot_download
 
     name, _, revision = str(path_or_id).partition("@")
     try:
@@ -48,7 +48,8 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
             name,
             revision=revision or None,
             allow_patterns=list(FILES),
-            local_files_only=not fetch,
+            # Offline, older versions of huggingface_hub ask the Hub for a commit all the same.
+            local_files_only=not fetch or is_offline_mode(),
         )
     # Whatever the network, the Hub or its cache raise: the remedy is the same.
     except Exception as error:
