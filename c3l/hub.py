@@ -68,13 +68,15 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
 def _fetched(name: str, revision: str | None, asked: str) -> Path:
     """The folder of a Hub id in the cache, with what it lacked. Of a model that C3L cannot use only
     the configuration is fetched."""
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import hf_hub_download, is_offline_mode, snapshot_download
 
     patterns = [*FILES, *ADAPTER[:1]]  # the latter to be refused
+    # Offline, older versions of huggingface_hub ask the Hub for a commit all the same.
+    where = {"revision": revision, "local_files_only": is_offline_mode()}
     try:
-        config = Path(hf_hub_download(name, "config.json", revision=revision))
+        config = Path(hf_hub_download(name, "config.json", **where))
         _refuse_unusable(config.parent, asked)
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, allow_patterns=patterns, **where))
     except UserError:
         raise
     # Whatever the network, the Hub or its cache raise.
