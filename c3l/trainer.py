@@ -194,6 +194,8 @@ class LossTrainer(Trainer):
 
         An empty text cannot be an anchor: its group is left out of this step.
         """
+        if not self.totals["l_c"]:
+            return [], None  # readings of L_c are none of a training without it
         items = [item for item in items if item.group]
         shown = [(item.group, self.images[item.group.image]) for item in items]
         if self.model.readings.anchor == "prompt":
