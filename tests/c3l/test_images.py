@@ -34,7 +34,8 @@ def test_a_jfif_is_read_and_an_avif_where_pillow_can(tmp_path):
 
 def test_what_is_not_listed_is_named_with_its_reason(tmp_path):
     save(tmp_path / "good.png")
-    for name in ("clip.MP4", "deep/film.mov", "shot.heic", "raw.cr2", "notes.txt", "data.json"):
+    heic = {} if "HEIF" in reading.readable_formats() else {"shot.heic": "image_unsupported"}
+    for name in ("clip.MP4", "deep/film.mov", *heic, "raw.cr2", "notes.txt", "data.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"anything")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
@@ -43,7 +44,6 @@ def test_what_is_not_listed_is_named_with_its_reason(tmp_path):
     save(tmp_path / "café.png")
     names, left_out = ImageFolder(tmp_path).listed()
     assert names == ["café.png", "good.png"] == ImageFolder(tmp_path).names()
-    heic = {} if "HEIF" in reading.readable_formats() else {"shot.heic": "image_unsupported"}
     assert {item.what: item.why for item in left_out} == heic | {
         "clip.MP4": "video",
         "deep/film.mov": "video",
