@@ -14,6 +14,11 @@ from c3l.errors import UserError, told
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
+class Lock(FileLock):
+    """filelock's lock, as a class of its own: lmms-eval has filelock's hand out one lock a path to
+    a whole process, which may then take it twice."""
+
+
 @contextmanager
 def locked(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold the lock of a file, which the system takes from a process that dies.
@@ -21,7 +26,7 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
     Raises filelock's Timeout where another process holds it for longer than `timeout` seconds (−1:
     never), and UserError on a file system without locks.
     """
-    lock = FileLock(path, timeout=timeout)
+    lock = Lock(path, timeout=timeout)
     try:
         lock.acquire()
     except Timeout:

@@ -5,7 +5,7 @@ import fcntl
 from pathlib import Path
 
 import pytest
-from filelock import Timeout
+from filelock import FileLock, Timeout
 from typer.testing import CliRunner
 
 from c3l.cli import app
@@ -85,3 +85,22 @@ def test_two_scorings_do_not_share_a_file(tmp_path, tiny_llava, tiny_images):
 def test_no_result_takes_the_place_of_the_root():
     with pytest.raises(UserError, match="no place for a result"), alone_at(Path("/")):
         pass
+
+
+def test_a_lock_stays_one_holders_when_lmms_eval_is_at_work(tmp_path):
+    """lmms-eval makes filelock's own locks those of a whole process."""
+    evaluator = pytest.importorskip("lmms_eval.evaluator")
+    before = type(FileLock).__call__
+    try:
+        evaluator._enable_reentrant_filelocks()
+        with FileLock(tmp_path / "theirs"), FileLock(tmp_path / "theirs", timeout=0):
+            pass  # what it does
+        with (
+            alone_at(tmp_path / "out"),
+            pytest.raises(UserError, match="another run is at work"),
+            alone_at(tmp_path / "out"),
+        ):
+            pass
+    finally:
+        type(FileLock).__call__ = before
+        evaluator._enable_reentrant_filelocks._patched = False

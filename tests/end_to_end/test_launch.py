@@ -114,7 +114,7 @@ def test_what_a_process_finds_wrong_is_said_here(tiny_llava, tiny_images, tmp_pa
     write_samples(data / stages.SAMPLES, [lost] * 4)
     sources = (Source.of(data), Source.of(tiny_images))
     stage = vlit(backbone_source(str(tiny_llava)), *sources, SETTINGS, READINGS, 0)
-    with pytest.raises(UserError, match=r"^[^\n]*image-77.png[^\n]*$"):
+    with pytest.raises(UserError, match=r"^[^\n]*left out: image_missing 4[^\n]*$"):
         made(stage, tmp_path / "store")
 
 
