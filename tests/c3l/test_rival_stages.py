@@ -31,7 +31,7 @@ def write_pool(job: Job) -> dict:
 def some_scores(job: Job) -> dict:
     """Likelihoods that fall with the sample's place; the last one has no score."""
     made = [
-        Score(s.id, 0.0, np.array([-0.1 * k], np.float32), np.zeros(1, np.float32))
+        Score(s.id, 0.0, np.array([-0.1 * k], np.float32), *np.zeros((2, 1), np.float32))
         for k, s in enumerate(POOL[:-1])
     ]
     write_scores(job.out / "scores.parquet", [*made, Score(POOL[-1].id, unscored="image_missing")])

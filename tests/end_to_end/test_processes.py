@@ -63,7 +63,14 @@ def launched(tiny_llava, tiny_images, data):
     """A function that runs the command line in two processes, into a folder: how it ended."""
 
     def run(
-        out, *changes, generator=False, how="ddp", module="c3l", killed_in=None, images=tiny_images
+        out,
+        *changes,
+        generator=False,
+        how="ddp",
+        module="c3l",
+        killed_in=None,
+        images=tiny_images,
+        strict=False,
     ):
         with socket.socket() as some:
             some.bind(("127.0.0.1", 0))
@@ -74,6 +81,7 @@ def launched(tiny_llava, tiny_images, data):
         command += ["-m", module, "train", "--backbone", str(tiny_llava), "--data", str(data)]
         command += ["--images", str(images), "--out", str(out), "--device", "cpu"]
         command += ["--generator"] if generator else []
+        command += ["--strict"] if strict else []
         command += [word for change in (*CHANGES, *changes) for word in ("--set", change)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         if killed_in:
@@ -175,8 +183,8 @@ def test_what_one_process_finds_wrong_ends_all_in_one_sentence(launched, tiny_im
     for path in tiny_images.iterdir():
         (images / path.name).write_bytes(path.read_bytes())
     (images / "image-3.png").write_bytes(b"no picture")
-    ended = launched(tmp_path / "out", images=images)
+    ended = launched(tmp_path / "out", images=images, strict=True)
     assert ended.returncode != 0
-    assert ended.stderr.count("image-3.png cannot be read") == 1
+    assert ended.stderr.count("image_unreadable") == 1
     assert "exitcode  : 2" in ended.stderr and "exitcode  : 1" not in ended.stderr
     assert not (tmp_path / "out").exists()
