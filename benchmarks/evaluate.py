@@ -29,9 +29,9 @@ from benchmarks.served import Served
 from benchmarks.served_model import ServedModel, Unanswered
 from benchmarks.sources import TASKS
 from benchmarks.tasks import load_task
+from c3l.artifacts.files import finite
 from c3l.backbones import Backbone
 from c3l.errors import NotFiniteError, UserError, brief
-from c3l.files import finite
 
 REPLIES = "replies.jsonl"
 NO_JUDGE = "no judge configured: the answers are kept, their score needs one"

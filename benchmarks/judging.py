@@ -30,7 +30,7 @@ from benchmarks.client import (
 )
 from benchmarks.judge import Judge, grades, thinking_hint, thinks_apart, without_thinking
 from benchmarks.keys import without_key
-from c3l.files import digest
+from c3l.artifacts.files import digest
 
 TIMEOUT = 60.0  # seconds for one whole reply, from the first look at its server's name
 TRIES = 4  # requests for one question

@@ -4,7 +4,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from c3l.files import SEAL, broken_seal, seal
+from c3l.artifacts.files import SEAL, broken_seal, seal
 
 log = logging.getLogger(__name__)
 

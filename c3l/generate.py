@@ -21,12 +21,14 @@ from typing import NamedTuple
 
 from filelock import Timeout
 
-from c3l import pipeline, provenance, stages
+from c3l import pipeline, stages
+from c3l.artifacts import provenance
+from c3l.artifacts.files import fsync
+from c3l.artifacts.graph import missing
+from c3l.artifacts.store import Source, Stage, Store
 from c3l.card import Making, card
 from c3l.errors import UserError, told
-from c3l.files import fsync
 from c3l.filtering import judged
-from c3l.graph import missing
 from c3l.left_out import LeftOut, left_out_path, write_left_out
 from c3l.locks import locked
 from c3l.pictures import Pictures, parts
@@ -35,7 +37,6 @@ from c3l.reach import contrast_unreached, model_type
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.scored import with_scores, write_scored
 from c3l.settings import MethodSettings
-from c3l.store import Source, Stage, Store
 
 STORE = ".store"
 FILES = ("data.parquet", "data.jsonl", "data.json", "README.md")

@@ -13,8 +13,8 @@ import numpy as np
 from cachetools import LRUCache, cached
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
+from c3l.artifacts.files import digest_file
 from c3l.errors import ImageError, UserError, brief, told
-from c3l.files import digest_file
 from c3l.left_out import LeftOut
 
 IMAGE_SUFFIXES = frozenset(

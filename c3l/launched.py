@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 
 from c3l import launching, processes, stages
+from c3l.artifacts.files import write_sealed
+from c3l.artifacts.stage import Job
 from c3l.errors import UserError, cannot_write
-from c3l.files import write_sealed
 from c3l.progress import written
-from c3l.stage import Job
 
 
 def main(folder: Path) -> None:

@@ -15,11 +15,11 @@ from functools import wraps
 from pathlib import Path
 
 from c3l import strict
+from c3l.artifacts.files import digest, read_sealed
+from c3l.artifacts.stage import Job, Stage
 from c3l.errors import UserError, told
-from c3l.files import digest, read_sealed
 from c3l.progress import Loop, read
 from c3l.settings import TrainingSettings
-from c3l.stage import Job, Stage
 
 SHIPPED = Path(__file__).parent / "launch"
 JOB, FACTS, PLACE, LOG = "job.json", "facts.json", "place.json", "log.txt"

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from c3l.files import written_whole
+from c3l.artifacts.files import written_whole
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from c3l import processes
+from c3l.artifacts.files import digest
 from c3l.backbones.base import Backbone
 from c3l.errors import UserError, told
-from c3l.files import digest
 from c3l.left_out import LeftOut
 from c3l.readings import Readings
 from c3l.samples import Data, ImageFolder, Sample, Turn, content_of, read_data

@@ -17,13 +17,13 @@ when the same inputs would give another result.
 from pathlib import Path
 
 from c3l import rival_stages, stages
+from c3l.artifacts.store import Source, Stage
 from c3l.errors import UserError
 from c3l.hub import check_seal, weight_names, weights_folder
 from c3l.reach import contrast_unreached, model_type
 from c3l.readings import Readings
 from c3l.selection import LABELS, Method, code_of
 from c3l.settings import GenerationSettings, TrainingSettings
-from c3l.store import Source, Stage
 
 Weights = Stage | Source
 

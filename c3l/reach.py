@@ -9,8 +9,8 @@ before its first stage.
 import json
 from pathlib import Path
 
+from c3l.artifacts.stage import Source, Stage
 from c3l.readings import Readings
-from c3l.stage import Source, Stage
 
 PROJECTOR_READS_TEXT = frozenset({"idefics"})
 """Model types whose projector is part of the language model's layers, also where no image is."""

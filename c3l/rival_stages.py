@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from c3l.artifacts.shards import in_shards, shard_seed
+from c3l.artifacts.store import Job
 from c3l.readings import Step
 from c3l.samples import ImageFolder, Sample
-from c3l.shards import in_shards, shard_seed
 from c3l.stages import SCORES, image_names, load, read, readings_of, save
-from c3l.store import Job
 
 if TYPE_CHECKING:
     from c3l.scores import Score

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from c3l import formats, layouts, strict
+from c3l.artifacts.files import digest
 from c3l.errors import UserError, brief, told
-from c3l.files import digest
 from c3l.images import ImageFolder
 from c3l.instructions import CLASSES
 from c3l.layouts import Unfit

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from c3l import relevance
+from c3l.artifacts.files import digest, read_sealed, write_sealed, written_whole
 from c3l.backbones import Backbone
 from c3l.errors import UserError
-from c3l.files import digest, read_sealed, write_sealed, written_whole
 from c3l.formats import SUFFIXES
 from c3l.left_out import LeftOut, left_out_path, write_left_out
 from c3l.progress import track

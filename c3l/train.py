@@ -10,11 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from c3l import processes, provenance, training
+from c3l import processes, training
+from c3l.artifacts import provenance
+from c3l.artifacts.files import digest, finite, fsync, read_sealed, write_sealed
 from c3l.backbones import Backbone, load_backbone
 from c3l.backbones.loading import usual_dtype
 from c3l.errors import UserError, told
-from c3l.files import digest, finite, fsync, read_sealed, write_sealed
 from c3l.left_out import write_left_out
 from c3l.lessons import Lessons, check_images, check_lengths, digest_images, read_lessons
 from c3l.locks import alone_at

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from c3l.artifacts.files import digest, write_atomically
 from c3l.errors import UserError
-from c3l.files import digest, write_atomically
 from c3l.record import Record
 
 if TYPE_CHECKING:

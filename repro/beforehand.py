@@ -9,9 +9,9 @@ from benchmarks.judge import Judge
 from benchmarks.keys import unset_hint
 from benchmarks.served import Served
 from c3l import processes
+from c3l.artifacts.files import SEAL
+from c3l.artifacts.store import Source, Stage
 from c3l.errors import UserError
-from c3l.files import SEAL
-from c3l.store import Source, Stage
 
 RETRIES = 2
 """Of a server that is busy: it may be at work for others."""

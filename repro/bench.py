@@ -9,7 +9,7 @@ from tabulate import tabulate
 from benchmarks.speed import flops, growth, scoring, stages
 from benchmarks.speed.model import configuration, make
 from benchmarks.speed.stages import Run
-from c3l import provenance
+from c3l.artifacts import provenance
 from c3l.backbones.llava import Llava
 from c3l.backbones.loading import usable_device
 from c3l.errors import UserError

@@ -126,7 +126,7 @@ def plan(
     Example:
       python -m repro plan table4 --seeds 1 --profile practical --device A100-80GB
     """
-    from c3l.stored import ReadOnlyStore
+    from c3l.artifacts.read_only import ReadOnlyStore
     from repro import profile as profiles
     from repro.devices import named
     from repro.plan import report
@@ -294,7 +294,7 @@ def criteria(
     Example:
       python -m repro criteria --jobs 2
     """
-    from c3l.store import Store
+    from c3l.artifacts.store import Store
     from repro import profile as profiles
     from repro.criteria import measure
 
@@ -410,7 +410,7 @@ def _prepare(
     from repro import profile as profiles
 
     loaded = profiles.load(profile, changes)  # what is wrong is said at once: Run imports much
-    from c3l.store import Store
+    from c3l.artifacts.store import Store
     from repro.run import Run
 
     return Run.prepare(names, loaded, list(range(seeds)), Store(runs / "store"))

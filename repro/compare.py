@@ -12,8 +12,8 @@ claim of ten differences that are all just true has ten chances to meet an inter
 from collections.abc import Iterator
 
 import tables.paper
+from c3l.artifacts.store import Store
 from c3l.errors import UserError
-from c3l.store import Store
 from repro import runner
 from repro.columns import COLUMNS
 from repro.differences import difference

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import fmean
 
 from c3l import pipeline
+from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.errors import UserError
-from c3l.store import Job, Source, Stage, Store
 from repro import recipe, runner
 from repro import stages as driver
 from repro.profile import Profile

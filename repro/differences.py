@@ -4,7 +4,7 @@ from io import BytesIO
 
 import pandas as pd
 
-from c3l.store import Store
+from c3l.artifacts.store import Store
 from repro.columns import Column, Frames
 from repro.recipe import Runs
 from repro.statistics import UndefinedError, mcnemar

@@ -12,8 +12,8 @@ from tabulate import tabulate
 from benchmarks import judge as judges
 from benchmarks import served as addresses
 from benchmarks.keys import unset_hint
+from c3l.artifacts.graph import everything
 from c3l.errors import UserError
-from c3l.graph import everything
 from repro import recipe
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES

@@ -17,8 +17,8 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Literal, Protocol
 
+from c3l.artifacts.store import Stage
 from c3l.errors import UserError
-from c3l.store import Stage
 from repro import worker
 
 Name = Literal["local", "ray"]

@@ -8,8 +8,8 @@ from string import ascii_lowercase
 
 import pandas as pd
 
+from c3l.artifacts.store import Stage, Store
 from c3l.samples import ImageFolder
-from c3l.store import Stage, Store
 from repro.recipe import Cells
 from repro.rows import RELEVANCE, TRUTH
 

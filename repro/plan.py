@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from benchmarks.judge import Judge
 from benchmarks.judging_cost import Asked, asked
-from c3l.store import Source, Stage, Store
+from c3l.artifacts.store import Source, Stage, Store
 from repro import cost, runner, workload
 from repro.cost import GIB, Way
 from repro.devices import Device

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from statistics import median
 
+from c3l.artifacts.store import Stage, Store
 from c3l.progress import VERBOSE, Display, duration, pace, say
-from c3l.store import Stage, Store
 from repro import workload
 from repro.profile import Expected
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 from c3l import stages
+from c3l.artifacts.store import Job, Source, Stage
 from c3l.readings import ScoreForm
 from c3l.rival_stages import read_alone, scored
 from c3l.samples import Sample, write_samples
 from c3l.selection import LABELS, RIVALS, SELECTORS, code_of
-from c3l.store import Job, Source, Stage
 
 if TYPE_CHECKING:
     from c3l.scores import Score

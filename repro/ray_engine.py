@@ -20,8 +20,8 @@ from typing import Any
 
 import psutil
 
+from c3l.artifacts.store import Stage
 from c3l.errors import UserError, told
-from c3l.store import Stage
 from repro import worker
 from repro.engines import Lost
 

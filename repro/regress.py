@@ -20,10 +20,11 @@ import pandas as pd
 from tabulate import tabulate
 
 from benchmarks.sources import SHIPPED
-from c3l import pipeline, provenance
+from c3l import pipeline
+from c3l.artifacts import provenance
+from c3l.artifacts.files import digest, digest_files, write_atomically
+from c3l.artifacts.store import Source, Stage, Store
 from c3l.errors import UserError
-from c3l.files import digest, digest_files, write_atomically
-from c3l.store import Source, Stage, Store
 from repro import baseline as baselines
 from repro import junit, recipe, runner
 from repro import stages as driver

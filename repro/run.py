@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from c3l import launching
+from c3l.artifacts.graph import Stages
+from c3l.artifacts.read_only import NotStoredError, ReadOnlyStore
+from c3l.artifacts.store import Store
 from c3l.errors import UserError
-from c3l.graph import Stages
 from c3l.locks import locked
-from c3l.store import Store
-from c3l.stored import NotStoredError, ReadOnlyStore
 from repro import beforehand, engines, recipe, runner
 from repro import stages as driver
 from repro.profile import Profile
@@ -129,7 +129,7 @@ class Run:
         The wall-clock is that of the last run that had something to do: a run that finds all of it
         stored writes the same bytes again.
         """
-        from c3l.files import write_atomically
+        from c3l.artifacts.files import write_atomically
         from repro.table import finished
         from tables import render
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
+from c3l.artifacts.graph import Stages, everything, missing
+from c3l.artifacts.store import Stage, Store
 from c3l.errors import UserError
-from c3l.graph import Stages, everything, missing
-from c3l.store import Stage, Store
 from repro import engines
 from repro.progress import Progress, Times, say
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from benchmarks.judge import Judge
 from benchmarks.served import Served
-from c3l.files import digest_files
+from c3l.artifacts.files import digest_files
+from c3l.artifacts.store import Job, Source, Stage
 from c3l.pipeline import Weights
 from c3l.readings import Readings
-from c3l.store import Job, Source, Stage
 from repro.profile import Scoring
 
 # lmms-eval takes ten seconds to import: only stages' functions import what imports it.

@@ -8,7 +8,7 @@ from numbers import Number
 import numpy as np
 
 import tables.paper
-from c3l.store import Store
+from c3l.artifacts.store import Store
 from repro.columns import COLUMNS, Column
 from repro.differences import difference, frames, rounded
 from repro.profile import Profile

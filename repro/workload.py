@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from c3l.artifacts.store import Source, Stage
 from c3l.instructions import CLASSES
 from c3l.samples import read_records
 from c3l.settings import TrainingSettings
-from c3l.store import Source, Stage
 from repro import cost
 from repro.cost import GIB, PROCESSOR, Cost, Numbers, Shape, Texts, Way
 from repro.devices import ON_A_PROCESSOR, Device

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import torch
 
+from c3l.artifacts.files import digest_file
+from c3l.artifacts.provenance import commit, versions
 from c3l.convert.converted import Converted
-from c3l.files import digest_file
-from c3l.provenance import commit, versions
 
 
 def card(converted: Converted, dtype: torch.dtype | None) -> str:

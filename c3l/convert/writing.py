@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GenerationConfig
 
+from c3l.artifacts.files import fsync
 from c3l.convert.card import card
 from c3l.convert.converted import Converted
 from c3l.errors import UserError
-from c3l.files import fsync
 
 SHARD = 5 * 10**9
 """Bytes a weight file; about what is held in memory at a time."""

@@ -3,8 +3,8 @@
 import shlex
 from pathlib import Path
 
+from c3l.artifacts.files import write_atomically
 from c3l.errors import UserError
-from c3l.files import write_atomically
 from repro.profile import Profile
 from repro.progress import say
 from repro.report.contents import Contents

@@ -1,6 +1,6 @@
 """The artefacts behind the tables, each with what its manifest says and what it was made from."""
 
-from c3l.store import Source, Stage, Store
+from c3l.artifacts.store import Source, Stage, Store
 from repro.runner import everything
 
 

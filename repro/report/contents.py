@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from c3l.store import Store
+from c3l.artifacts.store import Store
 from repro.columns import COLUMNS
 from repro.compare import claimed, findings
 from repro.profile import Profile

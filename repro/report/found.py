@@ -5,8 +5,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from c3l.artifacts.store import Store
 from c3l.errors import UserError
-from c3l.store import Store
 from repro import runner
 from repro.profile import Profile
 from repro.recipe import Cells, stages

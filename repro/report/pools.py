@@ -7,11 +7,11 @@ change none.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from c3l.artifacts.store import Stage, Store
 from c3l.instructions import CLASSES
 from c3l.samples import Sample, read_samples
 from c3l.scores import Score, read_scores, unscored
 from c3l.stages import SAMPLES, SCORES
-from c3l.store import Stage, Store
 from repro.report.found import Found
 from repro.report.listings import draw
 from repro.rows import TABLES, Row

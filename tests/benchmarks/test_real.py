@@ -6,9 +6,9 @@ import huggingface_hub.constants
 import pytest
 
 from benchmarks import real
+from c3l.artifacts.store import Store
 from c3l.errors import UserError
 from c3l.samples import ImageFolder
-from c3l.store import Store
 from repro import doctor, recipe
 from repro import profile as profiles
 from tests.repro import toy

@@ -5,9 +5,9 @@ import os
 import time
 from pathlib import Path
 
-from c3l import shards
+from c3l.artifacts import shards
+from c3l.artifacts.store import Job, Stage
 from c3l.errors import ImageError
-from c3l.store import Job, Stage
 
 
 def write_text(job: Job) -> dict:

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Blip2Config, Blip2ForConditionalGeneration, LlamaConfig
 
+from c3l.artifacts.files import digest_file
 from c3l.cli import main
 from c3l.convert import llava, minigpt4, rules, writing
 from c3l.convert.converted import model_shapes
 from c3l.convert.keys import assemble
 from c3l.convert.sources import Source, read_file, read_folder
 from c3l.errors import UserError
-from c3l.files import digest_file
 from tests.c3l import original, published
 
 ENCODER = [*rules.eva_vit("vision_model"), *rules.q_former()]

@@ -15,12 +15,12 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from c3l.artifacts.store import Store
 from c3l.errors import UserError
 from c3l.generate import FILES, generate
 from c3l.instructions import CLASSES
 from c3l.samples import ImageFolder, read_data, read_samples
 from c3l.settings import MethodSettings
-from c3l.store import Store
 from tests.c3l.pocket import BACKBONE, CHANGES, pictures
 from tests.repro.toy import ROOT
 

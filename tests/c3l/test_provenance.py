@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from c3l import provenance
+from c3l.artifacts import provenance
 
 UNKNOWN = re.compile(r"unknown \(c3l [0-9.]+, sources [0-9a-f]{8}\)")
 ROOT = Path(__file__).parent.parent.parent
@@ -158,7 +158,7 @@ def test_the_version_is_that_of_the_unpacked_project(unpacked, tmp_path):
 def test_a_table_names_no_repository_that_git_variables_point_to(tmp_path):
     """The real process, as a git hook starts it."""
     other = repository(tmp_path)
-    code = "from c3l.provenance import commit; print(commit())"
+    code = "from c3l.artifacts.provenance import commit; print(commit())"
     environment = os.environ | {"GIT_DIR": str(tmp_path / ".git"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from c3l import pipeline, rival_stages
+from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.backbones.base import Generated
 from c3l.instructions import CLASSES, pair_prompt
 from c3l.readings import Readings
 from c3l.samples import Sample, read_samples, write_samples
 from c3l.scores import Score, write_scores
 from c3l.settings import GenerationSettings, TrainingSettings
-from c3l.store import Job, Source, Stage, Store
 
 QUESTIONS = ["What colour is the cup?", "Why?", "Where does the small cup stand?"]
 POOL = [

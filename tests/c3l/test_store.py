@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from c3l.artifacts.files import digest_files
+from c3l.artifacts.store import Source, Stage, Store
 from c3l.errors import UserError
-from c3l.files import digest_files
-from c3l.store import Source, Stage, Store
 from tests.c3l import store_stages as toy
 
 spawn = multiprocessing.get_context("spawn")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from c3l.graph import missing
-from c3l.store import Job, Stage, Store
-from c3l.stored import NotStoredError, ReadOnlyStore
+from c3l.artifacts.graph import missing
+from c3l.artifacts.read_only import NotStoredError, ReadOnlyStore
+from c3l.artifacts.store import Job, Stage, Store
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from c3l.artifacts.files import digest_file
 from c3l.backbones import load_backbone
 from c3l.errors import UserError
-from c3l.files import digest_file
 from c3l.lessons import match_scores, read_lessons
 from c3l.locks import locked
 from c3l.relevance import score

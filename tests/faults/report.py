@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from c3l import provenance
+from c3l.artifacts import provenance
 from tests.faults.moments import LONG
 from tests.repro.toy import ROOT
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from c3l.integrity import Integrity
+from c3l.artifacts.integrity import Integrity
 from tests.repro import toy
 
 PATIENCE = 600  # seconds until a run that should have got somewhere counts as hung

@@ -5,10 +5,11 @@ import os
 
 import pytest
 
-from c3l import pipeline, shards, stages
+from c3l import pipeline, stages
+from c3l.artifacts import shards
+from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.readings import Readings
 from c3l.samples import Sample, write_samples
-from c3l.store import Job, Source, Stage, Store
 from tests.faults import world
 from tests.faults.running import contents, what_lasts
 from tests.repro import toy

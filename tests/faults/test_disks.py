@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from c3l.artifacts.store import Job, Stage, Store
 from c3l.errors import UserError
-from c3l.store import Job, Stage, Store
 from tests.faults import world
 from tests.faults.running import contents, damaged, leftovers, what_lasts
 from tests.repro import toy

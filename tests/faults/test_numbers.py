@@ -9,6 +9,7 @@ from PIL import Image
 
 from benchmarks.evaluate import evaluate
 from c3l import stages
+from c3l.artifacts.store import Job, Stage, Store
 from c3l.backbones import load_backbone
 from c3l.difficulty import alone
 from c3l.errors import NotFiniteError, UserError
@@ -18,7 +19,6 @@ from c3l.relevance import score
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, unscored, write_scores
 from c3l.selection import groups
-from c3l.store import Job, Stage, Store
 from c3l.training import train_generator, tune
 from repro.table import _short
 from tests.benchmarks import data

@@ -19,14 +19,14 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.evaluate import evaluate
 from benchmarks.judge import Judge, probe, serve
+from c3l.artifacts.files import SEAL, seal
+from c3l.artifacts.store import Source, Store
 from c3l.backbones import load_backbone
 from c3l.backbones.loading import inspect
 from c3l.convert.sources import read_file, read_folder
 from c3l.errors import UserError
-from c3l.files import SEAL, seal
 from c3l.instructions import CLASSES
 from c3l.samples import ImageFolder, Sample, read_samples
-from c3l.store import Source, Store
 from c3l.training import tune
 from repro import stages
 from repro.profile import load

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from c3l.store import Stage, Store
+from c3l.artifacts.store import Stage, Store
 from tests.c3l import store_stages as stages
 from tests.faults import world
 from tests.faults.moments import Moment

@@ -5,9 +5,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from c3l.files import digest
-from c3l.graph import everything
-from c3l.store import Stage
+from c3l.artifacts.files import digest
+from c3l.artifacts.graph import everything
+from c3l.artifacts.store import Stage
 from repro import recipe
 from repro.profile import Profile
 from repro.rows import TABLES, Ranking, Row

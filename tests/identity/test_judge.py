@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from c3l.store import Source
+from c3l.artifacts.store import Source
 from repro import profile
 from repro.stages import evaluation
 

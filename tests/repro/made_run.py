@@ -12,10 +12,10 @@ import pytest
 
 import tables.paper
 from c3l import pipeline
+from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.backbones.loading import load_pieces
 from c3l.samples import Sample, write_samples
 from c3l.scores import Score, write_scores
-from c3l.store import Job, Source, Stage, Store
 from repro import gallery, profile
 from repro import stages as driver
 from repro.recipe import Cells, stages

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 import tables.paper
-from c3l.store import Job, Stage, Store
+from c3l.artifacts.store import Job, Stage, Store
 from repro import compare, profile
 from repro.compare import claimed, claims, findings, together, verdict
 from repro.rows import TABLES, Row, Table

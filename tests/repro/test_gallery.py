@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from c3l import pipeline
+from c3l.artifacts.store import Job, Stage, Store
 from c3l.readings import Readings
 from c3l.samples import Sample, write_samples
 from c3l.scores import read_scores
-from c3l.store import Job, Stage, Store
 from repro import gallery
 from repro import stages as driver
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.judging_cost import REPLY, asked
-from c3l.store import Store
+from c3l.artifacts.store import Store
 from repro import plan, workload
 from repro import profile as profiles
 from repro.cost import GIB, Way

@@ -3,9 +3,9 @@
 import pytest
 
 from c3l import progress
+from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.progress import track
 from c3l.samples import Sample, write_samples
-from c3l.store import Job, Source, Stage, Store
 from repro import profile as profiles
 from repro import recipe, workload
 from repro.profile import Expected
@@ -17,7 +17,7 @@ from tests.c3l import store_stages as toy
 
 def watched(job: Job) -> dict:
     """A stage that keeps what another process would read of it."""
-    from c3l.store import PLACE
+    from c3l.artifacts.store import PLACE
 
     for _ in track(range(4), "samples"):
         pass

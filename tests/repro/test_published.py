@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import repro.table
+from c3l.artifacts.store import Source, Store
 from c3l.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
-from c3l.store import Source, Store
 from repro import profile, published
 from repro.columns import COLUMNS
 from repro.published import RECORD

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from benchmarks.pocket.scenes import Scene, Thing
 from c3l import pipeline
+from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.readings import Readings
 from c3l.relevance import i2c
 from c3l.rival_stages import ALONE
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, write_scores
-from c3l.store import Job, Source, Stage, Store
 from repro.ranking_stages import RANKERS, constant, ranking, run_shuffled, shuffled
 
 SCENE = Scene("at night", (Thing(0, "ball", "blue", "small"),))

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from c3l.artifacts.store import Store
 from c3l.errors import UserError
 from c3l.selection import SELECTORS
-from c3l.store import Store
 from repro import profile as profiles
 from repro import recipe
 from repro.profile import Profile

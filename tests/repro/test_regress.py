@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from c3l.artifacts.files import SEAL
 from c3l.conformance import CHECKS
 from c3l.errors import UserError
-from c3l.files import SEAL
 from c3l.hub import seal_weights
 from repro import baseline, junit, profile
 from repro.columns import COLUMNS, pope_counts
@@ -227,7 +227,7 @@ def test_code_and_packages_are_part_of_what_is_stored(toys, monkeypatch):
 
     before = _surroundings()
     assert before == _surroundings()
-    monkeypatch.setattr("c3l.provenance.device", lambda: "another")
+    monkeypatch.setattr("c3l.artifacts.provenance.device", lambda: "another")
     assert before != _surroundings()
 
 

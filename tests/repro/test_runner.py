@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from c3l import shards
+from c3l.artifacts import shards
+from c3l.artifacts.store import Job, Store
 from c3l.errors import UserError
-from c3l.store import Job, Store
 from repro import runner
 from repro.profile import Expected
 from repro.progress import Progress, Times

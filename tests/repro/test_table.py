@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 import repro.table
-from c3l.store import Job, Stage, Store
+from c3l.artifacts.store import Job, Stage, Store
 from repro import profile
 from repro.columns import COLUMNS, Column
 from repro.rows import TABLES, Row, Table

@@ -72,9 +72,7 @@ class Shell:
 
     def versions(self) -> str:
         """Of Python and the packages that numbers depend on, in the clone's environment."""
-        told = (
-            "from c3l.provenance import versions as v; print(*map(' '.join, v().items()), sep=', ')"
-        )
+        told = "from c3l.artifacts.provenance import versions as v; print(*map(' '.join, v().items()), sep=', ')"
         return subprocess.run(
             ["python", "-c", told],
             cwd=self.clone,

@@ -7,9 +7,9 @@ import pytest
 from benchmarks.pocket.drawing import draw
 from benchmarks.pocket.scenes import draw_scenes
 from c3l import pipeline
+from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.samples import Sample, write_samples
 from c3l.stages import SAMPLES
-from c3l.store import Job, Source, Stage, Store
 from repro import profile as profiles
 from repro.rows import TABLES, Row
 

@@ -1,7 +1,7 @@
 """Long stages work in shards: whole ones survive a crash, and other processes may help with them.
 
 Whoever locks a shard first makes it: the process that makes the stage, or one that helps it
-(`c3l.store.Store.help`). Nothing tells afterwards which of them it was: a shard's items and seed
+(`c3l.artifacts.store.Store.help`). Nothing tells afterwards which of them it was: a shard's items and seed
 hang on its number alone.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 
 from filelock import Timeout
 
-from c3l.files import read_sealed, write_sealed
+from c3l.artifacts.files import read_sealed, write_sealed
+from c3l.artifacts.stage import Job
 from c3l.locks import locked
 from c3l.progress import track
-from c3l.stage import Job
 
 SHARD = 512  # images or samples; a killed worker loses at most one shard
 

@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
+from c3l.artifacts.integrity import Integrity
+from c3l.artifacts.stage import Stage
+from c3l.artifacts.store import Store
 from c3l.errors import UserError
-from c3l.integrity import Integrity
-from c3l.stage import Stage
-from c3l.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from c3l.files import digest, digests
+from c3l.artifacts.files import digest, digests
 
 PACKAGES = ("torch", "torchvision", "transformers", "peft", "accelerate", "lmms-eval", "c3l")
 SOURCES = ("c3l", "benchmarks", "repro", "tables")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from c3l.store import Stage, Store
+from c3l.artifacts.store import Stage, Store
 
 Stages = dict[str, Stage]
 """Stages by key, inputs before the stages that use them."""

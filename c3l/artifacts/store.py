@@ -32,15 +32,15 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from c3l import provenance
+from c3l.artifacts import provenance
+from c3l.artifacts.files import digests, fsync, fsync_tree, read_sealed, write_sealed
+from c3l.artifacts.integrity import MANIFEST, Integrity
+from c3l.artifacts.shards import Helped, seconds_of_help, unmade
+from c3l.artifacts.stage import Job, Source, Stage
 from c3l.errors import UserError, cannot_write
-from c3l.files import digests, fsync, fsync_tree, read_sealed, write_sealed
-from c3l.integrity import MANIFEST, Integrity
 from c3l.locks import locked
 from c3l.progress import Place, written
 from c3l.progress import read as read_place
-from c3l.shards import Helped, seconds_of_help, unmade
-from c3l.stage import Job, Source, Stage
 
 __all__ = ["Job", "Source", "Stage", "Store"]
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from c3l.artifacts.files import difference, read_sealed
+from c3l.artifacts.stage import Source
 from c3l.errors import UserError
-from c3l.files import difference, read_sealed
-from c3l.stage import Source
 
 MANIFEST = "manifest.json"
 SETTLED = 100_000_000  # ns: clocks of file systems are coarse

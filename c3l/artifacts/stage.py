@@ -1,11 +1,11 @@
-"""What a stage is, and what it is made from (`c3l.store` keeps what it makes)."""
+"""What a stage is, and what it is made from (`c3l.artifacts.store` keeps what it makes)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from c3l.files import digest, digest_file, digest_files
+from c3l.artifacts.files import digest, digest_file, digest_files
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Job:
 
     `partial` survives a crash and is there again when the stage is taken up; `keys` are the
     inputs' digests. `wanted` is for processes that only help the one which makes the stage, with
-    shards (`c3l.shards`) in `partial`: whether these are still wanted.
+    shards (`c3l.artifacts.shards`) in `partial`: whether these are still wanted.
     """
 
     out: Path
