@@ -31,7 +31,7 @@ from benchmarks.sources import TASKS
 from benchmarks.tasks import load_task
 from c3l.artifacts.files import finite
 from c3l.backbones import Backbone
-from c3l.errors import NotFiniteError, UserError, brief
+from c3l.runtime.errors import NotFiniteError, UserError, brief
 
 REPLIES = "replies.jsonl"
 NO_JUDGE = "no judge configured: the answers are kept, their score needs one"

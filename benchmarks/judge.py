@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler
 from benchmarks.address import GIVE, base_of, name_of_model
 from benchmarks.keys import key_in, without_key
 from benchmarks.pocket import grading
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 POCKET_MODEL = f"pocket-judge-{grading.RULE}"
 

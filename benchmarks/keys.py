@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 NO_KEY = "no-key"
 SHORTEST = 4

@@ -16,9 +16,9 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from c3l.backbones import Backbone, load_backbone
-from c3l.errors import NotFiniteError, UserError, brief
-from c3l.progress import track
 from c3l.relevance import answer_states
+from c3l.runtime.errors import NotFiniteError, UserError, brief
+from c3l.runtime.progress import track
 
 # Characters a spreadsheet cannot hold: one of them makes lmms-eval's MMBench task fail at its very
 # end, when it writes its submission file, and lose all results.

@@ -13,7 +13,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 COCO = "COCO_train2014_*.jpg"
 COCO_IMAGES = 82_783

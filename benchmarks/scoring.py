@@ -17,7 +17,7 @@ from benchmarks import judging
 from benchmarks import pope as pope_rules
 from benchmarks.sources import TASKS
 from benchmarks.tasks import SEED_DIMENSIONS
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 # MMBench shows each question with its options rotated: rotation k of question i has the index
 # i + k * 1,000,000.

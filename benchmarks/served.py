@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from benchmarks.address import GIVE, base_of, name_of_model
 from benchmarks.keys import key_in
-from c3l.record import Record
+from c3l.runtime.record import Record
 
 
 class Served(Record):

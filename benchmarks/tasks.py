@@ -15,7 +15,7 @@ from PIL import ImageFile
 from tenacity import RetryError
 
 from benchmarks.sources import TASKS
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 # lmms-eval tells PIL, for the whole process, to fill cut images with grey. A damaged image has to
 # fail, here as everywhere else.

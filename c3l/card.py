@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from tabulate import tabulate
 
-from c3l.changes import values_of
 from c3l.readings import Readings
+from c3l.runtime.overrides import values_of
 from c3l.samples import Sample
 from c3l.settings import MethodSettings
 

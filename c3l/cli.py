@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from c3l import processes, progress
 from c3l.commandline import MARKUP, LaunchOption, run_app
 from c3l.convert import cli as convert
-from c3l.errors import UserError, brief, told
 from c3l.left_out import left_out_path
-from c3l.progress import say
+from c3l.runtime import distributed, progress
+from c3l.runtime.errors import UserError, brief, told
+from c3l.runtime.progress import say
 
 if TYPE_CHECKING:
     from c3l.readings import Readings
@@ -134,9 +134,9 @@ def generate(
     from c3l import launching
     from c3l.settings import MethodSettings
 
-    processes.alone("generate")
+    distributed.alone("generate")
     if train:
-        processes.check_launch()
+        distributed.check_launch()
     settings = MethodSettings().changed(set_ or [])
     if batch_size:
         settings = settings.changed([f"generation.batch_size={batch_size}"])
@@ -228,11 +228,11 @@ def score(
       python -m c3l score data.json --backbone llava-hf/llava-1.5-7b-hf \
           --images coco --out scored.json --dtype bfloat16
     """
-    processes.alone("score")
+    distributed.alone("score")
     readings = read_readings(set_ or [])
     from c3l.samples import read_data
 
-    data = read_data(samples, strict=strict)
+    data = read_data(samples, strict=parsing)
     found, folder = data.samples, data.pictures(images)
     if not found:
         raise UserError(f"there is no sample in {told(samples)}")
@@ -240,7 +240,7 @@ def score(
         work.on("loading the backbone")
         from c3l import score as scoring
         from c3l.backbones import load_backbone
-        from c3l.locks import alone_at
+        from c3l.runtime.locks import alone_at
 
         scoring.check_out(data, out)
         stack.enter_context(alone_at(out))
@@ -350,7 +350,7 @@ def train(
             seed=seed,
             device=device,
             dtype=dtype,
-            strict=strict,
+            strict=parsing,
         )
     metrics = made["metrics"]
     if left_out := made.get("left_out"):  # older manifests do not count it
@@ -368,8 +368,8 @@ def read_readings(changes: list[str]) -> "Readings":
     """The readings with changes such as "score_form=logratio". Raises UserError for a wrong one."""
     from pydantic import ValidationError
 
-    from c3l import strict
     from c3l.readings import Readings
+    from c3l.runtime import parsing
 
     values = {}
     for change in changes:
@@ -377,7 +377,7 @@ def read_readings(changes: list[str]) -> "Readings":
         if not equals:
             raise UserError(f"--set {told(change)}: write it as field=value.")
         try:
-            values[name.strip()] = strict.from_yaml(text)
+            values[name.strip()] = parsing.from_yaml(text)
             Readings.model_validate(values)
         except ValidationError as error:  # which is a ValueError
             first = error.errors()[0]

@@ -11,8 +11,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from c3l import processes, progress, streams
-from c3l.errors import UserError, cannot_write, escaped, told
+from c3l.runtime import distributed, progress, streams
+from c3l.runtime.errors import UserError, cannot_write, escaped, told
 
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
 MARKUP = "rich" if sys.stdout and sys.stdout.isatty() else None
@@ -36,7 +36,7 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
     """
     streams.fill()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if not processes.first():
+    if not distributed.first():
         progress.set_level(progress.QUIET)
     commands = _with_levels(typer.main.get_command(app))
     # Whatever asks libraries to speak has said so in the environment.
@@ -109,7 +109,7 @@ def _code(commands: Any) -> int:
 def _end(code: int, words: str) -> int:
     """The code, with the last words of a command; of several processes that end alike, one says
     them."""
-    if processes.first():
+    if distributed.first():
         with suppress(BrokenPipeError):
             print(escaped(words), file=sys.stderr)
     return code
@@ -122,7 +122,7 @@ def _out_of_memory(error: BaseException) -> bool:
 
 def _chosen(level: int) -> Callable[[bool], None]:
     def choose(given: bool) -> None:
-        if not given or not processes.first():
+        if not given or not distributed.first():
             return
         if progress.level() not in (progress.NORMAL, level):
             raise UserError("give either -v or -q, not both")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache, cached
 from PIL import Image
 
-from c3l.errors import ImageError, brief, told
 from c3l.images import ImageFolder
+from c3l.runtime.errors import ImageError, brief, told
 
 if TYPE_CHECKING:
     import pyarrow

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c3l import hub, strict
-from c3l.errors import UserError, brief, told
+from c3l.runtime import hub, parsing
+from c3l.runtime.errors import UserError, brief, told
 
 if TYPE_CHECKING:
     import pyarrow
@@ -101,8 +101,8 @@ def read_dataset(source: str) -> Raw:
 def read_json(text: str, where: str) -> Any:
     """Return the value of a JSON text. Raises UserError naming `where` it stands."""
     try:
-        value = strict.from_json(text)
-        strict.check_depth(value)
+        value = parsing.from_json(text)
+        parsing.check_depth(value)
         return value
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from c3l.errors import NotFiniteError
 from c3l.instructions import CLASSES, caption_prompt, pair_prompt, pair_prompt_from_caption
-from c3l.progress import track
+from c3l.runtime.errors import NotFiniteError
+from c3l.runtime.progress import track
 from c3l.samples import ImageFolder, Sample
 
 if TYPE_CHECKING:

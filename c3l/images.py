@@ -14,8 +14,8 @@ from cachetools import LRUCache, cached
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from c3l.artifacts.files import digest_file
-from c3l.errors import ImageError, UserError, brief, told
 from c3l.left_out import LeftOut
+from c3l.runtime.errors import ImageError, UserError, brief, told
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"}

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from c3l import launching, processes, stages
+from c3l import launching, stages
 from c3l.artifacts.files import write_sealed
 from c3l.artifacts.stage import Job
-from c3l.errors import UserError, cannot_write
-from c3l.progress import written
+from c3l.runtime import distributed
+from c3l.runtime.errors import UserError, cannot_write
+from c3l.runtime.progress import written
 
 
 def main(folder: Path) -> None:
@@ -26,14 +27,14 @@ def main(folder: Path) -> None:
     threading.Thread(target=_die_with, args=(record["parent"],), daemon=True).start()
     inputs = {name: Path(path) for name, path in record["inputs"].items()}
     job = Job(Path(record["out"]), folder, inputs, record["keys"], record["config"], record["seed"])
-    told = written(folder / launching.PLACE) if processes.first() else nullcontext()
+    told = written(folder / launching.PLACE) if distributed.first() else nullcontext()
     try:
-        with processes.together(record["device"]) as own, stages.loading(own, record["dtype"]):
+        with distributed.together(record["device"]) as own, stages.loading(own, record["dtype"]):
             with told:
                 facts = getattr(stages, record["stage"])(job)
-            if processes.first():
+            if distributed.first():
                 write_sealed(folder / launching.FACTS, facts)
-            processes.everyone(lambda: None)
+            distributed.everyone(lambda: None)
     except Exception as error:
         words = str(error)
         if not isinstance(error, UserError):

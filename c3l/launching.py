@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 
-from c3l import strict
 from c3l.artifacts.files import digest, read_sealed
 from c3l.artifacts.stage import Job, Stage
-from c3l.errors import UserError, told
-from c3l.progress import Loop, read
+from c3l.runtime import parsing
+from c3l.runtime.errors import UserError, told
+from c3l.runtime.progress import Loop, read
 from c3l.settings import TrainingSettings
 
 SHIPPED = Path(__file__).parent / "launch"
@@ -72,7 +72,7 @@ def ask(how: str | None) -> Launch | None:
     name, _, count = how.rpartition(":") if how.rpartition(":")[2].isdecimal() else (how, "", "")
     path = SHIPPED / f"{name}.yaml" if name in ("ddp", "fsdp") else Path(name)
     try:
-        values = strict.from_yaml(path.read_text(encoding="utf-8"))
+        values = parsing.from_yaml(path.read_text(encoding="utf-8"))
         processes = int(count or values["num_processes"])
         sharded = values["distributed_type"] == "FSDP"
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from c3l.errors import brief, told
 from c3l.instructions import CLASSES
+from c3l.runtime.errors import brief, told
 
 PLACEHOLDER = "<image>"
 SCORED = ("i2c", "tokens", "unscored")

@@ -8,12 +8,12 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from c3l import processes
 from c3l.artifacts.files import digest
 from c3l.backbones.base import Backbone
-from c3l.errors import UserError, told
 from c3l.left_out import LeftOut
 from c3l.readings import Readings
+from c3l.runtime import distributed
+from c3l.runtime.errors import UserError, told
 from c3l.samples import Data, ImageFolder, Sample, Turn, content_of, read_data
 from c3l.scores import Score, read_contents, read_scores
 from c3l.unusable import too_long, without_use
@@ -124,8 +124,8 @@ def digest_images(lessons: Lessons) -> str:
     All processes of a launch call it; each reads a part.
     """
     names = sorted({sample.image for sample in lessons.samples})
-    own = names[processes.rank() :: processes.count()]
-    parts = processes.everyone(lambda: {name: lessons.images.digest(name) for name in own})
+    own = names[distributed.rank() :: distributed.count()]
+    parts = distributed.everyone(lambda: {name: lessons.images.digest(name) for name in own})
     return digest({name: value for part in parts for name, value in part.items()})
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from c3l import pipeline
 from c3l.artifacts.store import Source
-from c3l.errors import ImageError, UserError, told
 from c3l.left_out import LeftOut
-from c3l.progress import VERBOSE, say, track
+from c3l.runtime.errors import ImageError, UserError, told
+from c3l.runtime.progress import VERBOSE, say, track
 from c3l.samples import ImageFolder
 
 INITIAL = 1334  # the paper's 20,000 initial samples, fifteen an image

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from c3l import rival_stages, stages
 from c3l.artifacts.store import Source, Stage
-from c3l.errors import UserError
-from c3l.hub import check_seal, weight_names, weights_folder
 from c3l.reach import contrast_unreached, model_type
 from c3l.readings import Readings
+from c3l.runtime.errors import UserError
+from c3l.runtime.hub import check_seal, weight_names, weights_folder
 from c3l.selection import LABELS, Method, code_of
 from c3l.settings import GenerationSettings, TrainingSettings
 
@@ -34,7 +34,7 @@ def backbone_source(path_or_id: str | Path, *, fetch: bool = True) -> Source:
     With `fetch`, what the Hub's cache lacks is fetched.
 
     Raises UserError for a folder without weights, and for one that its seal does not match
-    (`c3l.hub.seal_weights`): what was damaged, or edited, is another backbone.
+    (`c3l.runtime.hub.seal_weights`): what was damaged, or edited, is another backbone.
     """
     folder = weights_folder(path_or_id, fetch=fetch)
     names = weight_names(folder)

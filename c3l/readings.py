@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from c3l.record import Record, added
+from c3l.runtime.record import Record, added
 
 __all__ = ["ReadBy", "Readings", "added", "read_by"]
 

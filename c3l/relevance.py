@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from c3l.backbones.base import Backbone
-from c3l.errors import ImageError
 from c3l.packing import padded
-from c3l.progress import track
 from c3l.readings import Readings, ScoreForm
+from c3l.runtime.errors import ImageError
+from c3l.runtime.progress import track
 from c3l.samples import ImageFolder, Sample
 from c3l.scores import ARRAYS, Score
 

@@ -15,13 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from c3l import formats, layouts, strict
+from c3l import formats, layouts
 from c3l.artifacts.files import digest
-from c3l.errors import UserError, brief, told
 from c3l.images import ImageFolder
 from c3l.instructions import CLASSES
 from c3l.layouts import Unfit
 from c3l.left_out import LeftOut
+from c3l.runtime import parsing
+from c3l.runtime.errors import UserError, brief, told
 
 __all__ = ["Data", "ImageFolder", "Sample", "read_data", "read_records", "read_samples"]
 __all__ += ["write_samples"]
@@ -128,7 +129,7 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
         raw = formats.read_dataset(str(source))
     else:
         raw = formats.read_file(Path(source), embedded=True)
-    data = Data(raw.name, _read(raw, strict=strict), raw.images)
+    data = Data(raw.name, _read(raw, strict=parsing), raw.images)
     if data.records and not data.samples:
         first = Counter(item.why for item in data.left_out).most_common(1)[0][0]
         item = next(turn for turn in data.turns if turn.why == first)
@@ -161,7 +162,7 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
     records = []
     for number, (place, value) in enumerate(raw.records, 1):
         ours = not raw.published and not layouts.is_published(value)
-        ours = ours and (strict or _is_ours(value))
+        ours = ours and (parsing or _is_ours(value))
         if ours:
             turns = _own_turns(value, f"{raw.stem}-{number}", as_written)
         else:
@@ -177,7 +178,7 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
                     raise Unfit("no_image", ", field image: empty")
                 made.append(Turn(one.id, where, sample))
             except Unfit as unfit:
-                if strict:
+                if parsing:
                     raise UserError(f"{told(raw.name)}, {place}{unfit}") from unfit
                 made.append(Turn(one.id, where, why=unfit.why, detail=str(unfit)))
         records.append(Record(value, made, ours))
@@ -241,7 +242,7 @@ def _sample(record: dict[str, Any]) -> Sample:
             kind = "pairs of texts" if name == "history" else expected.__name__
             raise Unfit("wrong_type", f", field {name}: expected {kind}, got {brief(value)}")
         try:
-            strict.check_plain(list(map(list, value)) if name == "history" else value)
+            parsing.check_plain(list(map(list, value)) if name == "history" else value)
         except ValueError as error:
             why = "not_unicode" if "Unicode" in str(error) else "not_plain"
             raise Unfit(why, f", field {name}: {error}") from error

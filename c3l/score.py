@@ -8,11 +8,11 @@ from pathlib import Path
 from c3l import relevance
 from c3l.artifacts.files import digest, read_sealed, write_sealed, written_whole
 from c3l.backbones import Backbone
-from c3l.errors import UserError
 from c3l.formats import SUFFIXES
 from c3l.left_out import LeftOut, left_out_path, write_left_out
-from c3l.progress import track
 from c3l.readings import Readings
+from c3l.runtime.errors import UserError
+from c3l.runtime.progress import track
 from c3l.samples import Data, ImageFolder, Sample, content_of
 from c3l.scored import said_of, scored_records, write_back
 from c3l.scores import Score, from_record, to_record, unscored, write_scores

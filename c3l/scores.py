@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from c3l.errors import UserError, brief, told
+from c3l.runtime.errors import UserError, brief, told
 
 ARRAYS = ("logp_visual", "logp_direct", "kl")
 CONTENT = "content"

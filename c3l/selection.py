@@ -17,8 +17,8 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from c3l.errors import UserError, told
 from c3l.readings import ScoreForm
+from c3l.runtime.errors import UserError, told
 from c3l.samples import Sample
 
 if TYPE_CHECKING:

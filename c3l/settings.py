@@ -6,9 +6,9 @@ before it loads any model.
 
 from pydantic import Field, model_validator
 
-from c3l.changes import changed, checked, values_of
 from c3l.readings import Readings
-from c3l.record import Record, added
+from c3l.runtime.overrides import changed, checked, values_of
+from c3l.runtime.record import Record, added
 
 
 class GenerationSettings(Record):

@@ -17,13 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from c3l import processes
 from c3l.artifacts.files import finite
 from c3l.artifacts.shards import in_shards, shard_seed
 from c3l.artifacts.store import Job
-from c3l.errors import UserError, told
 from c3l.launching import trains
 from c3l.readings import Readings, ScoreForm, Step
+from c3l.runtime import distributed
+from c3l.runtime.errors import UserError, told
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.settings import TrainingSettings
 
@@ -175,7 +175,7 @@ def _save_trained(job: Job, backbone: "Backbone", metrics: dict) -> dict:
     """Write the trained weights, and the history of the losses beside them."""
     # Sorted: a record that comes back from a checkpoint has its keys in another order.
     history = json.dumps(finite(metrics.pop("history")), indent=1, sort_keys=True)
-    if processes.first():
+    if distributed.first():
         backbone.save(job.out)
         (job.out / "history.json").write_text(history)
     return metrics

@@ -10,15 +10,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from c3l import processes, training
+from c3l import training
 from c3l.artifacts import provenance
 from c3l.artifacts.files import digest, finite, fsync, read_sealed, write_sealed
 from c3l.backbones import Backbone, load_backbone
 from c3l.backbones.loading import usual_dtype
-from c3l.errors import UserError, told
 from c3l.left_out import write_left_out
 from c3l.lessons import Lessons, check_images, check_lengths, digest_images, read_lessons
-from c3l.locks import alone_at
+from c3l.runtime import distributed
+from c3l.runtime.errors import UserError, told
+from c3l.runtime.locks import alone_at
 from c3l.samples import to_fields
 from c3l.selection import groups, top_share
 from c3l.settings import MethodSettings
@@ -55,11 +56,11 @@ def train(
     """
     settings = settings or MethodSettings()
     place = out.resolve()
-    with processes.together(device) as own, ExitStack() as stack:
+    with distributed.together(device) as own, ExitStack() as stack:
 
         def begin() -> Lessons:
             _check_parent(place)
-            if processes.first():
+            if distributed.first():
                 stack.enter_context(alone_at(place))
             _check_free(place)
             readings = settings.readings if generator else None
@@ -68,9 +69,9 @@ def train(
         def load() -> Backbone:
             return load_backbone(backbone, device=own, dtype=dtype or usual_dtype(own))
 
-        lessons = processes.agreed(begin)
+        lessons = distributed.agreed(begin)
         check_images(lessons, strict=strict)
-        model = processes.agreed(load)
+        model = distributed.agreed(load)
         check_lengths(lessons, model, strict=strict)
         named = {"from": str(backbone), "data": Path(data).name}
         return _train(model, lessons, place, settings, seed, named)
@@ -111,13 +112,13 @@ def _train(
         metrics = training.tune(model, lessons.samples, *how, checked=True)
 
     def write() -> None:
-        if processes.first():
+        if distributed.first():
             manifest = {"task": task, **named, "left_out": lessons.counts}
             manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
             _save(model, out, manifest, metrics, lessons)
             shutil.rmtree(checkpoints)
 
-    processes.agreed(write)
+    distributed.agreed(write)
     return read_sealed(out / MANIFEST)
 
 

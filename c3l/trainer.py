@@ -24,15 +24,15 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer import SCHEDULER_NAME
 
-from c3l import processes, sharding
 from c3l.backbones.base import Backbone
-from c3l.checkpoints import keep, last_checkpoint
 from c3l.contrastive import Projection
-from c3l.errors import NotFiniteError, UserError, list_names, told
 from c3l.instructions import pair_prompt
 from c3l.losses import Drawn, Losses
-from c3l.progress import Loop
 from c3l.readings import Readings
+from c3l.runtime import distributed, fsdp
+from c3l.runtime.checkpoints import keep, last_checkpoint
+from c3l.runtime.errors import NotFiniteError, UserError, list_names, told
+from c3l.runtime.progress import Loop
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import Group
 from c3l.settings import TrainingSettings
@@ -82,7 +82,7 @@ class LossTrainer(Trainer):
         self.used = (False, False)  # the losses that the part before of this step was part of
         super().__init__(losses, data_collator=self._collate, **kwargs)
         if self.is_fsdp_enabled:
-            sharding.plan(self.accelerator.state.fsdp_plugin, losses, self.args.mixed_precision)
+            fsdp.plan(self.accelerator.state.fsdp_plugin, losses, self.args.mixed_precision)
 
     def _collate(self, items: list[Item]) -> dict[str, Any]:
         targets = [item.target for item in items if item.target]
@@ -108,7 +108,7 @@ class LossTrainer(Trainer):
                 "l_c": sum(item.group is not None for batch in batches for item in batch["items"]),
             }
 
-        found = processes.everyone(counted)
+        found = distributed.everyone(counted)
         self.ids = [name for ids, _ in found for name in ids]
         self.totals = sum((Counter(totals) for _, totals in found), Counter())
         self.used = (False, False)
@@ -123,13 +123,13 @@ class LossTrainer(Trainer):
             drawn[:], empty = self._draw_anchors(items)
             return encoded is not None, bool(drawn), empty
 
-        found = processes.everyone(draw)
+        found = distributed.everyone(draw)
         if empty := [number for *_, number in found if number is not None]:
             self.parts["empty_anchors"] += sum(empty)
         count = {"l_r": encoded is not None, "l_c": bool(drawn)}
-        if processes.count() > 1:
+        if distributed.count() > 1:
             encoded, drawn = self._with_stand_ins(encoded, drawn, [has for *has, _ in found])
-        if encoded is None and not drawn and processes.count() > 1:
+        if encoded is None and not drawn and distributed.count() > 1:
             return torch.zeros((), device=self.args.device, requires_grad=True)
         l_r, l_c = model(encoded, drawn)
         shares = {
@@ -143,7 +143,7 @@ class LossTrainer(Trainer):
         )
         parts = {name: share.item() for name, share in shares.items()}
         ids = [id for item in items for id in item.ids]
-        found = processes.everyone(lambda: (loss.item(), parts, ids))
+        found = distributed.everyone(lambda: (loss.item(), parts, ids))
         parts = {name: reduce(add, (parts[name] for _, parts, _ in found)) for name in parts}
         total = sum(loss for loss, *_ in found)
         if not math.isfinite(total):
@@ -154,7 +154,7 @@ class LossTrainer(Trainer):
             )
         self.parts.update(parts)
         # Gradients are averaged over the processes, and what is wanted is their sum.
-        return loss * processes.count() if processes.count() > 1 else loss
+        return loss * distributed.count() if distributed.count() > 1 else loss
 
     def _with_stand_ins(
         self, encoded: dict[str, Tensor] | None, drawn: list[Drawn], has: list[list[bool]]
@@ -252,7 +252,7 @@ class LossTrainer(Trainer):
         super().log(logs, start_time)
 
     def save_model(self, output_dir=None, _internal_call=False):
-        weights = {name: sharding.whole(p) for name, p in sharding.trained(self.model).items()}
+        weights = {name: fsdp.whole(p) for name, p in fsdp.trained(self.model).items()}
         if self.args.should_save:
             os.makedirs(output_dir, exist_ok=True)
             save_file(weights, Path(output_dir) / WEIGHTS)
@@ -269,25 +269,25 @@ class LossTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         """Seal each checkpoint, and only then remove the one before."""
         super()._save_checkpoint(model, trial)
-        processes.everyone(lambda: None)  # all have written what is theirs
+        distributed.everyone(lambda: None)  # all have written what is theirs
         if self.args.should_save:
             keep(Path(self.args.output_dir), f"checkpoint-{self.state.global_step}")
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
-        ours = sharding.trained(self.model)
+        ours = fsdp.trained(self.model)
         if saved.keys() != ours.keys():
             raise UserError(
                 f"the checkpoint {told(str(resume_from_checkpoint))} belongs to a training of "
                 "other weights; remove its folder or train into another one"
             )
         for name, parameter in ours.items():
-            sharding.fill(parameter, saved[name])
+            fsdp.fill(parameter, saved[name])
 
 
 def _check_weights(losses: Losses, dtype: torch.dtype, trainer: LossTrainer) -> None:
     """Raise UserError where the last step, after which no loss is looked at, left no numbers."""
-    weights = map(sharding.whole, sharding.trained(losses).values())
+    weights = map(fsdp.whole, fsdp.trained(losses).values())
     if all([bool(weight.to(dtype).isfinite().all()) for weight in weights]):
         return
     raise UserError(
@@ -312,11 +312,11 @@ class _Told(TrainerCallback):
 
 def check_shares(settings: TrainingSettings) -> None:
     """Raise UserError where the processes cannot share a step."""
-    processes.check_launch()
-    alike = processes.count() * settings.accumulation
+    distributed.check_launch()
+    alike = distributed.count() * settings.accumulation
     if settings.batch_size % alike:
         raise UserError(
-            f"{processes.count()} processes times accumulation {settings.accumulation} do not "
+            f"{distributed.count()} processes times accumulation {settings.accumulation} do not "
             f"divide batch_size {settings.batch_size}; give another --num_processes, or a multiple "
             f"of {alike} as batch_size"
         )
@@ -339,7 +339,7 @@ def run(
     that are on) and empty_anchors. Under `accelerate launch` all processes call it with the same,
     and the first has the trained backbone, after `check_shares`.
     """
-    alike = processes.count() * settings.accumulation
+    alike = distributed.count() * settings.accumulation
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
         raise UserError("float16 cannot train on a processor; load the backbone in bfloat16")
@@ -375,12 +375,12 @@ def run(
     )
     # On several GPUs a single process would split its batches (DataParallel), which hold texts.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    if processes.count() > 1:
+    if distributed.count() > 1:
         # accelerate would fill up the last step with the first items, once more.
         more = range(len(items), len(items) + -len(items) % settings.batch_size)
         items = [*items, *(Item(place, None, None) for place in more)]
     trainer = LossTrainer(losses, images, settings, args=arguments, train_dataset=items)
-    if not processes.first():
+    if not distributed.first():
         set_seed(seed + arguments.process_index)  # dropout of its own
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Told)
@@ -393,7 +393,7 @@ def run(
             "which is not read; remove its folder, then run the same command again"
         ) from error
     _check_weights(losses, backbone.dtype, trainer)
-    whole = sharding.gather(losses)
+    whole = fsdp.gather(losses)
     losses.eval()
     if settings.gradient_checkpointing:
         backbone.model.gradient_checkpointing_disable()

@@ -18,13 +18,13 @@ import torch
 from safetensors.torch import save_file
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from c3l import processes
 from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
-from c3l.errors import UserError, told
 from c3l.instructions import CLASSES
 from c3l.reach import contrast_unreached
 from c3l.readings import Readings
+from c3l.runtime import distributed
+from c3l.runtime.errors import UserError, told
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import Group
 from c3l.settings import TrainingSettings
@@ -89,7 +89,7 @@ def train_generator(
     items = [Item(place, *both) for place, both in enumerate(zip(lessons, contrasts, strict=True))]
     projection = _projection(backbone, readings, seed) if usable else None
     metrics = run(backbone, projection, items, images, settings, readings, seed, Path(output_dir))
-    if projection is not None and processes.first():
+    if projection is not None and distributed.first():
         save_file(projection.state_dict(), Path(output_dir) / "projection.safetensors")
     metrics["skipped_groups"] = len(groups) - len(usable)
     return metrics | _fact(left_out)

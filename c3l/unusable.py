@@ -5,11 +5,11 @@ The reasons are those of `c3l.scores.Score`: what has no score for one of them t
 
 from collections.abc import Sequence
 
-from c3l import processes
 from c3l.backbones.base import Backbone
-from c3l.errors import ImageError
 from c3l.instructions import CLASSES, format_pair, pair_prompt
-from c3l.progress import track
+from c3l.runtime import distributed
+from c3l.runtime.errors import ImageError
+from c3l.runtime.progress import track
 from c3l.samples import ImageFolder, Sample
 
 BATCH = 64  # texts that are tokenised together
@@ -36,7 +36,7 @@ def without_use(samples: Sequence[Sample], images: ImageFolder) -> dict[int, str
     """
     reasons = {i: "empty_answer" for i, s in enumerate(samples) if not s.answer.strip()}
     names = list(dict.fromkeys(s.image for i, s in enumerate(samples) if i not in reasons))
-    own = names[processes.rank() :: processes.count()]
+    own = names[distributed.rank() :: distributed.count()]
 
     def look() -> dict[str, str]:
         bad = {}
@@ -47,7 +47,7 @@ def without_use(samples: Sequence[Sample], images: ImageFolder) -> dict[int, str
                 bad[name] = error.reason
         return bad
 
-    bad = {name: why for part in processes.everyone(look) for name, why in part.items()}
+    bad = {name: why for part in distributed.everyone(look) for name, why in part.items()}
     return reasons | {
         i: bad[sample.image]
         for i, sample in enumerate(samples)

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from c3l.errors import NotFiniteError
 from c3l.generation import write_pairs
 from c3l.instructions import format_pair, pair_prompt
-from c3l.progress import track
+from c3l.runtime.errors import NotFiniteError
+from c3l.runtime.progress import track
 from c3l.samples import ImageFolder, Sample
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from c3l.artifacts.files import digest, write_atomically
-from c3l.errors import UserError
-from c3l.record import Record
+from c3l.runtime.errors import UserError
+from c3l.runtime.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,10 +8,10 @@ from benchmarks import served as addresses
 from benchmarks.judge import Judge
 from benchmarks.keys import unset_hint
 from benchmarks.served import Served
-from c3l import processes
 from c3l.artifacts.files import SEAL
 from c3l.artifacts.store import Source, Stage
-from c3l.errors import UserError
+from c3l.runtime import distributed
+from c3l.runtime.errors import UserError
 
 RETRIES = 2
 """Of a server that is busy: it may be at work for others."""
@@ -24,7 +24,7 @@ def look(todo: Iterable[Stage]) -> None:
     asked: dict[Judge | Served, None] = {}
     todo = list(todo)
     if any(hasattr(stage.run, "trains") for stage in todo):
-        processes.check_launch()
+        distributed.check_launch()
     for stage in todo:
         for name in ("backbone", "weights"):
             source = stage.inputs.get(name)

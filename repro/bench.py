@@ -12,8 +12,8 @@ from benchmarks.speed.stages import Run
 from c3l.artifacts import provenance
 from c3l.backbones.llava import Llava
 from c3l.backbones.loading import usable_device
-from c3l.errors import UserError
-from c3l.progress import say
+from c3l.runtime.errors import UserError
+from c3l.runtime.progress import say
 from repro import cost
 from repro.cost import PROCESSOR, Cost, Shape, Texts, Way
 from repro.devices import named

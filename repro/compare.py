@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import tables.paper
 from c3l.artifacts.store import Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import runner
 from repro.columns import COLUMNS
 from repro.differences import difference

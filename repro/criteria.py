@@ -11,7 +11,7 @@ from statistics import fmean
 
 from c3l import pipeline
 from c3l.artifacts.store import Job, Source, Stage, Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import recipe, runner
 from repro import stages as driver
 from repro.profile import Profile

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from c3l.errors import UserError, told
+from c3l.runtime.errors import UserError, told
 from repro.cost import GIB, HALF, PROCESSOR, Cost, Numbers
 
 PROCESS = 0.9 * GIB

@@ -13,7 +13,7 @@ from benchmarks import judge as judges
 from benchmarks import served as addresses
 from benchmarks.keys import unset_hint
 from c3l.artifacts.graph import everything
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import recipe
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES
@@ -167,7 +167,7 @@ def _need(profile: Profile, seeds: int) -> tuple[float, float]:
 
 def _backbone(path: str) -> str:
     from c3l.backbones.loading import inspect
-    from c3l.hub import check_seal, weights_folder
+    from c3l.runtime.hub import check_seal, weights_folder
 
     family, parameters, size = inspect(path)
     check_seal(weights_folder(path, fetch=False))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from c3l.artifacts.store import Stage
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import worker
 
 Name = Literal["local", "ray"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 ProfileOption = Annotated[
     str,

@@ -8,12 +8,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from benchmarks.address import GIVE, base_of, name_of_model
 from benchmarks.served import Served
 from benchmarks.sources import TASKS
-from c3l import strict
-from c3l.changes import changed, checked, first_wrong, shown, values_of
-from c3l.errors import UserError
-from c3l.hub import is_id
 from c3l.readings import Readings
-from c3l.record import Record
+from c3l.runtime import parsing
+from c3l.runtime.errors import UserError
+from c3l.runtime.hub import is_id
+from c3l.runtime.overrides import changed, checked, first_wrong, shown, values_of
+from c3l.runtime.record import Record
 from c3l.settings import GenerationSettings, TrainingSettings
 from repro.rows import PUBLISHED
 
@@ -202,7 +202,7 @@ def load(name: str, changes: list[str] | None = None) -> Profile:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
         raise UserError(f"There is no profile {name!r}: give one of {known}, or a YAML file.")
     try:
-        values = strict.from_yaml(path.read_text(encoding="utf-8-sig"))
+        values = parsing.from_yaml(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:  # Unicode errors too
         raise UserError(f"The profile {path} cannot be read: {error}.") from error
     if not isinstance(values, dict):

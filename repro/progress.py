@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 
 from c3l.artifacts.store import Stage, Store
-from c3l.progress import VERBOSE, Display, duration, pace, say
+from c3l.runtime.progress import VERBOSE, Display, duration, pace, say
 from repro import workload
 from repro.profile import Expected
 

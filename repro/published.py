@@ -14,9 +14,9 @@ from pathlib import Path
 
 from c3l import stages
 from c3l.artifacts.store import Job, Source, Stage
-from c3l.errors import UserError
 from c3l.left_out import LeftOut, write_left_out
 from c3l.pipeline import Weights
+from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_records, write_samples
 
 RECORD = "record"

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from c3l.artifacts.store import Stage
-from c3l.errors import UserError, told
+from c3l.runtime.errors import UserError, told
 from repro import worker
 from repro.engines import Lost
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from c3l.errors import brief
+from c3l.runtime.errors import brief
 from repro import statistics
 from repro.statistics import Difference, Estimate, UndefinedError
 

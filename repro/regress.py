@@ -24,7 +24,7 @@ from c3l import pipeline
 from c3l.artifacts import provenance
 from c3l.artifacts.files import digest, digest_files, write_atomically
 from c3l.artifacts.store import Source, Stage, Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import baseline as baselines
 from repro import junit, recipe, runner
 from repro import stages as driver

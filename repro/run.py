@@ -11,8 +11,8 @@ from c3l import launching
 from c3l.artifacts.graph import Stages
 from c3l.artifacts.read_only import NotStoredError, ReadOnlyStore
 from c3l.artifacts.store import Store
-from c3l.errors import UserError
-from c3l.locks import locked
+from c3l.runtime.errors import UserError
+from c3l.runtime.locks import locked
 from repro import beforehand, engines, recipe, runner
 from repro import stages as driver
 from repro.profile import Profile

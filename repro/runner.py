@@ -11,7 +11,7 @@ from pathlib import Path
 
 from c3l.artifacts.graph import Stages, everything, missing
 from c3l.artifacts.store import Stage, Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import engines
 from repro.progress import Progress, Times, say
 

@@ -16,8 +16,8 @@ from benchmarks.pocket.conversations import pair
 from benchmarks.pocket.drawing import draw
 from benchmarks.pocket.scenes import draw_scenes
 from benchmarks.speed.model import POCKET
-from c3l.errors import UserError
 from c3l.instructions import CLASSES
+from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 
 SIZES = (1_000, 2_000, 5_000, 10_000, 20_000)

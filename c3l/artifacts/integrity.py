@@ -12,7 +12,7 @@ from pathlib import Path
 
 from c3l.artifacts.files import difference, read_sealed
 from c3l.artifacts.stage import Source
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 MANIFEST = "manifest.json"
 SETTLED = 100_000_000  # ns: clocks of file systems are coarse

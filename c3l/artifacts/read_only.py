@@ -6,7 +6,7 @@ from pathlib import Path
 from c3l.artifacts.integrity import Integrity
 from c3l.artifacts.stage import Stage
 from c3l.artifacts.store import Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 

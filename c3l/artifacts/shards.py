@@ -16,8 +16,8 @@ from filelock import Timeout
 
 from c3l.artifacts.files import read_sealed, write_sealed
 from c3l.artifacts.stage import Job
-from c3l.locks import locked
-from c3l.progress import track
+from c3l.runtime.locks import locked
+from c3l.runtime.progress import track
 
 SHARD = 512  # images or samples; a killed worker loses at most one shard
 

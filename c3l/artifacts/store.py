@@ -37,10 +37,10 @@ from c3l.artifacts.files import digests, fsync, fsync_tree, read_sealed, write_s
 from c3l.artifacts.integrity import MANIFEST, Integrity
 from c3l.artifacts.shards import Helped, seconds_of_help, unmade
 from c3l.artifacts.stage import Job, Source, Stage
-from c3l.errors import UserError, cannot_write
-from c3l.locks import locked
-from c3l.progress import Place, written
-from c3l.progress import read as read_place
+from c3l.runtime.errors import UserError, cannot_write
+from c3l.runtime.locks import locked
+from c3l.runtime.progress import Place, written
+from c3l.runtime.progress import read as read_place
 
 __all__ = ["Job", "Source", "Stage", "Store"]
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 
 from c3l.backbones.base import Backbone
 from c3l.backbones.configuration import first_line
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 SHAPES = ((40, 20), (20, 40))
 """Of the pictures: width and height in pixels."""

@@ -31,10 +31,10 @@ from transformers import (
 from c3l.backbones.prompts import ChatFormat, answer_masks, answer_pieces
 from c3l.backbones.tokens import tokenise
 from c3l.backbones.tuning import prepare, settle
-from c3l.errors import NotFiniteError, UserError
 from c3l.packing import ATTENTION, only_at, pack, padded
-from c3l.progress import track
 from c3l.readings import Embedding, Tuning
+from c3l.runtime.errors import NotFiniteError, UserError
+from c3l.runtime.progress import track
 
 
 @dataclass(frozen=True)

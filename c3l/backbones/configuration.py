@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from c3l.errors import UserError, brief
+from c3l.runtime.errors import UserError, brief
 
 IGNORED = frozenset(
     {

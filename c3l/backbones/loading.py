@@ -19,8 +19,8 @@ from c3l.backbones.idefics import Idefics
 from c3l.backbones.llava import Llava
 from c3l.backbones.minigpt4 import MiniGPT4
 from c3l.backbones.prompts import ChatFormat, answer_pieces
-from c3l.errors import UserError, brief, told
-from c3l.hub import indexed_files, weight_files, weight_names, weights_folder
+from c3l.runtime.errors import UserError, brief, told
+from c3l.runtime.hub import indexed_files, weight_files, weight_names, weights_folder
 
 INDEX = "model.safetensors.index.json"
 

@@ -11,8 +11,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from c3l.backbones.base import Backbone
 from c3l.backbones.configuration import model_config
 from c3l.backbones.loading import FAMILIES, model_type
-from c3l.errors import UserError
-from c3l.hub import weights_folder
+from c3l.runtime.errors import UserError
+from c3l.runtime.hub import weights_folder
 
 # openai/clip-vit-large-patch14-336, of LLaVA
 CLIP_L_336 = {

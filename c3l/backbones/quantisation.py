@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 
 def quantise(model: nn.Module, names: Iterable[str]) -> None:

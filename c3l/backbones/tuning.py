@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from c3l.backbones.quantisation import quantise, restore
-from c3l.errors import UserError
 from c3l.readings import Tuning
+from c3l.runtime.errors import UserError
 
 
 def prepare(

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from c3l.commandline import MARKUP
-from c3l.errors import UserError
-from c3l.progress import say
+from c3l.runtime.errors import UserError
+from c3l.runtime.progress import say
 
 # The converters are imported by the commands: `--help` answers at once.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from c3l.convert.sources import Source
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 Rules = Sequence[tuple[str, str]]
 """Patterns of whole names and what they become, as in `re.sub`; the first that fits counts."""

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import generate_merges
 
 from c3l.convert.sources import read_config
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 IMAGE_TOKEN = "<image>"
 READ = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")

@@ -9,7 +9,7 @@ from c3l.convert.converted import Converted, fitted
 from c3l.convert.keys import Rules
 from c3l.convert.language import READ, llama_config, llama_tokenizer
 from c3l.convert.sources import Source, read_config, read_file, read_folder
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 NEEDED = {
     "mm_projector_type": "mlp2x_gelu",

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from c3l.errors import UserError
-from c3l.hub import indexed_files
+from c3l.runtime.errors import UserError
+from c3l.runtime.hub import indexed_files
 
 
 @dataclass(frozen=True)

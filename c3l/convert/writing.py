@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from c3l.artifacts.files import fsync
 from c3l.convert.card import card
 from c3l.convert.converted import Converted
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 SHARD = 5 * 10**9
 """Bytes a weight file; about what is held in memory at a time."""

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from c3l.artifacts.files import write_atomically
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro.profile import Profile
 from repro.progress import say
 from repro.report.contents import Contents

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from c3l.artifacts.store import Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import runner
 from repro.profile import Profile
 from repro.recipe import Cells, stages

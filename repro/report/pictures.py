@@ -6,7 +6,7 @@ import io
 
 from PIL import Image, ImageOps
 
-from c3l.errors import ImageError
+from c3l.runtime.errors import ImageError
 from c3l.samples import ImageFolder
 
 SIDE = 96  # pixels of a thumbnail's longer side

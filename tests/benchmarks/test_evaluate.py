@@ -13,7 +13,7 @@ from PIL import ImageFile
 from benchmarks import pope
 from benchmarks.evaluate import NO_JUDGE, evaluate
 from benchmarks.sources import TASKS, TaskSource
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 

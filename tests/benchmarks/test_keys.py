@@ -16,7 +16,7 @@ from benchmarks.judge import Judge, probe, serve
 from benchmarks.keys import NO_KEY, key_in, unset_hint, without_key
 from benchmarks.served import Served
 from benchmarks.served import probe as probe_served
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import profile
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone

@@ -11,7 +11,7 @@ from lmms_eval.api.instance import Instance
 from benchmarks.evaluate import evaluate
 from benchmarks.lmms_model import C3LModel
 from c3l import load_backbone
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 from tests.benchmarks.plain import Plain

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import scoring
 from benchmarks.evaluate import evaluate
 from benchmarks.sources import TASKS, TaskSource
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import baseline
 from repro.columns import computed, correct_counts, counted
 from repro.statistics import accuracy

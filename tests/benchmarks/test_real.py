@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import real
 from c3l.artifacts.store import Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder
 from repro import doctor, recipe
 from repro import profile as profiles

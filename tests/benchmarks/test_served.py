@@ -14,7 +14,7 @@ from benchmarks import served_model
 from benchmarks.evaluate import evaluate
 from benchmarks.judge import serve
 from benchmarks.served import Served, probe
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed import flops, growth, model, scoring
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from c3l.samples import write_samples
 from repro import bench
 

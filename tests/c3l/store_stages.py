@@ -7,7 +7,7 @@ from pathlib import Path
 
 from c3l.artifacts import shards
 from c3l.artifacts.store import Job, Stage
-from c3l.errors import ImageError
+from c3l.runtime.errors import ImageError
 
 
 def write_text(job: Job) -> dict:

@@ -9,7 +9,7 @@ from PIL import Image
 
 import c3l
 from c3l.backbones.loading import inspect
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from tests.c3l import families
 
 SQUARE = {"height": 24, "width": 24}

@@ -12,7 +12,7 @@ from PIL import Image
 import c3l
 from c3l.backbones.loading import load_pieces
 from c3l.backbones.prompts import answer_masks
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 # The chat template of llava-hf/llava-1.5-7b-hf: no end-of-sequence token, a space after answers.
 HUB_TEMPLATE = (

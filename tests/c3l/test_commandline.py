@@ -13,9 +13,9 @@ import typer
 
 import c3l.cli
 import repro.cli
-from c3l import progress
 from c3l.commandline import _paragraphs, run_app
-from c3l.errors import UserError
+from c3l.runtime import progress
+from c3l.runtime.errors import UserError
 from c3l.samples import Sample, write_samples
 from c3l.scores import Score, write_scores
 from tests.repro.toy import ROOT
@@ -101,7 +101,7 @@ app = typer.Typer()
 
 @app.command()
 def speak(fail: str = "") -> None:
-    from c3l.progress import VERBOSE, say
+    from c3l.runtime.progress import VERBOSE, say
 
     say("words")
     say("more words", at=VERBOSE)

@@ -11,7 +11,7 @@ import c3l
 from c3l.backbones.configuration import IGNORED, read_config
 from c3l.backbones.loading import inspect
 from c3l.backbones.published import configuration
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 CODE = {"AutoConfig": "a/b--x.Y", "AutoModel": "a/b--x.Y", "AutoModelForCausalLM": "x.Y"}
 SOUND = {"audio_tokenizer_class": "DacModel", "audio_tokenizer_name_or_path": "some/model"}

@@ -14,7 +14,7 @@ from c3l.convert import llava, minigpt4, rules, writing
 from c3l.convert.converted import model_shapes
 from c3l.convert.keys import assemble
 from c3l.convert.sources import Source, read_file, read_folder
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from tests.c3l import original, published
 
 ENCODER = [*rules.eva_vit("vision_model"), *rules.q_former()]

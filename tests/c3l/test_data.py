@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from c3l.errors import ImageError, UserError
+from c3l.runtime.errors import ImageError, UserError
 from c3l.samples import Sample, read_data, read_samples, write_samples
 from tests.c3l.people import ANSWER, ASK, IMAGE, MORE, QUESTION, READ, SAY, SET_ASIDE, SPELLINGS
 from tests.c3l.people import llava as record

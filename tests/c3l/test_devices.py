@@ -4,12 +4,12 @@ import pytest
 import torch
 
 import c3l
-from c3l import processes
 from c3l.backbones import loading
 from c3l.backbones.base import _random_state_kept
 from c3l.backbones.loading import usable_device, usual_dtype
 from c3l.backbones.quantisation import quantise
-from c3l.errors import UserError
+from c3l.runtime import distributed
+from c3l.runtime.errors import UserError
 from repro import bench
 
 ODD = ["foo", "cuda:x", "", "hpu", "meta", "xpu", "vulkan", "CPU", "privateuseone", "a\nb"]
@@ -66,8 +66,8 @@ def test_random_numbers_of_an_apple_gpu_are_left_as_they_were(monkeypatch):
 
 
 def test_several_processes_do_not_share_an_apple_gpu(monkeypatch):
-    monkeypatch.setattr(processes, "count", lambda: 2)
-    with pytest.raises(UserError, match="cannot share an Apple GPU"), processes.together("mps"):
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    with pytest.raises(UserError, match="cannot share an Apple GPU"), distributed.together("mps"):
         pass
 
 

@@ -16,9 +16,9 @@ import yaml
 from filelock import FileLock
 
 from c3l.artifacts.store import Store
-from c3l.errors import UserError
 from c3l.generate import FILES, generate
 from c3l.instructions import CLASSES
+from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, read_data, read_samples
 from c3l.settings import MethodSettings
 from tests.c3l.pocket import BACKBONE, CHANGES, pictures

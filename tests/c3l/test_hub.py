@@ -7,8 +7,8 @@ import pytest
 
 from c3l import load_backbone, pipeline
 from c3l.backbones.loading import inspect
-from c3l.errors import UserError
-from c3l.hub import is_id, weight_files
+from c3l.runtime.errors import UserError
+from c3l.runtime.hub import is_id, weight_files
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

@@ -12,14 +12,14 @@ import pytest
 from huggingface_hub import errors
 
 from c3l import pipeline
-from c3l.errors import UserError
-from c3l.hub import _reason
+from c3l.runtime.errors import UserError
+from c3l.runtime.hub import _reason
 from tests.c3l.hub_server import REFUSALS, serve
 
 ASK = """
 import json, sys
 from c3l import pipeline
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 answers = {}
 for name in sys.argv[1:]:
     try:

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image, features
 
 from c3l import images as reading
-from c3l.errors import ImageError, UserError
 from c3l.images import ImageFolder
 from c3l.pictures import Pictures
+from c3l.runtime.errors import ImageError, UserError
 
 PICTURE = Image.new("RGB", (8, 6), (200, 10, 10))
 

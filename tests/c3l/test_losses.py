@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from c3l.contrastive import Projection, contrastive_loss
-from c3l.errors import UserError
 from c3l.instructions import format_pair
 from c3l.losses import Losses
+from c3l.runtime.errors import UserError
 from c3l.selection import Group, groups
 from c3l.trainer import LossTrainer
 from c3l.training import TrainingSettings, train_generator

@@ -8,10 +8,10 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from c3l import processes, sharding
 from c3l.backbones import load_backbone
-from c3l.errors import UserError
 from c3l.losses import Losses
+from c3l.runtime import distributed, fsdp
+from c3l.runtime.errors import UserError
 from c3l.training import tune
 from tests.c3l.training import READINGS, SETTINGS
 from tests.repro.toy import ROOT
@@ -29,17 +29,17 @@ def third_of_three(monkeypatch):
 def test_a_command_that_was_not_launched_is_alone(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")  # as a batch system may say of other things
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert processes.count() == 1 and processes.first()
-    assert processes.everyone(lambda: 5) == [5] and processes.agreed(lambda: 5) == 5
-    with processes.together("cuda:1") as device:
+    assert distributed.count() == 1 and distributed.first()
+    assert distributed.everyone(lambda: 5) == [5] and distributed.agreed(lambda: 5) == 5
+    with distributed.together("cuda:1") as device:
         assert device == "cuda:1"
     assert not torch.distributed.is_initialized()
 
 
 def test_one_speaks(third_of_three):
-    assert processes.count() == 3 and not processes.first()
+    assert distributed.count() == 3 and not distributed.first()
     with pytest.raises(UserError, match="score works in one process"):
-        processes.alone("score")
+        distributed.alone("score")
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_half_a_launch_is_a_sentence(
         monkeypatch.delenv(name, raising=False)
     for name, value in ({"LOCAL_RANK": "0"} | given).items():
         monkeypatch.setenv(name, value)
-    assert processes.first() and processes.count() == 1
-    with pytest.raises(UserError, match=words), processes.together("cpu"):
+    assert distributed.first() and distributed.count() == 1
+    with pytest.raises(UserError, match=words), distributed.together("cpu"):
         pass
     with pytest.raises(UserError, match=f"{words} a launcher's; unset LOCAL_RANK"):
         tune(backbone, samples, images, SETTINGS, READINGS, 0, tmp_path)
@@ -95,21 +95,21 @@ def test_shards_are_planned_as_the_configuration_says(plugin, backbone):
     losses = Losses(backbone, None, READINGS)
     assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
     assert not plugin.cpu_ram_efficient_loading
-    sharding.plan(plugin, losses, "bf16")
+    fsdp.plan(plugin, losses, "bf16")
     assert plugin.mixed_precision_policy == MixedPrecisionPolicy(
         param_dtype=torch.bfloat16, reduce_dtype=torch.float32
     )
     with pytest.raises(UserError, match="float16 cannot train in shards"):
-        sharding.plan(plugin, losses, "fp16")
+        fsdp.plan(plugin, losses, "fp16")
     plugin.fsdp_version = 1
     with pytest.raises(UserError, match="needs fsdp_version: 2"):
-        sharding.plan(plugin, losses, "no")
+        fsdp.plan(plugin, losses, "no")
 
 
 def test_four_bits_are_not_put_in_shards(plugin, backbone):
     backbone.trainable("qlora")
     with pytest.raises(UserError, match="cannot be sharded"):
-        sharding.plan(plugin, Losses(backbone, None, READINGS), "no")
+        fsdp.plan(plugin, Losses(backbone, None, READINGS), "no")
 
 
 def assert_layers_are_gathered(backbone, plugin):

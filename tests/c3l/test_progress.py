@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from c3l import progress
-from c3l.progress import Loop, Place, Work, listening, track, written
+from c3l.runtime import progress
+from c3l.runtime.progress import Loop, Place, Work, listening, track, written
 from tests.repro.toy import ROOT
 
 
@@ -78,9 +78,9 @@ def test_a_rate_is_in_units_that_can_be_read(each, words):
 
 CODE = """
 import time
-from c3l.progress import EVERY, Work, track
-import c3l.progress
-c3l.progress.EVERY = 0.1
+from c3l.runtime.progress import EVERY, Work, track
+import c3l.runtime.progress
+c3l.runtime.progress.EVERY = 0.1
 with Work() as work:
     work.on("scores")
     for _ in track(range(8), "samples"):

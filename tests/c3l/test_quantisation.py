@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from c3l.backbones import load_backbone
-from c3l.errors import UserError
 from c3l.readings import Readings
+from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample
 from c3l.trainer import LossTrainer
 from c3l.training import TrainingSettings, tune

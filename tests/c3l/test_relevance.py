@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from c3l.backbones import load_backbone
-from c3l.errors import UserError
 from c3l.readings import Readings, ScoreForm
 from c3l.relevance import answer_states, i2c, in_form, score
+from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample
 from c3l.scores import read_scores, unscored, write_scores
 

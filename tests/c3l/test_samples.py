@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from c3l.errors import UserError
 from c3l.instructions import CLASSES
+from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_records, read_samples, write_samples
 
 FORMATS = (".jsonl", ".json", ".parquet")

@@ -8,8 +8,8 @@ import pytest
 
 from c3l import relevance, score
 from c3l.backbones import load_backbone
-from c3l.errors import UserError
 from c3l.readings import Readings
+from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_data, read_samples, write_samples
 from c3l.scores import read_scores
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from c3l.samples import Sample
 from c3l.selection import (
     LABELS,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from c3l.artifacts.files import digest_files
 from c3l.artifacts.store import Source, Stage, Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from tests.c3l import store_stages as toy
 
 spawn = multiprocessing.get_context("spawn")

@@ -12,7 +12,7 @@ APP = """
 import os, sys
 import typer
 from c3l.commandline import run_app
-from c3l.progress import say
+from c3l.runtime.progress import say
 
 app = typer.Typer()
 

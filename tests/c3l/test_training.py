@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from c3l.backbones import load_backbone
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from c3l.samples import Sample
 from c3l.training import train_generator, tune
 from tests.c3l.training import PROJECTOR, READINGS, SETTINGS, VISION, largest_gap, moved, weights

@@ -9,10 +9,10 @@ import pytest
 
 from c3l import launching, stages
 from c3l.artifacts.store import Source, Store
-from c3l.errors import UserError
 from c3l.instructions import CLASSES
 from c3l.pipeline import backbone_source, generator, vlit
 from c3l.readings import Readings
+from c3l.runtime.errors import UserError
 from c3l.samples import Sample, write_samples
 from c3l.settings import TrainingSettings
 from tests.end_to_end.test_processes import assert_alike

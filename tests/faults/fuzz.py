@@ -32,7 +32,7 @@ def answers(content: bytes) -> None:
 
 
 def samples(content: bytes) -> None:
-    from c3l.errors import UserError
+    from c3l.runtime.errors import UserError
     from c3l.samples import read_samples, write_samples
 
     for suffix in (".jsonl", ".json"):
@@ -47,14 +47,14 @@ def samples(content: bytes) -> None:
 
 
 def yaml(content: bytes) -> None:
-    from c3l.strict import from_yaml
+    from c3l.runtime.parsing import from_yaml
 
     with contextlib.suppress(ValueError):
         from_yaml(content.decode("utf-8", "replace"))
 
 
 def images(content: bytes) -> None:
-    from c3l.errors import ImageError
+    from c3l.runtime.errors import ImageError
     from c3l.samples import ImageFolder
 
     path = Path(FOLDER.name) / "a.png"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from tests.faults import record
 from tests.faults.corpus.generate import Case
 

@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.evaluate import evaluate
 from c3l import relevance
 from c3l.backbones import load_backbone
-from c3l.errors import ImageError, UserError
+from c3l.runtime.errors import ImageError, UserError
 from c3l.samples import ImageFolder, Sample
 from c3l.scores import unscored
 from tests.benchmarks import data

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c3l import strict
-from c3l.errors import UserError
+from c3l.runtime import parsing
+from c3l.runtime.errors import UserError
 from c3l.samples import read_data, read_samples, write_samples
 from tests.faults.corpus.generate import CORPUS, cases, of
 from tests.faults.outcome import is_a_sentence, try_all
@@ -88,7 +88,7 @@ def test_an_odd_record_does_not_take_the_others_with_it(tmp_path):
 
 def _is_json(content):
     try:
-        strict.check_depth(strict.from_json(content.decode()))
+        parsing.check_depth(parsing.from_json(content.decode()))
         return True
     except ValueError:
         return False

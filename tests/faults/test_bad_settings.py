@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c3l.cli import run_app
-from c3l.errors import UserError
-from c3l.strict import from_yaml
+from c3l.runtime.errors import UserError
+from c3l.runtime.parsing import from_yaml
 from repro.cli import app
 from repro.profile import PROFILES, load
 from tests.faults.corpus.generate import of

@@ -10,7 +10,7 @@ import pytest
 from c3l.artifacts import provenance
 from c3l.artifacts.shards import in_shards
 from c3l.artifacts.store import Job, Stage, Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from tests.faults.inject import sitecustomize
 from tests.faults.moments import LONG
 from tests.faults.running import damaged, leftovers

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from c3l import pipeline
 from c3l.artifacts.files import SEAL, broken_seal, read_sealed
 from c3l.artifacts.store import Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import profile as profiles
 from repro import recipe, runner
 from repro.run import Run

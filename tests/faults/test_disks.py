@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from c3l.artifacts.store import Job, Stage, Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from tests.faults import world
 from tests.faults.running import contents, damaged, leftovers, what_lasts
 from tests.repro import toy

@@ -17,7 +17,7 @@ from benchmarks.evaluate import REPLIES, evaluate
 from benchmarks.judge import Judge, grades, serve
 from benchmarks.judging import Replies, retry_after
 from c3l.artifacts.store import Source, Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import runner, stages
 from repro.profile import load
 from tests.benchmarks import data

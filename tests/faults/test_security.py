@@ -24,8 +24,8 @@ from c3l.artifacts.store import Source, Store
 from c3l.backbones import load_backbone
 from c3l.backbones.loading import inspect
 from c3l.convert.sources import read_file, read_folder
-from c3l.errors import UserError
 from c3l.instructions import CLASSES
+from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.training import tune
 from repro import stages

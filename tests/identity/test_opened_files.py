@@ -13,8 +13,8 @@ import torch
 import c3l
 from c3l import pipeline
 from c3l.backbones.loading import inspect
-from c3l.errors import UserError
-from c3l.hub import ADAPTER, FILES, weight_names
+from c3l.runtime.errors import UserError
+from c3l.runtime.hub import ADAPTER, FILES, weight_names
 from tests.c3l import families
 
 REFUSED = {*ADAPTER, "audio_tokenizer_config.json"}

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.judge import serve
 from benchmarks.served import Served
 from c3l.artifacts.store import Source
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import beforehand, stages
 from repro.profile import load
 from tests.benchmarks.test_judge import completion

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from c3l.backbones.published import PUBLISHED
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import cost
 from repro.cost import HALF, PROCESSOR, Cost, Texts, Way
 from repro.devices import GPUS, named

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torchvision
 
-from c3l.hub import seal_weights
+from c3l.runtime.hub import seal_weights
 from repro import doctor
 from repro import profile as profiles
 from tests.repro import toy

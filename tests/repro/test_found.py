@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import profile
 from repro.report.found import find
 

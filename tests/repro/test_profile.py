@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import profile
 from repro.rows import TABLES
 

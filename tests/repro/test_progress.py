@@ -2,9 +2,9 @@
 
 import pytest
 
-from c3l import progress
 from c3l.artifacts.store import Job, Source, Stage, Store
-from c3l.progress import track
+from c3l.runtime import progress
+from c3l.runtime.progress import track
 from c3l.samples import Sample, write_samples
 from repro import profile as profiles
 from repro import recipe, workload

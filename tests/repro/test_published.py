@@ -9,7 +9,7 @@ from PIL import Image
 
 import repro.table
 from c3l.artifacts.store import Source, Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from repro import profile, published
 from repro.columns import COLUMNS

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from c3l.artifacts.store import Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from tests.c3l import store_stages as stages
 from tests.faults import world
 from tests.faults.running import Running, contents, leftovers, made, what_lasts

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from c3l.artifacts.store import Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from c3l.selection import SELECTORS
 from repro import profile as profiles
 from repro import recipe

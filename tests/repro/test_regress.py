@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from c3l.artifacts.files import SEAL
 from c3l.conformance import CHECKS
-from c3l.errors import UserError
-from c3l.hub import seal_weights
+from c3l.runtime.errors import UserError
+from c3l.runtime.hub import seal_weights
 from repro import baseline, junit, profile
 from repro.columns import COLUMNS, pope_counts
 from repro.junit import Case

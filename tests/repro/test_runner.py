@@ -7,7 +7,7 @@ import pytest
 
 from c3l.artifacts import shards
 from c3l.artifacts.store import Job, Store
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 from repro import runner
 from repro.profile import Expected
 from repro.progress import Progress, Times

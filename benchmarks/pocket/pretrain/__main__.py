@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.pocket.scenes import WORLD_VERSION
-from c3l.hub import seal_weights
+from c3l.runtime.hub import seal_weights
 
 BACKBONES = Path(__file__).resolve().parent.parent / "backbones"
 STAGES = ("language", "vision")

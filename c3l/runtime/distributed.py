@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from c3l.errors import UserError
+from c3l.runtime.errors import UserError
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from c3l import strict
-from c3l.errors import UserError, brief, told
+from c3l.runtime import parsing
+from c3l.runtime.errors import UserError, brief, told
 
 _SECRET = re.compile(r"key|judge|served|://|\bsk-", re.IGNORECASE)
 """Of a change whose value is not repeated."""
@@ -49,7 +49,7 @@ def changed(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
         if depth < len(parents):
             place = place[part]
     try:
-        place[last] = strict.from_yaml(text)
+        place[last] = parsing.from_yaml(text)
     except ValueError as error:
         raise UserError(f"--set {shown(change)}: it is not a YAML value.") from error
     return values

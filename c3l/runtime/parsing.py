@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from c3l.errors import brief
+from c3l.runtime.errors import brief
 
 DEPTH = 100
 """Most levels of lists and objects: every writer and copier in the standard library bears them."""

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from c3l import processes
-from c3l.errors import UserError
+from c3l.runtime import distributed
+from c3l.runtime.errors import UserError
 
 
 def plan(plugin: FullyShardedDataParallelPlugin, losses: nn.Module, precision: str) -> None:
@@ -64,9 +64,9 @@ def gather(module: nn.Module) -> bool:
                 continue
             if weight not in put:  # a shared one stays shared
                 full = weight.full_tensor()
-                if processes.first():
+                if distributed.first():
                     put[weight] = nn.Parameter(full.cpu(), requires_grad=weight.requires_grad)
                 else:
                     put[weight] = weight
             part._parameters[name] = put[weight]
-    return processes.first() or not put
+    return distributed.first() or not put

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from c3l.artifacts.files import SEAL, broken_seal, seal
-from c3l.errors import UserError, brief, cannot_write
+from c3l.runtime.errors import UserError, brief, cannot_write
 
 # What a backbone is made of: all that loading may open. A folder may hold cards, logs and optimizer
 # states besides.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from c3l.errors import UserError, told
+from c3l.runtime.errors import UserError, told
 
 # What a file system answers that has no locks (some network disks, some FUSE mounts).
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)

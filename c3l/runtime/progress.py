@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from c3l.errors import escaped
+from c3l.runtime.errors import escaped
 
 T = TypeVar("T")
 
