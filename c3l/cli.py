@@ -13,7 +13,7 @@ import typer
 
 from c3l.commandline import MARKUP, LaunchOption, run_app
 from c3l.convert import cli as convert
-from c3l.left_out import left_out_path
+from c3l.data.left_out import left_out_path
 from c3l.runtime import distributed, progress
 from c3l.runtime.errors import UserError, brief, told
 from c3l.runtime.progress import say
@@ -143,7 +143,7 @@ def generate(
     if train and (shared := launching.ask(launch)):
         shared.check(settings.training, settings.readings.tuning, "training")
     from c3l import generate as method
-    from c3l.left_out import left_out_path
+    from c3l.data.left_out import left_out_path
 
     made = method.generate(
         backbone,
@@ -320,7 +320,7 @@ def train(
       python -m c3l train --generator --backbone llava-hf/llava-1.5-7b-hf \
           --data scored.jsonl --images photos --out generator --set share=0.2
     """
-    from c3l.formats import is_dataset
+    from c3l.data.formats import is_dataset
     from c3l.settings import MethodSettings
 
     settings = MethodSettings().changed(set_ or [])
@@ -336,7 +336,7 @@ def train(
     with progress.Work() as work:
         work.on("loading the backbone")
         from c3l import train as trainer
-        from c3l.left_out import left_out_path
+        from c3l.data.left_out import left_out_path
 
         work.on("training")
         made = trainer.train(

@@ -10,7 +10,7 @@ from typing import Any
 
 from c3l.artifacts.files import digest
 from c3l.backbones.base import Backbone
-from c3l.left_out import LeftOut
+from c3l.data.left_out import LeftOut
 from c3l.readings import Readings
 from c3l.runtime import distributed
 from c3l.runtime.errors import UserError, told

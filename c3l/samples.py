@@ -15,12 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from c3l import formats, layouts
 from c3l.artifacts.files import digest
-from c3l.images import ImageFolder
+from c3l.data import formats, layouts
+from c3l.data.images import ImageFolder
+from c3l.data.layouts import Unfit
+from c3l.data.left_out import LeftOut
 from c3l.instructions import CLASSES
-from c3l.layouts import Unfit
-from c3l.left_out import LeftOut
 from c3l.runtime import parsing
 from c3l.runtime.errors import UserError, brief, told
 
@@ -55,7 +55,7 @@ _FIELDS = tuple(f.name for f in fields(Sample))
 _REQUIRED = ("id", "image", "question", "answer")
 EXTRAS = ("caption", "i2c", "tokens", "unscored")
 """What is said of a generated or scored sample, in `meta`. In JSONL and parquet they may be fields
-beside the sample's own (`c3l.scored`)."""
+beside the sample's own (`c3l.data.scored`)."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Data:
     """The source, for sentences about it."""
     records: list[Record]
     images: Any = None
-    """What serves the pictures that lie in the data themselves (`c3l.embedded.EmbeddedImages`, used
+    """What serves the pictures that lie in the data themselves (`c3l.data.embedded.EmbeddedImages`, used
     like an ImageFolder); None where there are none."""
 
     @cached_property
@@ -144,7 +144,7 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
 def read_samples(path: str | os.PathLike) -> list[Sample]:
     """The samples of a .jsonl, .json (a published layout) or .parquet file, in its order.
 
-    The layouts of others, and how a conversation becomes one sample a turn: c3l.layouts. Raises
+    The layouts of others, and how a conversation becomes one sample a turn: c3l.data.layouts. Raises
     UserError naming file, line or record, and field.
     """
     return [sample for record in read_records(path) for sample in record]

@@ -8,13 +8,13 @@ from pathlib import Path
 from c3l import relevance
 from c3l.artifacts.files import digest, read_sealed, write_sealed, written_whole
 from c3l.backbones import Backbone
-from c3l.formats import SUFFIXES
-from c3l.left_out import LeftOut, left_out_path, write_left_out
+from c3l.data.formats import SUFFIXES
+from c3l.data.left_out import LeftOut, left_out_path, write_left_out
+from c3l.data.scored import said_of, scored_records, write_back
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from c3l.runtime.progress import track
 from c3l.samples import Data, ImageFolder, Sample, content_of
-from c3l.scored import said_of, scored_records, write_back
 from c3l.scores import Score, from_record, to_record, unscored, write_scores
 
 SHARD = 512  # samples; a killed run loses at most one shard
@@ -102,7 +102,7 @@ def to_file(
 
     A .parquet file holds the scores alone, a row a sample, token by token (`c3l.scores`); .jsonl
     and .json all records with their I²C. What has no score, sample or not, is listed beside it
-    (`c3l.left_out`). Raises UserError, and writes nothing, when no sample has a score.
+    (`c3l.data.left_out`). Raises UserError, and writes nothing, when no sample has a score.
     """
     check_out(data, out)
     kept, samples = _kept(out), data.samples

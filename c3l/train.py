@@ -15,7 +15,7 @@ from c3l.artifacts import provenance
 from c3l.artifacts.files import digest, finite, fsync, read_sealed, write_sealed
 from c3l.backbones import Backbone, load_backbone
 from c3l.backbones.loading import usual_dtype
-from c3l.left_out import write_left_out
+from c3l.data.left_out import write_left_out
 from c3l.lessons import Lessons, check_images, check_lengths, digest_images, read_lessons
 from c3l.runtime import distributed
 from c3l.runtime.errors import UserError, told
@@ -51,7 +51,7 @@ def train(
     Under `accelerate launch` each process calls this with the same, and the first writes.
 
     What cannot be trained on is left out before the first step, counted in the manifest
-    (`left_out`) and named in `out` (`c3l.left_out`); with `strict` it is an error. Returns the
+    (`left_out`) and named in `out` (`c3l.data.left_out`); with `strict` it is an error. Returns the
     manifest. Raises UserError for what the caller can mend.
     """
     settings = settings or MethodSettings()

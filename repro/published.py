@@ -3,7 +3,7 @@
     published files → comparison → cut (to our size) → c3l.pipeline.vlit, truth, lengths
 
 They lie in `comparison/<name>/` of a profile's data: `data/` holds the files as published (any
-number of them, in layouts that c3l.layouts knows), `images/` the images, and graphs.jsonl, where
+number of them, in layouts that c3l.data.layouts knows), `images/` the images, and graphs.jsonl, where
 the world is made, the scenes' graphs.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from c3l import stages
 from c3l.artifacts.store import Job, Source, Stage
-from c3l.left_out import LeftOut, write_left_out
+from c3l.data.left_out import LeftOut, write_left_out
 from c3l.pipeline import Weights
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_records, write_samples

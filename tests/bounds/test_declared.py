@@ -16,7 +16,7 @@ EVERYTHING = requirements() | {
 }
 APART = {
     "ray": "repro/ray_engine.py",
-    "pillow-heif": "c3l/images.py",
+    "pillow-heif": "c3l/data/images.py",
     # Its own instructions say how to get it.
     "atheris": "tests/faults/fuzz.py",
 }

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from PIL import Image, features
 
-from c3l import images as reading
-from c3l.images import ImageFolder
-from c3l.pictures import Pictures
+from c3l.data import images as reading
+from c3l.data.images import ImageFolder
+from c3l.data.subset import Pictures
 from c3l.runtime.errors import ImageError, UserError
 
 PICTURE = Image.new("RGB", (8, 6), (200, 10, 10))

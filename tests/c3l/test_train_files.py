@@ -11,12 +11,12 @@ import pytest
 
 from c3l.artifacts.files import digest_file
 from c3l.backbones import load_backbone
+from c3l.data.scored import with_scores, write_scored
 from c3l.lessons import match_scores, read_lessons
 from c3l.relevance import score
 from c3l.runtime.errors import UserError
 from c3l.runtime.locks import locked
 from c3l.samples import ImageFolder, write_samples
-from c3l.scored import with_scores, write_scored
 from c3l.scores import Score, write_scores
 from c3l.selection import groups
 from c3l.settings import MethodSettings

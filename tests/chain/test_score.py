@@ -6,12 +6,12 @@ import pytest
 
 from c3l import score
 from c3l.backbones import load_backbone
-from c3l.left_out import left_out_path
+from c3l.data.left_out import left_out_path
+from c3l.data.scored import with_scores, write_scored
 from c3l.lessons import read_lessons
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from c3l.samples import Sample, read_data, read_samples, write_samples
-from c3l.scored import with_scores, write_scored
 from c3l.scores import read_scores
 from tests.c3l.people import ANSWER, ASK, IMAGE, MORE, READ, SAY, SET_ASIDE, SPELLINGS, llava
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from c3l.data.scored import write_back
 from c3l.runtime.errors import UserError
 from c3l.samples import read_data
-from c3l.scored import write_back
 from tests.c3l.people import ANSWER, ASK, MORE, READ, SAY, SET_ASIDE, llava
 
 WHITE = st.text(st.sampled_from(" \t\r\n"), max_size=3)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache, cached
 from PIL import Image
 
-from c3l.images import ImageFolder
+from c3l.data.images import ImageFolder
 from c3l.runtime.errors import ImageError, brief, told
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from cachetools import LRUCache, cached
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from c3l.artifacts.files import digest_file
-from c3l.left_out import LeftOut
+from c3l.data.left_out import LeftOut
 from c3l.runtime.errors import ImageError, UserError, brief, told
 
 IMAGE_SUFFIXES = frozenset(

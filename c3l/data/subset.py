@@ -9,7 +9,7 @@ from pathlib import Path
 
 from c3l import pipeline
 from c3l.artifacts.store import Source
-from c3l.left_out import LeftOut
+from c3l.data.left_out import LeftOut
 from c3l.runtime.errors import ImageError, UserError, told
 from c3l.runtime.progress import VERBOSE, say, track
 from c3l.samples import ImageFolder

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from c3l.artifacts.files import write_atomically, written_whole
-from c3l.formats import write_lines, write_list
-from c3l.layouts import SCORED
+from c3l.data.formats import write_lines, write_list
+from c3l.data.layouts import SCORED
 from c3l.runtime.errors import UserError
 from c3l.samples import EXTRAS, Data, Record, Sample, to_fields, to_llava, write_samples
 from c3l.scores import Score

@@ -17,7 +17,7 @@ from c3l.runtime.errors import UserError, brief, told
 if TYPE_CHECKING:
     import pyarrow
 
-    from c3l.embedded import EmbeddedImages
+    from c3l.data.embedded import EmbeddedImages
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 JSON_COLUMNS = frozenset({"meta", "history"})
@@ -169,7 +169,7 @@ def _rows(
     the pictures in them, and these pictures."""
     if not embedded:
         return [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)], None
-    from c3l.embedded import EmbeddedImages
+    from c3l.data.embedded import EmbeddedImages
 
     images = EmbeddedImages(table)
     records = []
