@@ -7,8 +7,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
+from c3l.rivals.self_instruct import blacklisted
 from c3l.samples import Sample
-from c3l.self_instruct import blacklisted
 
 LENGTHS = (3, 60, 1, 300)
 """The fewest and most words of a question, and of an answer."""

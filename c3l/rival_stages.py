@@ -18,8 +18,8 @@ ALONE = "alone.json"
 
 
 def vigc(job: Job) -> dict:
-    from c3l import vigc
     from c3l.filtering import filter_samples
+    from c3l.rivals import vigc
 
     backbone, readings = load(job, "backbone"), readings_of(job, "vigc")
     images = ImageFolder(job.inputs["images"])
@@ -68,7 +68,7 @@ def vigc(job: Job) -> dict:
 
 
 def alone(job: Job) -> dict:
-    from c3l.difficulty import alone
+    from c3l.rivals.ifd import alone
 
     backbone, batch_size = load(job, "backbone"), job.config["batch_size"]
     answers = sorted({sample.answer for sample in read(job)})

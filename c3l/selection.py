@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Rival = Literal["likelihood", "text_likelihood", "ifd", "length", "self_instruct", "random"]
 """Ways to value the samples that I²C values as well."""
 Method = ScoreForm | Rival | Literal["vigc"]
-"""All of them. VIGC values no samples but those that it made itself (`c3l.vigc`)."""
+"""All of them. VIGC values no samples but those that it made itself (`c3l.rivals.vigc`)."""
 LABELS = ("self_instruct", "vigc")
 RIVALS: tuple[str, ...] = get_args(Rival)
 
@@ -96,10 +96,10 @@ def values(
     """The value of each sample by a method, in the order of the samples.
 
     Forms of eq. 1, "likelihood" (mean log p^v of a token), "text_likelihood" (mean log p^d: what
-    the answer's text tells alone), "ifd" (`c3l.difficulty`) and "length" (of the answer, in tokens)
+    the answer's text tells alone), "ifd" (`c3l.rivals.ifd`) and "length" (of the answer, in tokens)
     need the samples' `scores`, in the same order, all of them with tokens; "ifd" also what
-    `c3l.difficulty.alone` says of the answers. "random" needs a seed. "self_instruct" is 1 for
-    survivors of that filter, by `rules` (options of `c3l.self_instruct.survivors`); "vigc" 1 for
+    `c3l.rivals.ifd.alone` says of the answers. "random" needs a seed. "self_instruct" is 1 for
+    survivors of that filter, by `rules` (options of `c3l.rivals.self_instruct.survivors`); "vigc" 1 for
     corrected answers. What was added to SELECTORS is asked for by its name. Raises UserError for a
     method that there is not.
     """
@@ -108,16 +108,16 @@ def values(
             rng = random.Random(seed)
             return [rng.random() for _ in samples]
         case "self_instruct":
-            from c3l.self_instruct import survivors
+            from c3l.rivals.self_instruct import survivors
 
             passed = {sample.id for sample in survivors(samples, seed=seed, **rules)[0]}
             return [float(sample.id in passed) for sample in samples]
         case "vigc":
-            from c3l.vigc import is_corrected
+            from c3l.rivals.vigc import is_corrected
 
             return [float(is_corrected(sample)) for sample in samples]
         case "ifd":
-            from c3l.difficulty import difficulty
+            from c3l.rivals.ifd import difficulty
 
             both = zip(samples, scores, strict=True)
             return [difficulty(score, alone[sample.answer]) for sample, score in both]

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c3l.backbones import load_backbone
-from c3l.difficulty import alone, difficulty
 from c3l.readings import Readings
 from c3l.relevance import score
+from c3l.rivals.ifd import alone, difficulty
 from c3l.samples import ImageFolder, Sample
 from c3l.scores import Score
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c3l.readings import Unit
+from c3l.rivals.self_instruct import BLACKLIST, _words, blacklisted, rouge_l, survivors
 from c3l.samples import Sample
-from c3l.self_instruct import BLACKLIST, _words, blacklisted, rouge_l, survivors
 
 GOOD = Sample("1", "a.png", "What colour is the ball?", "Red.")
 WORDS = st.lists(st.sampled_from(["what", "is", "the", "ball", "7"]), max_size=12).map(tuple)

@@ -12,8 +12,7 @@ from benchmarks.pocket.scenes import draw_scenes
 from c3l import load_backbone
 from c3l.backbones.base import Generated
 from c3l.instructions import CLASSES, caption_prompt, pair_prompt
-from c3l.samples import ImageFolder, Sample
-from c3l.vigc import (
+from c3l.rivals.vigc import (
     ROUNDS,
     Sentence,
     direct,
@@ -22,6 +21,7 @@ from c3l.vigc import (
     iterative,
     labelled,
 )
+from c3l.samples import ImageFolder, Sample
 
 BACKBONE = Path(__file__).parents[2] / "benchmarks" / "pocket" / "backbones" / "llava-7b"
 

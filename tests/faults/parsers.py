@@ -11,9 +11,9 @@ from benchmarks.pocket.grading import grade, read_caption
 from benchmarks.pocket.scenes import draw_scenes
 from c3l.filtering import filter_samples
 from c3l.generation import parse_pairs
+from c3l.rivals.self_instruct import survivors
+from c3l.rivals.vigc import first_sentence, labelled
 from c3l.samples import Sample
-from c3l.self_instruct import survivors
-from c3l.vigc import first_sentence, labelled
 
 SCENE = draw_scenes(0, "benchmark", 1)[0]
 

@@ -11,10 +11,10 @@ from benchmarks.evaluate import evaluate
 from c3l import stages
 from c3l.artifacts.store import Job, Stage, Store
 from c3l.backbones import load_backbone
-from c3l.difficulty import alone
 from c3l.generation import captions, write_pairs
 from c3l.instructions import CLASSES
 from c3l.relevance import score
+from c3l.rivals.ifd import alone
 from c3l.runtime.errors import NotFiniteError, UserError
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, unscored, write_scores
