@@ -1,6 +1,6 @@
 """`python -m repro regress`: whether a backbone still does, and scores, what it did.
 
-First the checks of `c3l.conformance`, then the backbone as it is on the profile's benchmarks,
+First the checks of `c3l.checks.conformance`, then the backbone as it is on the profile's benchmarks,
 against the scores that a baseline kept of the same questions. A benchmark has regressed where the
 95% interval of its difference, paired by question and clustered by image, lies wholly below
 −tolerance. Each benchmark is judged by itself: where nothing but chance makes answers differ, one
@@ -150,7 +150,7 @@ def _conformance(gate: Gate) -> tuple[dict, list[Case]]:
 
     from c3l.backbones import load_backbone
     from c3l.backbones.loading import usual_dtype
-    from c3l.conformance import examine
+    from c3l.checks.conformance import examine
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()

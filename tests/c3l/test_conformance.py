@@ -12,7 +12,7 @@ from transformers import Cache
 import c3l
 from c3l.backbones import prompts, tokens
 from c3l.backbones.prompts import ChatFormat
-from c3l.conformance import CHECKS, Failure, NotApplicable, asserts, examine
+from c3l.checks.conformance import CHECKS, Failure, NotApplicable, asserts, examine
 from c3l.runtime.errors import UserError
 from tests.c3l import families
 from tests.c3l.training import PROJECTOR, VISION, moved, weights

@@ -13,7 +13,7 @@ from transformers import CLIPVisionModel, LogitsProcessor
 
 import c3l
 from c3l.backbones import base
-from c3l.conformance import CHECKS
+from c3l.checks.conformance import CHECKS
 from c3l.convert import llava, minigpt4, processors
 from c3l.convert.writing import write
 from tests.c3l import original, published

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from c3l.artifacts.files import SEAL
-from c3l.conformance import CHECKS
+from c3l.checks.conformance import CHECKS
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import seal_weights
 from repro import baseline, junit, profile

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from c3l.backbones import Backbone, load_backbone
-from c3l.losses import Losses
-from c3l.probes import (
+from c3l.checks.probes import (
     CHATS,
     QUESTIONS,
     STEPS,
@@ -36,6 +35,7 @@ from c3l.probes import (
     whole_logits,
     written_logits,
 )
+from c3l.losses import Losses
 from c3l.readings import Readings, Tuning
 from c3l.samples import ImageFolder, Sample
 from c3l.settings import TrainingSettings
