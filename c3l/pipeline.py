@@ -18,7 +18,7 @@ from pathlib import Path
 
 from c3l import rival_stages, stages
 from c3l.artifacts.store import Source, Stage
-from c3l.reach import contrast_unreached, model_type
+from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import check_seal, weight_names, weights_folder

@@ -8,8 +8,8 @@ from benchmarks.served import Served
 from c3l import pipeline
 from c3l.artifacts.graph import everything
 from c3l.artifacts.store import Source, Stage, Store
+from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.pipeline import Weights
-from c3l.reach import contrast_unreached, model_type
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from repro import published, ranking_stages

@@ -184,7 +184,7 @@ ALTERNATIVES: dict[str, tuple[object, ...]] = {
 }
 
 
-# A projector alone is reached by L_c where it sees the image, and not otherwise (`c3l.reach`).
+# A projector alone is reached by L_c where it sees the image, and not otherwise (`c3l.backbones.reach`).
 TOGETHER: dict[tuple[str, object], dict[str, object]] = {
     ("tuning", "projector"): {"contrastive_image": True},
 }
