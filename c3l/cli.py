@@ -131,8 +131,8 @@ def generate(
       python -m c3l generate --backbone llava-hf/llava-1.5-7b-hf \
           --images photos --out data --n 5000
     """
-    from c3l import launching
     from c3l.settings import MethodSettings
+    from c3l.stages import launcher
 
     distributed.alone("generate")
     if train:
@@ -140,9 +140,9 @@ def generate(
     settings = MethodSettings().changed(set_ or [])
     if batch_size:
         settings = settings.changed([f"generation.batch_size={batch_size}"])
-    if train and (shared := launching.ask(launch)):
+    if train and (shared := launcher.ask(launch)):
         shared.check(settings.training, settings.readings.tuning, "training")
-    from c3l import generate as method
+    from c3l import method as method
     from c3l.data.left_out import left_out_path
 
     made = method.generate(

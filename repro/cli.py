@@ -71,9 +71,9 @@ def _command(names: list[str]) -> Callable[..., None]:
         engine: EngineOption = "local",
         launch: LaunchOption = None,
     ) -> None:
-        from c3l import launching
+        from c3l.stages import launcher
 
-        launching.ask(launch)
+        launcher.ask(launch)
         there = _cluster_jobs() if engine == "ray" else None
         jobs = jobs or there or default_jobs()
         run = _prepare(names, profile, seeds, changes_of(set_, judge, judge_model), runs)

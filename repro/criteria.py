@@ -9,9 +9,9 @@ import random
 from pathlib import Path
 from statistics import fmean
 
-from c3l import pipeline
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.runtime.errors import UserError
+from c3l.stages import declarations
 from repro import recipe, runner
 from repro import stages as driver
 from repro.profile import Profile
@@ -32,7 +32,7 @@ def run_perfect(job: Job) -> dict:
     from benchmarks.pocket.truth import judge
     from c3l.instructions import CLASSES
     from c3l.samples import Sample, write_samples
-    from c3l.stages import SAMPLES
+    from c3l.stages.common import SAMPLES
 
     rng = random.Random(job.seed)
     lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
@@ -55,11 +55,11 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     data = recipe.prepare(profile, store)
     if data.final_graphs is None:
         raise UserError("The criteria need scene graphs, which only the pocket world has.")
-    backbone = pipeline.backbone_source(profile.backbones[BACKBONE].weights)
+    backbone = declarations.backbone_source(profile.backbones[BACKBONE].weights)
     world = data.initial.path.parent
     benchmarks = {task: recipe.benchmark_source(world.parent, task) for task in TASKS}
 
-    def score(weights: pipeline.Weights, task: str) -> Stage:
+    def score(weights: declarations.Weights, task: str) -> Stage:
         return driver.evaluation(weights, task, benchmarks[task], profile.scoring)
 
     sizes = profile.sizes
@@ -70,7 +70,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     truth = driver.truth(pairs, Source.of(graphs))
     samples = perfect(data.final_graphs, sizes.final_samples, seed=0)
     tuned = [
-        pipeline.vlit(backbone, samples, data.final, profile.training.vlit, readings, seed)
+        declarations.vlit(backbone, samples, data.final, profile.training.vlit, readings, seed)
         for seed in range(sizes.tuning_seeds)
     ]
     after = {task: [score(model, task) for model in tuned] for task in TASKS}

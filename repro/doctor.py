@@ -202,7 +202,7 @@ def _data(profile: Profile) -> Iterator[Finding]:
 
 def _images(folder: Path, count: int) -> str:
     from c3l.samples import ImageFolder
-    from c3l.stages import image_names
+    from c3l.stages.common import image_names
 
     names = image_names(folder, count)
     ImageFolder(folder)[names[0]]  # whether an image can be read at all

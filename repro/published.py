@@ -1,6 +1,6 @@
 """Data sets that others made: what tables 2 and 3 set our final data beside.
 
-    published files → comparison → cut (to our size) → c3l.pipeline.vlit, truth, lengths
+    published files → comparison → cut (to our size) → c3l.stages.declarations.vlit, truth, lengths
 
 They lie in `comparison/<name>/` of a profile's data: `data/` holds the files as published (any
 number of them, in layouts that c3l.data.layouts knows), `images/` the images, and graphs.jsonl, where
@@ -12,12 +12,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from c3l import stages
 from c3l.artifacts.store import Job, Source, Stage
 from c3l.data.left_out import LeftOut, write_left_out
-from c3l.pipeline import Weights
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_records, write_samples
+from c3l.stages import common
+from c3l.stages.declarations import Weights
 
 RECORD = "record"
 """The field of a sample's meta that names the published record which it is a turn of."""
@@ -80,7 +80,7 @@ def run_comparison(job: Job) -> dict:
             f"no sample of {name} can be used ({dropped}): are its images those that the "
             f"files in comparison/{name}/data name?"
         )
-    write_samples(job.out / stages.SAMPLES, kept)
+    write_samples(job.out / common.SAMPLES, kept)
     write_left_out(job.out, left_out)
     read = len(kept) + len(left_out)
     return {"samples": len(kept), "read": read, "records": records, "dropped": dropped}
@@ -101,10 +101,10 @@ def cut(samples: Stage, size: int, seed: int) -> Stage:
 
 
 def run_cut(job: Job) -> dict:
-    samples = stages.read(job)
+    samples = common.read(job)
     size = min(job.config["size"], len(samples))
     drawn = sorted(random.Random(job.seed).sample(range(len(samples)), size))
-    write_samples(job.out / stages.SAMPLES, [samples[k] for k in drawn])
+    write_samples(job.out / common.SAMPLES, [samples[k] for k in drawn])
     return {"samples": size, "not_drawn": len(samples) - size}
 
 
@@ -117,7 +117,7 @@ def run_lengths(job: Job) -> dict:
     import pandas as pd
     from transformers import AutoTokenizer  # the backbone's own, without its weights
 
-    samples = stages.read(job)
+    samples = common.read(job)
     tokenizer = AutoTokenizer.from_pretrained(
         job.inputs["backbone"], local_files_only=True, trust_remote_code=False
     )

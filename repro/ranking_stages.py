@@ -1,6 +1,6 @@
 """The stages of the project's own table 6: a pool of pairs ranked by a score, and the controls.
 
-    samples → shuffled or constant → c3l.pipeline.scores → ranking
+    samples → shuffled or constant → c3l.stages.declarations.scores → ranking
 
 A control scores the same pairs behind a wrong image. What a score still tells of the truth then,
 the text alone has told it.
@@ -11,12 +11,12 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
-from c3l import stages
 from c3l.artifacts.store import Job, Source, Stage
 from c3l.readings import ScoreForm
-from c3l.rival_stages import read_alone, scored
 from c3l.samples import Sample, write_samples
 from c3l.selection import LABELS, RIVALS, SELECTORS, code_of
+from c3l.stages import common
+from c3l.stages.rivals import read_alone, scored
 
 if TYPE_CHECKING:
     from c3l.scores import Score
@@ -32,30 +32,30 @@ def shuffled(samples: Stage, seed: int) -> Stage:
 
 
 def run_shuffled(job: Job) -> dict:
-    samples = stages.read(job)
+    samples = common.read(job)
     images = sorted({sample.image for sample in samples})
     if len(images) < 2:
         return {"unscored": "the samples have no second image to be shown with"}
     random.Random(job.seed).shuffle(images)
     other = dict(zip(images, images[1:] + images[:1], strict=True))
     shown = [replace(sample, image=other[sample.image]) for sample in samples]
-    write_samples(job.out / stages.SAMPLES, shown)
+    write_samples(job.out / common.SAMPLES, shown)
     return {"samples": len(shown), "images": len(images)}
 
 
 def constant(samples: Stage) -> Stage:
     """The samples, all about one grey image, which the artefact holds too: it is samples and image
-    folder of `c3l.pipeline.scores` at once."""
+    folder of `c3l.stages.declarations.scores` at once."""
     return Stage("constant", 1, run_constant, {}, {"samples": samples})
 
 
 def run_constant(job: Job) -> dict:
     from PIL import Image
 
-    samples = stages.read(job)
+    samples = common.read(job)
     (job.out / GREY).parent.mkdir()
     Image.new("RGB", (224, 224), (128, 128, 128)).save(job.out / GREY)
-    write_samples(job.out / stages.SAMPLES, (replace(sample, image=GREY) for sample in samples))
+    write_samples(job.out / common.SAMPLES, (replace(sample, image=GREY) for sample in samples))
     return {"samples": len(samples)}
 
 
@@ -103,7 +103,7 @@ def run_ranking(job: Job) -> dict:
     facts = {
         "metric": f"pairs ranked by {job.config['by']}",
         "n": len(pool),
-        "without_score": len(stages.read(job)) - len(pool),
+        "without_score": len(common.read(job)) - len(pool),
     }
     if not pool:
         return facts | {"unscored": "no sample of the pool has a score"}

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.served import Served
-from c3l import pipeline
 from c3l.artifacts.graph import everything
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.backbones.reach import contrast_unreached, model_type
-from c3l.pipeline import Weights
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
+from c3l.stages import declarations
+from c3l.stages.declarations import Weights
 from repro import published, ranking_stages
 from repro import stages as driver
 from repro.columns import COLUMNS
@@ -71,7 +71,7 @@ def prepare(
     labels, wanted = _needed(profile, rows)
     sets = _published(profile, store) if wanted else {}
     weights = {
-        label: pipeline.backbone_source(profile.backbones[label].weights, fetch=fetch)
+        label: declarations.backbone_source(profile.backbones[label].weights, fetch=fetch)
         for label in labels
     }
     backbones = {label: _backbone(label, profile, weights[label], sets) for label in labels}
@@ -81,8 +81,8 @@ def prepare(
     }
     sizes = profile.sizes
     return Data(
-        pipeline.image_source(folder / "initial" / "images", sizes.initial_images),
-        pipeline.image_source(folder / "final" / "images", sizes.final_images),
+        declarations.image_source(folder / "initial" / "images", sizes.initial_images),
+        declarations.image_source(folder / "final" / "images", sizes.final_images),
         benchmarks,
         *(_graphs(folder / part) for part in ("initial", "final")),
         backbones,
@@ -145,7 +145,9 @@ def _backbone(label: str, profile: Profile, weights: Source, sets: dict[str, Pub
             "images into the folder images beside it."
         )
     samples, readings = published.comparison(theirs), profile.readings_of(label)
-    return pipeline.vlit(weights, samples, theirs.images, profile.training.first, readings, seed=0)
+    return declarations.vlit(
+        weights, samples, theirs.images, profile.training.first, readings, seed=0
+    )
 
 
 def data_folder(profile: Profile, store: Store) -> Path:
@@ -289,7 +291,7 @@ def _tuned(
     settings = profile.training.vlit
     return [
         # another seed for each data seed: tuning's luck must not repeat itself
-        pipeline.vlit(start, made.samples, made.images, settings, readings, 100 * seed + tuning)
+        declarations.vlit(start, made.samples, made.images, settings, readings, 100 * seed + tuning)
         for tuning in seeds
     ]
 
@@ -298,7 +300,7 @@ def _relevance(row: Row, made: DataSet, backbone: Weights, profile: Profile) -> 
     """How much the backbone, as it is, sees the image in each sample of the data set."""
     readings = profile.readings_of(row.backbone, **row.readings)
     batch_size = profile.scoring.i2c_batch_size
-    scores = pipeline.scores(backbone, made.samples, made.images, readings, batch_size)
+    scores = declarations.scores(backbone, made.samples, made.images, readings, batch_size)
     return driver.relevance(backbone, made.samples, scores, readings)
 
 
@@ -312,7 +314,7 @@ def _ranking(row: Ranking, backbone: Weights, profile: Profile, data: Data, seed
         else:
             shown, images = ranking_stages.shuffled(samples, seed), data.initial
         batch_size = profile.scoring.i2c_batch_size
-        scores = pipeline.scores(backbone, shown, images, readings, batch_size)
+        scores = declarations.scores(backbone, shown, images, readings, batch_size)
     return ranking_stages.ranking(
         samples,
         scores,
@@ -330,11 +332,13 @@ def initial_pool(
     """The initial data D0, filtered, and their scores."""
     sizes, settings = profile.sizes, profile.generation
     images = data.initial
-    captions = pipeline.captions(backbone, images, sizes.initial_images, settings, readings, seed)
-    initial = pipeline.initial(backbone, captions, images, settings, readings, seed)
-    samples = pipeline.filtered(initial, readings)
+    captions = declarations.captions(
+        backbone, images, sizes.initial_images, settings, readings, seed
+    )
+    initial = declarations.initial(backbone, captions, images, settings, readings, seed)
+    samples = declarations.filtered(initial, readings)
     batch_size = profile.scoring.i2c_batch_size
-    return samples, pipeline.scores(backbone, samples, images, readings, batch_size)
+    return samples, declarations.scores(backbone, samples, images, readings, batch_size)
 
 
 def _generator(
@@ -344,7 +348,7 @@ def _generator(
     if not (row.crm or row.clm):
         return backbone
     samples, selection = _selection(row, backbone, profile, readings, data, seed)
-    return pipeline.generator(
+    return declarations.generator(
         backbone,
         samples,
         selection,
@@ -364,21 +368,23 @@ def _selection(
     share, known = profile.share if row.share is None else row.share, {}
     if row.selection == "vigc":
         settings, count = profile.generation, profile.sizes.initial_images
-        samples = pipeline.vigc(backbone, data.initial, count, settings, readings, seed)
+        samples = declarations.vigc(backbone, data.initial, count, settings, readings, seed)
     else:
         samples, scores = initial_pool(backbone, profile, readings, data, seed)
         if row.selection == "i2c":
-            made = pipeline.selection(samples, scores, readings, share, seed, crm=row.crm)
+            made = declarations.selection(samples, scores, readings, share, seed, crm=row.crm)
             return samples, made
         if row.selection not in ("self_instruct", "random"):
             known["scores"] = scores
         if row.selection == "ifd":
             known["alone"] = _alone(backbone, samples, profile)
-    return samples, pipeline.rival_selection(row.selection, samples, readings, share, seed, **known)
+    return samples, declarations.rival_selection(
+        row.selection, samples, readings, share, seed, **known
+    )
 
 
 def _alone(backbone: Weights, samples: Stage, profile: Profile) -> Stage:
-    return pipeline.alone(backbone, samples, profile.scoring.i2c_batch_size)
+    return declarations.alone(backbone, samples, profile.scoring.i2c_batch_size)
 
 
 def _final_data(
@@ -392,7 +398,7 @@ def _final_data(
     """The final data D*: a draw from what the generator writes, or the best of it by I²C."""
     sizes, size = profile.sizes, profile.sizes.final_samples
     ranks = readings.final_selection == "i2c"
-    written = pipeline.final(
+    written = declarations.final(
         generator,
         data.final,
         sizes.final_images,
@@ -404,5 +410,5 @@ def _final_data(
     if not ranks:
         return written
     batch_size = profile.scoring.i2c_batch_size
-    scores = pipeline.scores(backbone, written, data.final, readings, batch_size)
-    return pipeline.best(written, scores, readings, size)
+    scores = declarations.scores(backbone, written, data.final, readings, batch_size)
+    return declarations.best(written, scores, readings, size)

@@ -20,11 +20,11 @@ import pandas as pd
 from tabulate import tabulate
 
 from benchmarks.sources import SHIPPED
-from c3l import pipeline
 from c3l.artifacts import provenance
 from c3l.artifacts.files import digest, digest_files, write_atomically
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.runtime.errors import UserError
+from c3l.stages import declarations
 from repro import baseline as baselines
 from repro import junit, recipe, runner
 from repro import stages as driver
@@ -82,7 +82,7 @@ def run(gate: Gate) -> tuple[str, bool]:
             raise UserError(f"{path.parent} is no folder; make it, or give another place.")
         if path.is_dir():
             raise UserError(f"{path} is a folder; give the name of a file.")
-    weights = pipeline.backbone_source(gate.backbone)
+    weights = declarations.backbone_source(gate.backbone)
     store = Store(gate.runs / "store")
     store.sweep()
     folder = recipe.data_folder(gate.profile, store)

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from c3l import launching
 from c3l.artifacts.graph import Stages
 from c3l.artifacts.read_only import NotStoredError, ReadOnlyStore
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.runtime.locks import locked
+from c3l.stages import launcher
 from repro import beforehand, engines, recipe, runner
 from repro import stages as driver
 from repro.profile import Profile
@@ -97,7 +97,7 @@ class Run:
         runner.discard_transient(targets, self.store)
         todo = runner.missing(targets, self.store)
         everything = runner.everything(targets)
-        if launch := launching.asked():
+        if launch := launcher.asked():
             launch.check_stages(todo.values())
         beforehand.look(todo.values())
         said = self.profile.expected

@@ -7,8 +7,8 @@ from benchmarks.judge import Judge
 from benchmarks.served import Served
 from c3l.artifacts.files import digest_files
 from c3l.artifacts.store import Job, Source, Stage
-from c3l.pipeline import Weights
 from c3l.readings import Readings
+from c3l.stages.declarations import Weights
 from repro.profile import Scoring
 
 # lmms-eval takes ten seconds to import: only stages' functions import what imports it.
@@ -86,7 +86,7 @@ def judge_of(scoring: Scoring) -> Judge | None:
 
 def run_evaluation(job: Job) -> dict:
     from benchmarks.evaluate import REPLIES, evaluate
-    from c3l.stages import load
+    from c3l.stages.common import load
 
     served, judge = job.config.get("served"), job.config.get("judge")
     backbone = Served(**served) if served else load(job, "weights")
@@ -112,7 +112,7 @@ def run_truth(job: Job) -> dict:
     import pandas as pd
 
     from benchmarks.pocket.truth import VERDICTS, judge
-    from c3l.stages import read
+    from c3l.stages.common import read
 
     if "graphs" not in job.inputs:
         return {"unscored": "the truth of these samples is not known: it needs scene graphs"}
@@ -149,7 +149,7 @@ def run_relevance(job: Job) -> dict:
 
     from c3l.relevance import contributions
     from c3l.scores import read_scores
-    from c3l.stages import SCORES, load, read
+    from c3l.stages.common import SCORES, load, read
 
     backbone, samples = load(job, "backbone"), read(job)
     scores = read_scores(job.inputs["scores"] / SCORES)

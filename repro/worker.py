@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from c3l.artifacts.store import Stage, Store
-from c3l.launching import ASKED
+from c3l.stages.launcher import ASKED
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

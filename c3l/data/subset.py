@@ -1,4 +1,4 @@
-"""One's own images for `c3l.generate`: which are drawn, which cannot be read, links to some."""
+"""One's own images for `c3l.method`: which are drawn, which cannot be read, links to some."""
 
 import random
 import shutil
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from c3l import pipeline
 from c3l.artifacts.store import Source
 from c3l.data.left_out import LeftOut
 from c3l.runtime.errors import ImageError, UserError, told
 from c3l.runtime.progress import VERBOSE, say, track
 from c3l.samples import ImageFolder
+from c3l.stages import declarations
 
 INITIAL = 1334  # the paper's 20,000 initial samples, fifteen an image
 
@@ -70,7 +70,7 @@ class Pictures:
             link = place / name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((self.folder.path / name).absolute())
-        return pipeline.image_source(place, len(names))
+        return declarations.image_source(place, len(names))
 
     def _readable(self) -> Iterator[str]:
         for name in self._names:

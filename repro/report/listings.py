@@ -15,7 +15,7 @@ import pandas as pd
 from benchmarks import shown
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.samples import ImageFolder, Sample, read_samples
-from c3l.stages import SAMPLES
+from c3l.stages.common import SAMPLES
 from repro.report.pictures import Pictures, Texts
 from tables.gallery import VERDICTS
 

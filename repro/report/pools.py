@@ -11,7 +11,7 @@ from c3l.artifacts.store import Stage, Store
 from c3l.instructions import CLASSES
 from c3l.samples import Sample, read_samples
 from c3l.scores import Score, read_scores, unscored
-from c3l.stages import SAMPLES, SCORES
+from c3l.stages.common import SAMPLES, SCORES
 from repro.report.found import Found
 from repro.report.listings import draw
 from repro.rows import TABLES, Row

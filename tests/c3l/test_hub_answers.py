@@ -11,9 +11,9 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub import errors
 
-from c3l import pipeline
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import _reason
+from c3l.stages import declarations
 from tests.c3l.hub_server import REFUSALS, serve
 
 ASK = """
@@ -65,7 +65,7 @@ def answers(tiny_llava, tmp_path_factory):
 
 
 def test_a_mirror_serves_a_backbone_and_its_files_alone(answers, tiny_llava):
-    assert answers["some/tiny"] == pipeline.backbone_source(tiny_llava).key
+    assert answers["some/tiny"] == declarations.backbone_source(tiny_llava).key
     fetched = {name for name in answers["fetched"] if name.startswith("tiny/")}
     assert fetched == {f"tiny/{file.name}" for file in tiny_llava.iterdir()}
 
@@ -135,4 +135,4 @@ def test_other_failures(monkeypatch, error, said):
 
 def test_offline_says_so():
     with pytest.raises(UserError, match="not in the Hub's cache and HF_HUB_OFFLINE is set"):
-        pipeline.backbone_source("nobody/nothing-at-all")
+        declarations.backbone_source("nobody/nothing-at-all")

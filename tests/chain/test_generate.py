@@ -5,7 +5,7 @@ import json
 import pytest
 
 from c3l.backbones import load_backbone
-from c3l.generate import generate
+from c3l.method import generate
 from c3l.samples import read_data
 from c3l.score import to_file
 from c3l.settings import MethodSettings

@@ -7,14 +7,14 @@ import time
 import psutil
 import pytest
 
-from c3l import launching, stages
 from c3l.artifacts.store import Source, Store
 from c3l.instructions import CLASSES
-from c3l.pipeline import backbone_source, generator, vlit
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from c3l.samples import Sample, write_samples
 from c3l.settings import TrainingSettings
+from c3l.stages import common, launcher
+from c3l.stages.declarations import backbone_source, generator, vlit
 from tests.end_to_end.test_processes import assert_alike
 from tests.repro import toy
 
@@ -32,7 +32,7 @@ def samples(tmp_path_factory):
         )
         for i in range(6)
     ]
-    write_samples(folder / stages.SAMPLES, some)
+    write_samples(folder / common.SAMPLES, some)
     selection = {
         "targets": [f"s{i}" for i in range(6)],
         "groups": [
@@ -61,12 +61,12 @@ def launched(trained, tmp_path_factory):
 
 def made(stage, root, how="ddp"):
     """A stage's artefact in a store of its own."""
-    launching.ask(how)
+    launcher.ask(how)
     try:
-        with stages.loading("cpu", None):
+        with common.loading("cpu", None):
             return Store(root).make(stage)
     finally:
-        launching.ask(None)
+        launcher.ask(None)
 
 
 def test_a_stage_is_what_one_process_makes(trained, launched, tmp_path):
@@ -101,7 +101,7 @@ def training_in(folder):
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         words = process.info["cmdline"] or []
-        at_work = "c3l.launched" in words and any(str(folder) in word for word in words)
+        at_work = "c3l.stages.launched" in words and any(str(folder) in word for word in words)
         if at_work and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
@@ -111,7 +111,7 @@ def test_what_a_process_finds_wrong_is_said_here(tiny_llava, tiny_images, tmp_pa
     data = tmp_path / "data"
     data.mkdir()
     lost = Sample("lost", "image-77.png", "What?", "A cup.", CLASSES[0])
-    write_samples(data / stages.SAMPLES, [lost] * 4)
+    write_samples(data / common.SAMPLES, [lost] * 4)
     sources = (Source.of(data), Source.of(tiny_images))
     stage = vlit(backbone_source(str(tiny_llava)), *sources, SETTINGS, READINGS, 0)
     with pytest.raises(UserError, match=r"^[^\n]*left out: image_missing 4[^\n]*$"):
@@ -137,8 +137,8 @@ def test_a_launch_that_cannot_be_is_said_before_anything_runs(how, words, toy_pr
 
 
 def test_four_bits_are_not_sharded():
-    fsdp, ddp = launching.ask("fsdp:2"), launching.ask("ddp")
-    launching.ask(None)
+    fsdp, ddp = launcher.ask("fsdp:2"), launcher.ask("ddp")
+    launcher.ask(None)
     ddp.check(SETTINGS, "qlora", "vlit")
     with pytest.raises(UserError, match="give ddp"):
         fsdp.check(SETTINGS, "qlora", "vlit")

@@ -5,11 +5,11 @@ import os
 
 import pytest
 
-from c3l import pipeline, stages
 from c3l.artifacts import shards
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.readings import Readings
 from c3l.samples import Sample, write_samples
+from c3l.stages import common, declarations
 from tests.faults import world
 from tests.faults.running import contents, what_lasts
 from tests.repro import toy
@@ -32,7 +32,7 @@ def pool(job: Job) -> dict:
         for name in ("conversation", "detailed description", "complex reasoning")
         for k in range(4)
     ]
-    write_samples(job.out / stages.SAMPLES, samples)
+    write_samples(job.out / common.SAMPLES, samples)
     return {"samples": len(samples)}
 
 
@@ -43,11 +43,11 @@ def selected(tiny_llava, tiny_images, tmp_path_factory):
     def select(batch: int, shard: int) -> dict:
         readings, samples = Readings(), Stage("pool", 1, pool)
         store = Store(tmp_path_factory.mktemp("store"))
-        backbone, images = pipeline.backbone_source(tiny_llava), Source.of(tiny_images)
+        backbone, images = declarations.backbone_source(tiny_llava), Source.of(tiny_images)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(shards, "SHARD", shard)
-            scores = pipeline.scores(backbone, samples, images, readings, batch)
-            chosen = pipeline.selection(samples, scores, readings, 0.3, 0, crm=True)
+            scores = declarations.scores(backbone, samples, images, readings, batch)
+            chosen = declarations.selection(samples, scores, readings, 0.3, 0, crm=True)
             path = store.make(chosen)
         return json.loads((path / "selection.json").read_text())
 

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from benchmarks.evaluate import evaluate
-from c3l import stages
 from c3l.artifacts.store import Job, Stage, Store
 from c3l.backbones import load_backbone
 from c3l.generation import captions, write_pairs
@@ -19,6 +18,7 @@ from c3l.runtime.errors import NotFiniteError, UserError
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, unscored, write_scores
 from c3l.selection import groups
+from c3l.stages import common
 from c3l.training import train_generator, tune
 from repro.table import _short
 from tests.benchmarks import data
@@ -209,11 +209,11 @@ def job(tmp_path, images, **config) -> Job:
 def test_a_generator_that_repeats_itself_leaves_the_row_unscored(
     tmp_path, tiny_images, monkeypatch, record_fault, text, samples, reason
 ):
-    monkeypatch.setattr(stages, "load", lambda *_, **__: Parrot(text))
+    monkeypatch.setattr(common, "load", lambda *_, **__: Parrot(text))
     with record_fault(AREA, "a generator that repeats itself, or says nothing"):
         made = job(tmp_path, tiny_images)
-        facts = stages.final(made)
-        kept = read_samples(made.out / stages.SAMPLES)
+        facts = common.final(made)
+        kept = read_samples(made.out / common.SAMPLES)
         assert facts["samples"] == len(kept) == samples
         assert reason in facts["unscored"]
         assert facts["written"] == len(kept) + sum(facts["filtered"].values()) + facts["not_drawn"]
@@ -222,10 +222,10 @@ def test_a_generator_that_repeats_itself_leaves_the_row_unscored(
 
 def test_a_row_of_fewer_samples_than_asked_for_says_so(tmp_path, tiny_images, monkeypatch):
     text = "Question: What is it here? Answer: A cup.\nQuestion: Is it red here? Answer: Yes."
-    monkeypatch.setattr(stages, "load", lambda *_, **__: Parrot(text))
+    monkeypatch.setattr(common, "load", lambda *_, **__: Parrot(text))
     made = job(tmp_path / "job", tiny_images, size=50)
     store = Store(tmp_path / "store")
-    stage = Stage("final", 1, lambda _: stages.final(made))
+    stage = Stage("final", 1, lambda _: common.final(made))
     store.make(stage)
     assert "unscored" not in store.manifest(stage)["facts"]
     (note,) = _short({"a row": {"SEED": [[stage]]}, "another": {}}, store)
@@ -233,9 +233,9 @@ def test_a_row_of_fewer_samples_than_asked_for_says_so(tmp_path, tiny_images, mo
 
 
 def test_captions_of_nothing_are_unscored(tmp_path, tiny_images, monkeypatch, record_fault):
-    monkeypatch.setattr(stages, "load", lambda *_, **__: Parrot(" "))
+    monkeypatch.setattr(common, "load", lambda *_, **__: Parrot(" "))
     with record_fault(AREA, "a generator that repeats itself, or says nothing"):
-        facts = stages.captions(job(tmp_path, tiny_images))
+        facts = common.captions(job(tmp_path, tiny_images))
         assert facts["empty"] == facts["captions"] == 4
         assert "wrote nothing about any of 4 images" in facts["unscored"]
 
@@ -247,13 +247,13 @@ def test_a_selection_leaves_out_what_has_no_score_and_says_so(
         (tmp_path / name).mkdir()
     found = score(backbone, SAMPLES, images)
     found[1] = Score(found[1].id, unscored="not_finite")
-    write_samples(tmp_path / "samples" / stages.SAMPLES, SAMPLES)
-    write_scores(tmp_path / "scores" / stages.SCORES, found)
+    write_samples(tmp_path / "samples" / common.SAMPLES, SAMPLES)
+    write_scores(tmp_path / "scores" / common.SCORES, found)
     inputs = {name: tmp_path / name for name in ("samples", "scores")}
     readings = {"score_form": "literal_sum", "share_within": "pool", "group": "image"}
     config = {"readings": readings, "share": 1.0, "positive": "i2c"}
     with record_fault(AREA, "a score of NaN or infinity"):
-        facts = stages.selection(
+        facts = common.selection(
             Job(tmp_path / "out", tmp_path / "partial", inputs, {}, config, None)
         )
         chosen = json.loads((tmp_path / "out" / "selection.json").read_text())

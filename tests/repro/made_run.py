@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 import tables.paper
-from c3l import pipeline
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.backbones.loading import load_pieces
 from c3l.samples import Sample, write_samples
 from c3l.scores import Score, write_scores
+from c3l.stages import declarations
 from repro import gallery, profile
 from repro import stages as driver
 from repro.recipe import Cells, stages
@@ -157,8 +157,8 @@ def make(folder: Path, backbone: Path) -> str:
 
 def _cells(folder: Path, backbone: Path) -> dict[str, Cells]:
     images(folder / "images", 4, seed=2)
-    pictures = pipeline.image_source(folder / "images", 4)
-    weights = pipeline.backbone_source(backbone)
+    pictures = declarations.image_source(folder / "images", 4)
+    weights = declarations.backbone_source(backbone)
     sources = {
         "seedbench": Source.of(data.seedbench(folder / "seedbench", n=24, video=0)),
         "pope": Source.of(data.pope(folder / "pope")),

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.pocket.scenes import Scene, Thing
-from c3l import pipeline
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.readings import Readings
 from c3l.relevance import i2c
-from c3l.rival_stages import ALONE
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, write_scores
+from c3l.stages import declarations
+from c3l.stages.rivals import ALONE
 from repro.ranking_stages import RANKERS, constant, ranking, run_shuffled, shuffled
 
 SCENE = Scene("at night", (Thing(0, "ball", "blue", "small"),))
@@ -191,7 +191,10 @@ def test_controls_are_scored_by_the_pipeline(tmp_path, tiny_llava, tiny_images):
         for k, (question, answer) in enumerate(pairs)
     ]
     pool, store = pool_stage(samples), Store(tmp_path / "store")
-    backbone, images = pipeline.backbone_source(tiny_llava), pipeline.image_source(tiny_images, 3)
+    backbone, images = (
+        declarations.backbone_source(tiny_llava),
+        declarations.image_source(tiny_images, 3),
+    )
     grey = constant(pool)
     folders = {
         "pool": (pool, images),
@@ -200,7 +203,7 @@ def test_controls_are_scored_by_the_pipeline(tmp_path, tiny_llava, tiny_images):
     }
     found = {}
     for name, (shown, folder) in folders.items():
-        stage = pipeline.scores(backbone, shown, folder, Readings(), 4)
+        stage = declarations.scores(backbone, shown, folder, Readings(), 4)
         found[name] = pd.read_parquet(store.make(stage) / "scores.parquet").set_index("id")
     picture = ImageFolder(store.make(grey))["images/grey.png"]
     assert (picture.mode, picture.size, picture.getcolors()) == (

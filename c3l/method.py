@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 from filelock import Timeout
 
-from c3l import pipeline, stages
 from c3l.artifacts import provenance
 from c3l.artifacts.files import fsync
 from c3l.artifacts.graph import missing
@@ -37,6 +36,7 @@ from c3l.runtime.locks import locked
 from c3l.runtime.progress import VERBOSE, Work, say
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.settings import MethodSettings
+from c3l.stages import common, declarations
 
 STORE = ".store"
 FILES = ("data.parquet", "data.jsonl", "data.json", "README.md")
@@ -86,10 +86,10 @@ def generate(
     store = Store(out / STORE)
     lock = locked(store.root / "locks" / "generate.lock", timeout=0)
     try:
-        with lock, stages.loading(device, dtype), Work() as work:
+        with lock, common.loading(device, dtype), Work() as work:
             store.sweep()
             work.on("reading the backbone's files")
-            source = pipeline.backbone_source(backbone)
+            source = declarations.backbone_source(backbone)
             readings = (settings or MethodSettings()).readings
             if train and (reason := contrast_unreached(readings, model_type(source))):
                 raise UserError(reason)
@@ -212,16 +212,16 @@ class _Run:
         self, writer: Stage | Source, name: str, names: list[str], seed: int, title: str
     ) -> Part:
         images, settings = self.pictures.linked(name, names), self.settings.generation
-        captions = pipeline.captions(writer, images, len(names), settings, self.readings, seed)
-        written = pipeline.initial(writer, captions, images, settings, self.readings, seed)
-        pairs = pipeline.filtered(written, self.readings)
+        captions = declarations.captions(writer, images, len(names), settings, self.readings, seed)
+        written = declarations.initial(writer, captions, images, settings, self.readings, seed)
+        pairs = declarations.filtered(written, self.readings)
         for stage in (captions, written, pairs):
             self._make(stage, title)
         return Part(names, captions, pairs, images)
 
     def _scores(self, samples: Stage, images: Source, title: str) -> Stage:
         batch_size = self.settings.generation.batch_size
-        made = pipeline.scores(self.backbone, samples, images, self.readings, batch_size)
+        made = declarations.scores(self.backbone, samples, images, self.readings, batch_size)
         return self._make(made, title)
 
     def _trained(self, names: list[str]) -> Stage:
@@ -230,7 +230,7 @@ class _Run:
         part = self._part(self.backbone, "initial", names, self.seed, title)
         scores = self._scores(part.pairs, part.images, title)
         share, seed = self.settings.share, self.seed
-        chosen = pipeline.selection(part.pairs, scores, self.readings, share, seed, crm=True)
+        chosen = declarations.selection(part.pairs, scores, self.readings, share, seed, crm=True)
         self._make(chosen, title)
         if why := self._facts(chosen).get("unscored"):
             reasons = _counted(self._dropped([part]))
@@ -238,7 +238,7 @@ class _Run:
                 f"there is nothing to train a generator on: {why} ({reasons}); give another "
                 "backbone, or --no-train to write with this one as it is"
             )
-        trained = pipeline.generator(
+        trained = declarations.generator(
             self.backbone,
             part.pairs,
             chosen,
@@ -273,12 +273,12 @@ class _Run:
     def _chosen(self, pool: list[Stage], about: list[str], n: int) -> tuple[Stage, Stage]:
         """The final samples, and scores that hold theirs."""
         ranks, title = self.readings.final_selection == "i2c", "final data"
-        drawn = self._make(pipeline.drawn(pool, None if ranks else n, self.seed), title)
+        drawn = self._make(declarations.drawn(pool, None if ranks else n, self.seed), title)
         folder = self.pictures.folder.path
         scores = self._scores(drawn, Source.of(folder, about), title)
         if not ranks:
             return drawn, scores
-        best = self._make(pipeline.best(drawn, scores, self.readings, n), title)
+        best = self._make(declarations.best(drawn, scores, self.readings, n), title)
         if why := self._facts(best).get("unscored"):
             raise UserError(f"the final samples cannot be ranked: {why}")
         return best, scores
@@ -292,10 +292,10 @@ class _Run:
         for part in made:
             file = self.store.path(part.captions) / "captions.json"
             captions |= json.loads(file.read_text(encoding="utf-8"))
-        found = {s.id: s for s in read_scores(self.store.path(scores) / stages.SCORES)}
+        found = {s.id: s for s in read_scores(self.store.path(scores) / common.SCORES)}
         samples = [
             replace(sample, meta={"caption": captions[sample.image]})
-            for sample in read_samples(self.store.path(chosen) / stages.SAMPLES)
+            for sample in read_samples(self.store.path(chosen) / common.SAMPLES)
         ]
         theirs = [found[sample.id] for sample in samples]
         return with_scores(samples, theirs, in_form(theirs, self.readings.score_form))
@@ -316,7 +316,7 @@ class _Run:
             (written,) = part.pairs.stages
             if not self._count(written):
                 continue
-            every = read_samples(self.store.path(written) / stages.SAMPLES)
+            every = read_samples(self.store.path(written) / common.SAMPLES)
             for sample, why in judged(every, blacklist=self.readings.blacklist):
                 if why or sample.id not in there:
                     left_out.append(LeftOut(sample.id, sample.image, why or "not_drawn"))

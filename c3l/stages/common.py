@@ -1,4 +1,4 @@
-"""What the stages of `c3l.pipeline` do when they run.
+"""What the stages of `c3l.stages.declarations` do when they run.
 
 A stage's function reads and writes folders only (see `c3l.artifacts.store.Job`), so that it can run in any
 process. Everything heavy is imported when it is needed: the process that plans a run imports this
@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from c3l.artifacts.files import finite
 from c3l.artifacts.shards import in_shards, shard_seed
 from c3l.artifacts.store import Job
-from c3l.launching import trains
 from c3l.readings import Readings, ScoreForm, Step
 from c3l.runtime import distributed
 from c3l.runtime.errors import UserError, told
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.settings import TrainingSettings
+from c3l.stages.launcher import trains
 
 if TYPE_CHECKING:
     from c3l.backbones import Backbone

@@ -1,4 +1,4 @@
-"""What the stages of I²C's rivals do when they run (table 5); see `c3l.stages`."""
+"""What the stages of I²C's rivals do when they run (table 5); see `c3l.stages.common`."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from c3l.artifacts.shards import in_shards, shard_seed
 from c3l.artifacts.store import Job
 from c3l.readings import Step
 from c3l.samples import ImageFolder, Sample
-from c3l.stages import SCORES, image_names, load, read, readings_of, save
+from c3l.stages.common import SCORES, image_names, load, read, readings_of, save
 
 if TYPE_CHECKING:
     from c3l.scores import Score

@@ -8,7 +8,7 @@ Table 5's rivals to I²C put other stages in the place of some: `vigc` makes fil
 own, `rival_selection` selects, for one of them with the help of `alone`.
 
 Each function below makes one Stage; what it does when it runs is the function of the same name in
-`c3l.stages` or `c3l.rival_stages`. The readings in its key are those whose field says so
+`c3l.stages.common` or `c3l.stages.rivals`. The readings in its key are those whose field says so
 (`c3l.readings.ReadBy`). Making stages does not import torch. Weights are a Stage or a Source: "no
 enhancement" is the backbone itself as the generator. Raise a stage's version (its second field)
 when the same inputs would give another result.
@@ -16,7 +16,6 @@ when the same inputs would give another result.
 
 from pathlib import Path
 
-from c3l import rival_stages, stages
 from c3l.artifacts.store import Source, Stage
 from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.readings import Readings
@@ -24,6 +23,7 @@ from c3l.runtime.errors import UserError
 from c3l.runtime.hub import check_seal, weight_names, weights_folder
 from c3l.selection import LABELS, Method, code_of
 from c3l.settings import GenerationSettings, TrainingSettings
+from c3l.stages import common, rivals
 
 Weights = Stage | Source
 
@@ -49,7 +49,7 @@ def backbone_source(path_or_id: str | Path, *, fetch: bool = True) -> Source:
 
 def image_source(folder: Path, count: int) -> Source:
     """The first `count` images of a folder as an input; the others do not count."""
-    return Source.of(folder, stages.image_names(folder, count))
+    return Source.of(folder, common.image_names(folder, count))
 
 
 def captions(
@@ -66,7 +66,7 @@ def captions(
     inputs = {"backbone": backbone, "images": images}
     # Greedy captions are the same whatever the seed: all seeds share them.
     seeded = seed if readings.caption_temperature > 0 else None
-    return Stage("captions", 1, stages.captions, config, inputs, seeded)
+    return Stage("captions", 1, common.captions, config, inputs, seeded)
 
 
 def initial(
@@ -83,13 +83,13 @@ def initial(
     inputs = {"backbone": backbone, "captions": captions}
     if readings.pairs_from == "caption_and_image":
         inputs["images"] = images
-    return Stage("initial", 1, stages.initial, config, inputs, seed)
+    return Stage("initial", 1, common.initial, config, inputs, seed)
 
 
 def filtered(initial: Stage, readings: Readings) -> Stage:
     """The samples without duplicates and invalid pairs."""
     config = {"readings": readings.of("filtered")}
-    return Stage("filtered", 1, stages.filtered, config, {"samples": initial})
+    return Stage("filtered", 1, common.filtered, config, {"samples": initial})
 
 
 def scores(
@@ -98,7 +98,7 @@ def scores(
     """Per-token log-probabilities with and without the image, from which every form is made."""
     config = {"readings": readings.of("scores"), "batch_size": batch_size}
     inputs = {"backbone": backbone, "samples": samples, "images": images}
-    return Stage("scores", 2, stages.scores, config, inputs)
+    return Stage("scores", 2, common.scores, config, inputs)
 
 
 def selection(
@@ -109,7 +109,7 @@ def selection(
     config = {"readings": readings.of("selection"), "share": share, "positive": positive}
     inputs = {"samples": samples, "scores": scores}
     return Stage(
-        "selection", 1, stages.selection, config, inputs, seed if positive == "random" else None
+        "selection", 1, common.selection, config, inputs, seed if positive == "random" else None
     )
 
 
@@ -125,13 +125,13 @@ def vigc(
     config = settings.model_dump(exclude={"caption_tokens"}) | {"images": count}
     config |= {"readings": readings.of("vigc")}
     inputs = {"backbone": backbone, "images": images}
-    return Stage("vigc", 1, rival_stages.vigc, config, inputs, seed)
+    return Stage("vigc", 1, rivals.vigc, config, inputs, seed)
 
 
 def alone(backbone: Weights, samples: Stage, batch_size: int) -> Stage:
     """The likelihood of each answer by itself, which instruction-following difficulty needs."""
     inputs = {"backbone": backbone, "samples": samples}
-    return Stage("alone", 1, rival_stages.alone, {"batch_size": batch_size}, inputs)
+    return Stage("alone", 1, rivals.alone, {"batch_size": batch_size}, inputs)
 
 
 def rival_selection(
@@ -147,11 +147,11 @@ def rival_selection(
     `known` are the `scores` of the samples and the likelihood of their answers `alone`, where the
     method needs them.
     """
-    config = {"by": by, "share": share, "readings": readings.of(*rival_stages.rival_steps(by))}
+    config = {"by": by, "share": share, "readings": readings.of(*rivals.rival_steps(by))}
     config |= code_of(by)
     seeded = seed if by in ("random", *LABELS) else None
     inputs = {"samples": samples, **known}
-    return Stage("selection", 1, rival_stages.rival_selection, config, inputs, seeded)
+    return Stage("selection", 1, rivals.rival_selection, config, inputs, seeded)
 
 
 def generator(
@@ -174,12 +174,12 @@ def generator(
         raise UserError(f"{reason}.")
     config = {
         "settings": settings.model_dump(),
-        "readings": readings.of(*stages.generator_steps(crm, clm)),
+        "readings": readings.of(*common.generator_steps(crm, clm)),
         "crm": crm,
         "clm": clm,
     }
     inputs = {"backbone": backbone, "samples": samples, "selection": selection, "images": images}
-    return Stage("generator", 2, stages.generator, config, inputs, seed)
+    return Stage("generator", 2, common.generator, config, inputs, seed)
 
 
 def final(
@@ -197,19 +197,19 @@ def final(
     """
     config = settings.model_dump() | {"images": count, "size": size}
     config |= {"readings": readings.of("final")}
-    return Stage("final", 1, stages.final, config, {"generator": generator, "images": images}, seed)
+    return Stage("final", 1, common.final, config, {"generator": generator, "images": images}, seed)
 
 
 def drawn(parts: list[Stage], size: int | None, seed: int) -> Stage:
     """`size` samples of several parts, by a seeded draw; without a size all of them."""
     inputs = {f"part-{number:06d}": part for number, part in enumerate(parts)}
-    return Stage("drawn", 1, stages.drawn, {"size": size}, inputs, seed)
+    return Stage("drawn", 1, common.drawn, {"size": size}, inputs, seed)
 
 
 def best(samples: Stage, scores: Stage, readings: Readings, size: int) -> Stage:
     """The `size` best samples by I²C."""
     config = {"readings": readings.of("best"), "size": size}
-    return Stage("best", 1, stages.best, config, {"samples": samples, "scores": scores})
+    return Stage("best", 1, common.best, config, {"samples": samples, "scores": scores})
 
 
 def vlit(
@@ -223,4 +223,4 @@ def vlit(
     """A fresh copy of the weights, fine-tuned on the final data."""
     inputs = {"backbone": weights, "samples": samples, "images": images}
     config = {"settings": settings.model_dump(), "readings": readings.of("vlit")}
-    return Stage("vlit", 1, stages.vlit, config, inputs, seed)
+    return Stage("vlit", 1, common.vlit, config, inputs, seed)

@@ -1,6 +1,6 @@
-"""One of the processes that train a stage together: `accelerate launch -m c3l.launched FOLDER`.
+"""One of the processes that train a stage together: `accelerate launch -m c3l.stages.launched FOLDER`.
 
-The folder is that of `c3l.launching`: the job in, its facts or what the user is to be told out.
+The folder is that of `c3l.stages.launcher`: the job in, its facts or what the user is to be told out.
 """
 
 import json
@@ -13,27 +13,27 @@ from pathlib import Path
 
 import psutil
 
-from c3l import launching, stages
 from c3l.artifacts.files import write_sealed
 from c3l.artifacts.stage import Job
 from c3l.runtime import distributed
 from c3l.runtime.errors import UserError, cannot_write
 from c3l.runtime.progress import written
+from c3l.stages import common, launcher
 
 
 def main(folder: Path) -> None:
     """Do what the job in the folder says."""
-    record = json.loads((folder / launching.JOB).read_text())
+    record = json.loads((folder / launcher.JOB).read_text())
     threading.Thread(target=_die_with, args=(record["parent"],), daemon=True).start()
     inputs = {name: Path(path) for name, path in record["inputs"].items()}
     job = Job(Path(record["out"]), folder, inputs, record["keys"], record["config"], record["seed"])
-    told = written(folder / launching.PLACE) if distributed.first() else nullcontext()
+    told = written(folder / launcher.PLACE) if distributed.first() else nullcontext()
     try:
-        with distributed.together(record["device"]) as own, stages.loading(own, record["dtype"]):
+        with distributed.together(record["device"]) as own, common.loading(own, record["dtype"]):
             with told:
-                facts = getattr(stages, record["stage"])(job)
+                facts = getattr(common, record["stage"])(job)
             if distributed.first():
-                write_sealed(folder / launching.FACTS, facts)
+                write_sealed(folder / launcher.FACTS, facts)
             distributed.everyone(lambda: None)
     except Exception as error:
         words = str(error)
@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
                 raise
             words = f"{folder.parent} cannot be written ({reason}); make room, then run it again"
         rank = os.environ["RANK"]
-        write_sealed(folder / launching.ERROR.format(rank=rank), {"error": words})
+        write_sealed(folder / launcher.ERROR.format(rank=rank), {"error": words})
         sys.exit(2)
 
 

@@ -1,7 +1,7 @@
 """Stages that train, in several processes: each in an `accelerate launch` of its own.
 
 Once that is asked for (`ask`), a stage's function marked `trains` waits in the process that makes
-the stage for those that the launcher starts, which do its work (`c3l.launched`). How many there are
+the stage for those that the launcher starts, which do its work (`c3l.stages.launched`). How many there are
 is no part of a stage's key, as the number of threads is none: losses differ in their last digits.
 """
 
@@ -21,7 +21,7 @@ from c3l.runtime.errors import UserError, told
 from c3l.runtime.progress import Loop, read
 from c3l.settings import TrainingSettings
 
-SHIPPED = Path(__file__).parent / "launch"
+SHIPPED = Path(__file__).parents[1] / "launch"
 JOB, FACTS, PLACE, LOG = "job.json", "facts.json", "place.json", "log.txt"
 ERROR = "error-{rank}.json"
 # In the environment, so that worker processes have it too.
@@ -94,7 +94,7 @@ def asked() -> Launch | None:
 
 
 def trains(run: Callable[[Job], dict]) -> Callable[[Job], dict]:
-    """Mark a stage's function, of `c3l.stages`, that trains."""
+    """Mark a stage's function, of `c3l.stages.common`, that trains."""
 
     @wraps(run)
     def here_or_launched(job: Job) -> dict:
@@ -111,9 +111,9 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
     What they share lies in a folder of `job.partial`, by launch: another one has other checkpoints.
     Raises UserError as the function does, and where they end in any other way.
     """
-    from c3l import stages
+    from c3l.stages import common
 
-    device, dtype = stages.unload()
+    device, dtype = common.unload()
     folder = job.partial / f"launched-{digest(asdict(launch))[:16]}"
     folder.mkdir(exist_ok=True)
     for old in (folder / FACTS, folder / PLACE, *_errors(folder)):
@@ -132,7 +132,7 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
     (folder / JOB).write_text(json.dumps(record))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch.config]
     command += ["--num_processes", str(launch.processes), "--main_process_port", "0"]
-    command += ["-m", "c3l.launched", str(folder)]
+    command += ["-m", "c3l.stages.launched", str(folder)]
     environment = {key: value for key, value in os.environ.items() if key != ASKED}
     with (folder / LOG).open("w") as log:
         # In a session of its own: Ctrl-C is for this process, which they do not outlive.
