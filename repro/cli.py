@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from c3l.commandline import MARKUP, LaunchOption, run_app
+from c3l.cli.common import MARKUP, LaunchOption, run_app
 from c3l.runtime.errors import UserError
 from repro.options import (
     EngineOption,

@@ -11,16 +11,16 @@ from dataclasses import replace
 import pytest
 import typer
 
-import c3l.cli
+import c3l.cli.app
 import repro.cli
-from c3l.commandline import _paragraphs, run_app
+from c3l.cli.common import _paragraphs, run_app
 from c3l.runtime import progress
 from c3l.runtime.errors import UserError
 from c3l.samples import Sample, write_samples
 from c3l.scores import Score, write_scores
 from tests.repro.toy import ROOT
 
-APPS = {"c3l": c3l.cli.app, "repro": repro.cli.app}
+APPS = {"c3l": c3l.cli.app.app, "repro": repro.cli.app}
 
 
 def leaves(command, *names):
@@ -193,7 +193,7 @@ def test_hostile_names_are_written_out_by_every_command(
         ),
     ]
     for command, words in commands:
-        assert run(c3l.cli.app, *map(str, command)) == 2, command
+        assert run(c3l.cli.app.app, *map(str, command)) == 2, command
         said = capfd.readouterr().err
         lines = [line for line in said.splitlines() if line and "Loading weights" not in line]
         assert len(lines) == 1 and words in lines[0], (command, said)

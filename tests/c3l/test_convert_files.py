@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Blip2Config, Blip2ForConditionalGeneration, LlamaConfig
 
 from c3l.artifacts.files import digest_file
-from c3l.cli import main
+from c3l.cli.app import main
 from c3l.convert import llava, minigpt4, rules, writing
 from c3l.convert.converted import model_shapes
 from c3l.convert.keys import assemble

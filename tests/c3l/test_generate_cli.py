@@ -107,7 +107,7 @@ def test_what_is_left_out_is_named(finished):
 
 def test_the_scores_are_those_of_score(finished, images, tmp_path):
     from c3l.backbones import load_backbone
-    from c3l.score import to_file
+    from c3l.cli.score import to_file
 
     out, _ = finished
     samples = read_samples(out / "data.jsonl")

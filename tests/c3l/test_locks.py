@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from c3l.artifacts.shards import in_shards
 from c3l.artifacts.store import Job, Stage, Store
-from c3l.cli import app
+from c3l.cli.app import app
+from c3l.cli.train import train
 from c3l.method import generate
 from c3l.runtime.errors import UserError
 from c3l.runtime.locks import alone_at, locked
 from c3l.samples import Sample, write_samples
-from c3l.train import train
 
 
 @pytest.fixture(params=[errno.ENOLCK, errno.EOPNOTSUPP])

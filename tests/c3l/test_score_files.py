@@ -6,8 +6,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from c3l import relevance, score
+from c3l import relevance
 from c3l.backbones import load_backbone
+from c3l.cli import score
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_data, read_samples, write_samples

@@ -11,7 +11,7 @@ from tests.repro.toy import ROOT
 APP = """
 import os, sys
 import typer
-from c3l.commandline import run_app
+from c3l.cli.common import run_app
 from c3l.runtime.progress import say
 
 app = typer.Typer()

@@ -11,6 +11,7 @@ import pytest
 
 from c3l.artifacts.files import digest_file
 from c3l.backbones import load_backbone
+from c3l.cli.train import MANIFEST, train
 from c3l.data.scored import with_scores, write_scored
 from c3l.lessons import match_scores, read_lessons
 from c3l.relevance import score
@@ -20,7 +21,6 @@ from c3l.samples import ImageFolder, write_samples
 from c3l.scores import Score, write_scores
 from c3l.selection import groups
 from c3l.settings import MethodSettings
-from c3l.train import MANIFEST, train
 from c3l.trainer import LossTrainer
 from c3l.training import train_generator, tune
 from tests.c3l.test_resume import killed_after
@@ -187,7 +187,7 @@ def test_what_score_refuses_is_not_trained_on(tiny_llava, bad, samples, tmp_path
     with pytest.raises(UserError, match="holds another training"):
         run("bad")
     # Where nothing is left there is no training, and no weights are needed to say so.
-    monkeypatch.setattr("c3l.train.load_backbone", None)
+    monkeypatch.setattr("c3l.cli.train.load_backbone", None)
     write_samples(tmp_path / "none.jsonl", [s for s in every if s.id in ("empty", "cut", "clip")])
     with pytest.raises(
         UserError, match=r"no sample in .* trained on \(empty_answer 1, image_unrea"
@@ -211,7 +211,7 @@ def test_one_training_at_a_time(trained, tmp_path, monkeypatch):
     """The second one is told so before it loads anything; a killed one is in nobody's way."""
     lock = tmp_path / ".out.lock"
     lock.touch()  # of a run that was killed
-    monkeypatch.setattr("c3l.train.load_backbone", None)
+    monkeypatch.setattr("c3l.cli.train.load_backbone", None)
     with locked(lock), pytest.raises(UserError, match=r"another run is at work on .*out; wait"):
         trained()
     monkeypatch.undo()

@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from c3l.backbones import load_backbone
+from c3l.cli.score import to_file
+from c3l.cli.train import train
 from c3l.samples import Sample, read_data, write_samples
-from c3l.score import to_file
 from c3l.settings import MethodSettings
-from c3l.train import train
 
 SETTINGS = MethodSettings().changed(
     [

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from c3l.backbones import load_backbone
+from c3l.cli.score import to_file
+from c3l.cli.train import train
 from c3l.method import generate
 from c3l.samples import read_data
-from c3l.score import to_file
 from c3l.settings import MethodSettings
-from c3l.train import train
 from tests.c3l.pocket import BACKBONE, CHANGES, pictures
 
 SETTINGS = MethodSettings().changed(

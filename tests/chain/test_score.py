@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from c3l import score
 from c3l.backbones import load_backbone
+from c3l.cli import score
 from c3l.data.left_out import left_out_path
 from c3l.data.scored import with_scores, write_scored
 from c3l.lessons import read_lessons

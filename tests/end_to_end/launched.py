@@ -11,7 +11,7 @@ import signal
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from c3l.cli import main
+from c3l.cli.app import main
 from c3l.trainer import LossTrainer
 
 _made, _step = AcceleratorState.__init__, LossTrainer.training_step

@@ -9,12 +9,12 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
+from c3l.cli.train import train
 from c3l.data.scored import with_scores, write_scored
 from c3l.instructions import CLASSES
 from c3l.samples import Sample
 from c3l.scores import Score
 from c3l.settings import MethodSettings
-from c3l.train import train
 from tests.repro.toy import ROOT
 
 CHANGES = [

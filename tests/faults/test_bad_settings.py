@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c3l.cli import run_app
+from c3l.cli.app import run_app
 from c3l.runtime.errors import UserError
 from c3l.runtime.parsing import from_yaml
 from repro.cli import app

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from c3l.cli.train import train
 from c3l.runtime.errors import UserError
 from c3l.samples import Sample, write_samples
 from c3l.settings import MethodSettings
-from c3l.train import train
 from tests.tiny import save_tiny_llava
 
 SETTINGS = MethodSettings().changed(

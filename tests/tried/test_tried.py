@@ -6,7 +6,7 @@ import sys
 import pytest
 import typer
 
-import c3l.cli
+import c3l.cli.app
 import repro.cli
 from tests.repro.toy import ROOT
 from tests.test_docs import wrong_in
@@ -15,7 +15,7 @@ from tests.tried.shell import Shell
 from tests.tried.trials import SECTIONS, Trial
 
 TRIALS = [trial for section in SECTIONS for trial in section.trials]
-APPS = {"c3l": c3l.cli.app, "repro": repro.cli.app}
+APPS = {"c3l": c3l.cli.app.app, "repro": repro.cli.app}
 
 
 def leaves(command, words: str) -> list[str]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from c3l.commandline import MARKUP, LaunchOption, run_app
-from c3l.convert import cli as convert
+from c3l.cli import convert as convert
+from c3l.cli.common import MARKUP, LaunchOption, run_app
 from c3l.data.left_out import left_out_path
 from c3l.runtime import distributed, progress
 from c3l.runtime.errors import UserError, brief, told
@@ -238,8 +238,8 @@ def score(
         raise UserError(f"there is no sample in {told(samples)}")
     with progress.Work() as work, ExitStack() as stack:
         work.on("loading the backbone")
-        from c3l import score as scoring
         from c3l.backbones import load_backbone
+        from c3l.cli import score as scoring
         from c3l.runtime.locks import alone_at
 
         scoring.check_out(data, out)
@@ -335,7 +335,7 @@ def train(
         raise UserError(f"{told(str(images))} is no folder; give the folder that holds the images")
     with progress.Work() as work:
         work.on("loading the backbone")
-        from c3l import train as trainer
+        from c3l.cli import train as trainer
         from c3l.data.left_out import left_out_path
 
         work.on("training")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from c3l.commandline import MARKUP
+from c3l.cli.common import MARKUP
 from c3l.runtime.errors import UserError
 from c3l.runtime.progress import say
 
