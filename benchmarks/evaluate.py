@@ -24,13 +24,13 @@ from loguru import logger
 
 from benchmarks import judging, pope, scoring
 from benchmarks.judge import Judge
-from benchmarks.lmms_model import C3LModel
 from benchmarks.served import Served
 from benchmarks.served_model import ServedModel, Unanswered
 from benchmarks.sources import TASKS
 from benchmarks.tasks import load_task
 from c3l.artifacts.files import finite
 from c3l.backbones import Backbone
+from c3l.lmms import C3LModel
 from c3l.runtime.errors import NotFiniteError, UserError, brief
 
 REPLIES = "replies.jsonl"

@@ -6,4 +6,4 @@ lmms-eval is imported, so it names the class and imports nothing of ours.
 
 from lmms_eval.models.registry_v2 import ModelManifest
 
-C3L = ModelManifest("c3l", simple_class_path="benchmarks.lmms_model.C3LModel")
+C3L = ModelManifest("c3l", simple_class_path="c3l.lmms.C3LModel")

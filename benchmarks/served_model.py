@@ -10,8 +10,8 @@ from openai.types.chat import ChatCompletion
 
 from benchmarks.client import MALFORMED, NO_COMPLETION, client_of, reason_of
 from benchmarks.keys import without_key
-from benchmarks.lmms_model import UNPRINTABLE, Requests
 from benchmarks.served import Served
+from c3l.lmms import UNPRINTABLE, Requests
 
 TIMEOUT = 120.0  # seconds for one whole answer, from the first look at its server's name
 RETRIES = 4  # by the client, after half a second to eight, or as long as the server asks for

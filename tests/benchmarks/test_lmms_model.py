@@ -9,8 +9,8 @@ import torch
 from lmms_eval.api.instance import Instance
 
 from benchmarks.evaluate import evaluate
-from benchmarks.lmms_model import C3LModel
 from c3l import load_backbone
+from c3l.lmms import C3LModel
 from c3l.runtime.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.evaluate import evaluate
-from benchmarks.lmms_model import C3LModel
 from c3l import load_backbone
+from c3l.lmms import C3LModel
 from c3l.runtime.errors import UserError
 from repro.profile import load
 from tests.benchmarks.plain import local_task
