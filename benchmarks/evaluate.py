@@ -22,8 +22,9 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from loguru import logger
 
-from benchmarks import judging, pope, scoring
-from benchmarks.judge import Judge
+from benchmarks import pope, scoring
+from benchmarks.judge import judging
+from benchmarks.judge.judge import Judge
 from benchmarks.served import Served
 from benchmarks.served_model import ServedModel, Unanswered
 from benchmarks.sources import TASKS

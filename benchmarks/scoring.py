@@ -13,8 +13,8 @@ import pandas as pd
 from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
 from lmms_eval.tasks.mmbench.mmbench_evals import MMBench_Evaluator
 
-from benchmarks import judging
 from benchmarks import pope as pope_rules
+from benchmarks.judge import judging
 from benchmarks.sources import TASKS
 from benchmarks.tasks import SEED_DIMENSIONS
 from c3l.runtime.errors import UserError

@@ -9,8 +9,8 @@ import io
 from PIL import Image
 from pydantic import Field, field_validator
 
-from benchmarks.address import GIVE, base_of, name_of_model
-from benchmarks.keys import key_in
+from benchmarks.api.address import GIVE, base_of, name_of_model
+from benchmarks.api.keys import key_in
 from c3l.runtime.record import Record
 
 
@@ -50,7 +50,7 @@ def probe(served: Served, timeout: float = 60.0, retries: int = 0) -> str | None
     server that is busy is asked again, `retries` times."""
     from openai import OpenAIError
 
-    from benchmarks.client import MALFORMED, NO_COMPLETION, client_of, reason_of
+    from benchmarks.api.client import MALFORMED, NO_COMPLETION, client_of, reason_of
 
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(file, "PNG")

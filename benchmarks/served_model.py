@@ -8,8 +8,8 @@ from lmms_eval.models.simple.openai import OpenAICompatible
 from openai import OpenAIError
 from openai.types.chat import ChatCompletion
 
-from benchmarks.client import MALFORMED, NO_COMPLETION, client_of, reason_of
-from benchmarks.keys import without_key
+from benchmarks.api.client import MALFORMED, NO_COMPLETION, client_of, reason_of
+from benchmarks.api.keys import without_key
 from benchmarks.served import Served
 from c3l.lmms import UNPRINTABLE, Requests
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import judge as judges
 from benchmarks import served as addresses
-from benchmarks.judge import Judge
-from benchmarks.keys import unset_hint
+from benchmarks.api.keys import unset_hint
+from benchmarks.judge import judge as judges
+from benchmarks.judge.judge import Judge
 from benchmarks.served import Served
 from c3l.artifacts.files import SEAL
 from c3l.artifacts.store import Source, Stage

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks import judge as judges
 from benchmarks import served as addresses
-from benchmarks.keys import unset_hint
+from benchmarks.api.keys import unset_hint
+from benchmarks.judge import judge as judges
 from c3l.artifacts.graph import everything
 from c3l.runtime.errors import UserError
 from repro import recipe

@@ -61,7 +61,7 @@ def changes_of(set_: list[str] | None, judge: str | None, judge_model: str | Non
 
     Raises UserError for what is no address. It is not repeated: it may be the key.
     """
-    from benchmarks.address import base_of
+    from benchmarks.api.address import base_of
     from repro.profile import ADDRESS
 
     if judge is not None and judge != "pocket":

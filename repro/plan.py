@@ -8,8 +8,8 @@ from itertools import product
 
 from tabulate import tabulate
 
-from benchmarks.judge import Judge
-from benchmarks.judging_cost import Asked, asked
+from benchmarks.judge.cost import Asked, asked
+from benchmarks.judge.judge import Judge
 from c3l.artifacts.store import Source, Stage, Store
 from repro import cost, runner, workload
 from repro.cost import GIB, Way

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from benchmarks.address import GIVE, base_of, name_of_model
+from benchmarks.api.address import GIVE, base_of, name_of_model
 from benchmarks.served import Served
 from benchmarks.sources import TASKS
 from c3l.readings import Readings

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from benchmarks.judge import Judge
+from benchmarks.judge.judge import Judge
 from benchmarks.served import Served
 from c3l.artifacts.files import digest_files
 from c3l.artifacts.store import Job, Source, Stage

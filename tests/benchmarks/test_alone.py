@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lmms_eval.tasks.pope.utils import pope_aggregate_f1_score
 
 from benchmarks.evaluate import evaluate
-from benchmarks.judge import POCKET_MODEL, Judge
+from benchmarks.judge.judge import POCKET_MODEL, Judge
 from benchmarks.pope import CATEGORIES
 from c3l import load_backbone
 from repro.profile import load

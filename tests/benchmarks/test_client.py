@@ -14,8 +14,10 @@ from urllib.parse import quote, urlsplit
 import openai
 import pytest
 
-from benchmarks import client, judge, served
-from benchmarks.judge import Judge
+from benchmarks import served
+from benchmarks.api import client
+from benchmarks.judge import judge
+from benchmarks.judge.judge import Judge
 from benchmarks.served import Served
 from tests.benchmarks.test_judge import completion
 

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 from datasets import Image
 
-from benchmarks import judging
 from benchmarks.evaluate import evaluate
-from benchmarks.judge import POCKET_MODEL, Judge, probe, review, serve
+from benchmarks.judge import judging
+from benchmarks.judge.judge import POCKET_MODEL, Judge, probe, review, serve
 from benchmarks.pocket.grading import grade, read_caption
 from benchmarks.pocket.questions import wild_rows
 from benchmarks.pocket.scenes import draw_scenes

@@ -9,11 +9,12 @@ from urllib.parse import quote
 import pandas as pd
 import pytest
 
-from benchmarks import judging, served_model
-from benchmarks.address import base_of, name_of_model
+from benchmarks import served_model
+from benchmarks.api.address import base_of, name_of_model
+from benchmarks.api.keys import NO_KEY, key_in, unset_hint, without_key
 from benchmarks.evaluate import REPLIES, evaluate
-from benchmarks.judge import Judge, probe, serve
-from benchmarks.keys import NO_KEY, key_in, unset_hint, without_key
+from benchmarks.judge import judging
+from benchmarks.judge.judge import Judge, probe, serve
 from benchmarks.served import Served
 from benchmarks.served import probe as probe_served
 from c3l.runtime.errors import UserError

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks import served_model
 from benchmarks.evaluate import evaluate
-from benchmarks.judge import serve
+from benchmarks.judge.judge import serve
 from benchmarks.served import Served, probe
 from c3l.runtime.errors import UserError
 from tests.benchmarks import data

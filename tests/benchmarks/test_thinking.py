@@ -9,9 +9,9 @@ from lmms_eval.api.reasoning import strip_reasoning_tags
 from lmms_eval.llm_judge.protocol import ServerConfig
 from lmms_eval.llm_judge.providers.openai import build_sampling_kwargs
 
-from benchmarks import judging
 from benchmarks.evaluate import REPLIES, evaluate
-from benchmarks.judge import (
+from benchmarks.judge import judging
+from benchmarks.judge.judge import (
     PROBE_TOKENS,
     REASONING_MODELS,
     THINKING_TOKENS,

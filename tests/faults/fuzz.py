@@ -22,7 +22,7 @@ TEXTS = {
     "images": ("image",),
 }
 # Instrumented: the readers, and the pure Python beneath them.
-WATCHED = ["c3l", "benchmarks.pocket", "benchmarks.judge", "benchmarks.pope", "yaml", "PIL"]
+WATCHED = ["c3l", "benchmarks.pocket", "benchmarks.judge.judge", "benchmarks.pope", "yaml", "PIL"]
 
 
 def answers(content: bytes) -> None:

@@ -4,8 +4,9 @@ import contextlib
 import math
 from collections import Counter
 
-from benchmarks import judge, pope
-from benchmarks.judging import failure, retry_after
+from benchmarks import pope
+from benchmarks.judge import judge
+from benchmarks.judge.judging import failure, retry_after
 from benchmarks.pocket import truth
 from benchmarks.pocket.grading import grade, read_caption
 from benchmarks.pocket.scenes import draw_scenes

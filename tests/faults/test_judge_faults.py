@@ -12,10 +12,10 @@ from itertools import count
 
 import pytest
 
-from benchmarks import judging
 from benchmarks.evaluate import REPLIES, evaluate
-from benchmarks.judge import Judge, grades, serve
-from benchmarks.judging import Replies, retry_after
+from benchmarks.judge import judging
+from benchmarks.judge.judge import Judge, grades, serve
+from benchmarks.judge.judging import Replies, retry_after
 from c3l.artifacts.store import Source, Store
 from c3l.runtime.errors import UserError
 from repro import runner, stages

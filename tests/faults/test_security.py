@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.evaluate import evaluate
-from benchmarks.judge import Judge, probe, serve
+from benchmarks.judge.judge import Judge, probe, serve
 from c3l.artifacts.files import SEAL, seal
 from c3l.artifacts.store import Source, Store
 from c3l.backbones import load_backbone

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from benchmarks.judge import serve
+from benchmarks.judge.judge import serve
 from benchmarks.served import Served
 from c3l.artifacts.store import Source
 from c3l.runtime.errors import UserError

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.judging_cost import REPLY, asked
+from benchmarks.judge.cost import REPLY, asked
 from c3l.artifacts.store import Store
 from repro import plan, workload
 from repro import profile as profiles

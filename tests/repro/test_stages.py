@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.judge import POCKET_MODEL
+from benchmarks.judge.judge import POCKET_MODEL
 from c3l.artifacts.store import Source
 from repro import profile
 from repro.stages import evaluation

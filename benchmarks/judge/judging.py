@@ -20,7 +20,7 @@ from lmms_eval.llm_judge import ProviderFactory, Request, Response, ServerConfig
 from lmms_eval.llm_judge.providers.openai import OpenAIProvider, build_sampling_kwargs
 from openai import APIStatusError, OpenAIError
 
-from benchmarks.client import (
+from benchmarks.api.client import (
     MALFORMED,
     NO_COMPLETION,
     RefusedError,
@@ -28,8 +28,8 @@ from benchmarks.client import (
     reason_of,
     without_surrogates,
 )
-from benchmarks.judge import Judge, grades, thinking_hint, thinks_apart, without_thinking
-from benchmarks.keys import without_key
+from benchmarks.api.keys import without_key
+from benchmarks.judge.judge import Judge, grades, thinking_hint, thinks_apart, without_thinking
 from c3l.artifacts.files import digest
 
 TIMEOUT = 60.0  # seconds for one whole reply, from the first look at its server's name

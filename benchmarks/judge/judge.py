@@ -2,7 +2,7 @@
 
 The pocket judge is such an address itself, a server on the loopback interface that grades by
 `benchmarks.pocket.grading`. It keeps nothing: the scene is read from the context of each prompt,
-which holds its complete caption. Nothing here imports lmms-eval; `benchmarks.judging` does.
+which holds its complete caption. Nothing here imports lmms-eval; `benchmarks.judge.judging` does.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler
 
-from benchmarks.address import GIVE, base_of, name_of_model
-from benchmarks.keys import key_in, without_key
+from benchmarks.api.address import GIVE, base_of, name_of_model
+from benchmarks.api.keys import key_in, without_key
 from benchmarks.pocket import grading
 from c3l.runtime.errors import UserError
 
@@ -191,7 +191,7 @@ def probe(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | None:
     """
     from openai import OpenAIError
 
-    from benchmarks.client import MALFORMED, NO_COMPLETION, client_of, reason_of
+    from benchmarks.api.client import MALFORMED, NO_COMPLETION, client_of, reason_of
 
     reasons = judge.model.startswith(REASONING_MODELS)
     tokens = judge.tokens if judge.strip_thinking or reasons else PROBE_TOKENS

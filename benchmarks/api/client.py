@@ -15,8 +15,8 @@ from urllib.parse import urljoin, urlsplit
 
 from openai import APIStatusError, APITimeoutError, DefaultHttpxClient, OpenAI, OpenAIError
 
-from benchmarks.address import ENDPOINT
-from benchmarks.keys import without_key
+from benchmarks.api.address import ENDPOINT
+from benchmarks.api.keys import without_key
 
 LARGEST = 2**20
 """Bytes of a reply, as it comes and unpacked. lmms-eval's longest is some ten thousand."""

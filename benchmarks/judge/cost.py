@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.judge import TOKENS
+from benchmarks.judge.judge import TOKENS
 
 CHARACTERS = 4
 """Of English text in a token: OpenAI's own rule of thumb."""
