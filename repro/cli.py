@@ -28,10 +28,10 @@ from repro.options import (
     default_jobs,
 )
 from repro.rows import ALL, TABLES
-from repro.screen import show
+from repro.run.screen import show
 
 if TYPE_CHECKING:
-    from repro.run import Run
+    from repro.run.run import Run
 
 # Everything else is imported by the commands: `--help` answers at once.
 
@@ -130,7 +130,7 @@ def plan(
     from repro import profile as profiles
     from repro.devices import named
     from repro.plan import report
-    from repro.run import Run
+    from repro.run.run import Run
 
     changes = changes_of(set_, judge, judge_model)
     if table not in (*TABLES, "all"):
@@ -179,7 +179,7 @@ def compare(
     for name in names:  # said before the pocket world is made for nothing
         if not (runs / profiles.load(profile, changes).name / f"{name}.json").is_file():
             raise not_run(name)
-    from repro.run import Run
+    from repro.run.run import Run
 
     for text in reports(Run.stored(names, profiles.load(profile, changes), [*range(seeds)], runs)):
         show(text)
@@ -411,13 +411,13 @@ def _prepare(
 
     loaded = profiles.load(profile, changes)  # what is wrong is said at once: Run imports much
     from c3l.artifacts.store import Store
-    from repro.run import Run
+    from repro.run.run import Run
 
     return Run.prepare(names, loaded, list(range(seeds)), Store(runs / "store"))
 
 
 def _cluster_jobs() -> int | None:
-    from repro.ray_engine import cluster_jobs
+    from repro.run.ray_engine import cluster_jobs
 
     return cluster_jobs()
 

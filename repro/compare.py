@@ -14,13 +14,13 @@ from collections.abc import Iterator
 import tables.paper
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
-from repro import runner
 from repro.columns import COLUMNS
 from repro.differences import difference
 from repro.profile import Profile
 from repro.recipe import Cells, stages
 from repro.rows import TABLES
-from repro.run import Run
+from repro.run import runner
+from repro.run.run import Run
 from repro.table import finished
 from tables import render_claims
 from tables.paper import Claim, Pair

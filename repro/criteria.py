@@ -12,10 +12,11 @@ from statistics import fmean
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.runtime.errors import UserError
 from c3l.stages import declarations
-from repro import recipe, runner
+from repro import recipe
 from repro import stages as driver
 from repro.profile import Profile
-from repro.progress import Progress, Times
+from repro.run import runner
+from repro.run.progress import Progress, Times
 
 BACKBONE = "LLaVA-7B"
 TASKS = ("seedbench", "seedbench_ppl", "pope", "mmbench")

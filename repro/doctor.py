@@ -147,7 +147,7 @@ def _need(profile: Profile, seeds: int) -> tuple[float, float]:
     from repro import workload
     from repro.devices import named
     from repro.plan import Reckoner
-    from repro.run import cells
+    from repro.run.run import cells
 
     data = recipe.assumed(profile, (row for name in ALL for row in TABLES[name].rows))
     tables = (cells(TABLES[name], profile, data, list(range(seeds))) for name in ALL)

@@ -11,12 +11,13 @@ from tabulate import tabulate
 from benchmarks.judge.cost import Asked, asked
 from benchmarks.judge.judge import Judge
 from c3l.artifacts.store import Source, Stage, Store
-from repro import cost, runner, workload
+from repro import cost, workload
 from repro.cost import GIB, Way
 from repro.devices import Device
 from repro.profile import Expected, Profile
-from repro.progress import Times, duration
 from repro.recipe import Cells, stages
+from repro.run import runner
+from repro.run.progress import Times, duration
 
 GPUS = (2, 4, 8)
 

@@ -16,9 +16,9 @@ from repro import published, ranking_stages
 from repro import stages as driver
 from repro.columns import COLUMNS
 from repro.profile import Profile
-from repro.progress import say
 from repro.published import Published
 from repro.rows import PUBLISHED, RELEVANCE, TRUTH, Ranking, Row
+from repro.run.progress import say
 
 Runs = list[list[Stage]]
 """The stages behind a cell: [data seed][tuning seed]."""

@@ -14,7 +14,7 @@ from repro.differences import difference, frames, rounded
 from repro.profile import Profile
 from repro.recipe import Cells, Runs, stages
 from repro.rows import TABLES, Ranking, Row, Table
-from repro.runner import everything
+from repro.run.runner import everything
 from repro.statistics import UndefinedError, holm
 from tables import render
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from c3l.artifacts.files import write_atomically
 from c3l.runtime.errors import UserError
 from repro.profile import Profile
-from repro.progress import say
 from repro.report.contents import Contents
 from repro.report.found import find
 from repro.report.page import html
+from repro.run.progress import say
 
 OWN = "report.html"
 

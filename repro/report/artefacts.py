@@ -1,7 +1,7 @@
 """The artefacts behind the tables, each with what its manifest says and what it was made from."""
 
 from c3l.artifacts.store import Source, Stage, Store
-from repro.runner import everything
+from repro.run.runner import everything
 
 
 class Artefacts:

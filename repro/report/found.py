@@ -7,11 +7,11 @@ from pathlib import Path
 
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
-from repro import runner
 from repro.profile import Profile
 from repro.recipe import Cells, stages
 from repro.rows import TABLES
-from repro.run import Run
+from repro.run import runner
+from repro.run.run import Run
 
 DAMAGED = "cannot be read"
 # What JSON of another shape than a table's raises.

@@ -15,7 +15,7 @@ from c3l.stages.common import SAMPLES, SCORES
 from repro.report.found import Found
 from repro.report.listings import draw
 from repro.rows import TABLES, Row
-from repro.runner import everything
+from repro.run.runner import everything
 
 SHOWN = 8  # pairs of each class, token by token
 

@@ -15,7 +15,7 @@ EVERYTHING = requirements() | {
     name: requirement for some in extras().values() for name, requirement in some.items()
 }
 APART = {
-    "ray": "repro/ray_engine.py",
+    "ray": "repro/run/ray_engine.py",
     "pillow-heif": "c3l/data/images.py",
     # Its own instructions say how to get it.
     "atheris": "tests/faults/fuzz.py",

@@ -13,8 +13,9 @@ from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.stages import declarations
 from repro import profile as profiles
-from repro import recipe, runner
-from repro.run import Run
+from repro import recipe
+from repro.run import runner
+from repro.run.run import Run
 from tests.faults import world
 from tests.faults.running import contents, made, manifests, what_lasts
 from tests.repro import toy

@@ -18,8 +18,9 @@ from benchmarks.judge.judge import Judge, grades, serve
 from benchmarks.judge.judging import Replies, retry_after
 from c3l.artifacts.store import Source, Store
 from c3l.runtime.errors import UserError
-from repro import runner, stages
+from repro import stages
 from repro.profile import load
+from repro.run import runner
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 from tests.benchmarks.test_judge import completion

@@ -11,7 +11,7 @@ from c3l.artifacts.store import Stage
 from repro import recipe
 from repro.profile import Profile
 from repro.rows import TABLES, Ranking, Row
-from repro.run import cells
+from repro.run.run import cells
 
 
 def planned(

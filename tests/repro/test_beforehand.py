@@ -10,8 +10,9 @@ from benchmarks.judge.judge import serve
 from benchmarks.served import Served
 from c3l.artifacts.store import Source
 from c3l.runtime.errors import UserError
-from repro import beforehand, stages
+from repro import stages
 from repro.profile import load
+from repro.run import preflight
 from tests.benchmarks.test_judge import completion
 from tests.repro import toy
 from tests.repro.test_doctor import another_shard, cut, other_family
@@ -76,18 +77,18 @@ def test_a_judge_that_answers_nonsense(judged):
     said = "does not judge: its reply does not begin with two scores"
     nonsense = saying((200, completion("Both are nice.")))
     with serve(nonsense) as url, pytest.raises(UserError, match=said):
-        beforehand.look([judged(url)])
+        preflight.look([judged(url)])
 
 
 def test_a_judge_that_is_not_there(judged):
     with pytest.raises(UserError, match=r"does not judge: .*scoring\.judge=null"):
-        beforehand.look([judged("http://127.0.0.1:9/v1")])
+        preflight.look([judged("http://127.0.0.1:9/v1")])
 
 
 def test_a_judge_that_is_busy_is_asked_again_and_one_call_is_enough(judged):
     handler = saying((429, "{}"), (200, completion("8 4")), (500, "once too often"))
     with serve(handler) as url:
-        beforehand.look([judged(url), judged(url)])
+        preflight.look([judged(url), judged(url)])
     assert len(handler.left) == 1
 
 
@@ -97,7 +98,7 @@ def test_a_served_model(tmp_path):
         served = Served(model="m", url=url)
         stage = stages.evaluation(served, "pope", Source.of(tmp_path), scoring)
         with pytest.raises(UserError, match=r"m at .* does not answer: .*no such model"):
-            beforehand.look([stage])
+            preflight.look([stage])
 
 
 def test_the_pocket_profile_needs_no_look(monkeypatch):
@@ -108,5 +109,5 @@ def test_the_pocket_profile_needs_no_look(monkeypatch):
     weights = backbone_source(pocket.backbones["LLaVA-7B"].weights)
     stage = stages.evaluation(weights, "llava_w", weights, pocket.scoring)
     monkeypatch.setattr("c3l.backbones.loading.inspect", None)
-    monkeypatch.setattr(beforehand, "_ask", None)
-    beforehand.look([stage])
+    monkeypatch.setattr(preflight, "_ask", None)
+    preflight.look([stage])

@@ -12,8 +12,8 @@ from repro import profile as profiles
 from repro.cost import GIB, Way
 from repro.devices import named
 from repro.recipe import stages
-from repro.run import Run
-from repro.runner import everything
+from repro.run.run import Run
+from repro.run.runner import everything
 from tests.benchmarks import data
 from tests.repro import toy
 

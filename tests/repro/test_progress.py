@@ -9,9 +9,9 @@ from c3l.samples import Sample, write_samples
 from repro import profile as profiles
 from repro import recipe, workload
 from repro.profile import Expected
-from repro.progress import Progress, Times
-from repro.run import Run
-from repro.runner import everything
+from repro.run.progress import Progress, Times
+from repro.run.run import Run
+from repro.run.runner import everything
 from tests.c3l import store_stages as toy
 
 

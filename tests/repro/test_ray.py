@@ -109,7 +109,7 @@ def test_without_ray_it_is_said_how_to_get_it(tmp_path):
 
 
 def test_a_machine_that_does_not_see_the_runs_folder_says_so(tmp_path):
-    from repro.ray_engine import _do
+    from repro.run.ray_engine import _do
 
     error, _ = _do("make", None, tmp_path, Path(tmp_path / "no mark"), {}, tmp_path / "log")
     assert isinstance(error, UserError)

@@ -23,8 +23,8 @@ from repro.rows import (
     Row,
     Table,
 )
-from repro.run import Run
-from repro.runner import everything
+from repro.run.run import Run
+from repro.run.runner import everything
 from tests.repro import toy
 
 LACKING = Row("another", backbone="LLaVA-99B", base=BASELINE.label)

@@ -8,9 +8,9 @@ import pytest
 from c3l.artifacts import shards
 from c3l.artifacts.store import Job, Store
 from c3l.runtime.errors import UserError
-from repro import runner
 from repro.profile import Expected
-from repro.progress import Progress, Times
+from repro.run import runner
+from repro.run.progress import Progress, Times
 from tests.c3l import store_stages as toy
 
 

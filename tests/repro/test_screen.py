@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from repro import screen
+from repro.run import screen
 from tests.repro.toy import ROOT
 
 WORDS = st.text("abcdefghij.[]|†12", min_size=1, max_size=12)

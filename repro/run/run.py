@@ -13,12 +13,13 @@ from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.runtime.locks import locked
 from c3l.stages import launcher
-from repro import beforehand, engines, recipe, runner
+from repro import recipe
 from repro import stages as driver
 from repro.profile import Profile
-from repro.progress import Progress, Times, duration, say
 from repro.recipe import Cells, Data, stages
 from repro.rows import TABLES, Ranking, Row, Table
+from repro.run import engines, preflight, runner
+from repro.run.progress import Progress, Times, duration, say
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Run:
         everything = runner.everything(targets)
         if launch := launcher.asked():
             launch.check_stages(todo.values())
-        beforehand.look(todo.values())
+        preflight.look(todo.values())
         said = self.profile.expected
         times = Times(said, everything.values(), self.store, self._reckoned(todo) if todo else {})
         ran, rows = bool(todo), recipe.rows(self.tables)

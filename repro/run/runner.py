@@ -12,8 +12,8 @@ from pathlib import Path
 from c3l.artifacts.graph import Stages, everything, missing
 from c3l.artifacts.store import Stage, Store
 from c3l.runtime.errors import UserError
-from repro import engines
-from repro.progress import Progress, Times, say
+from repro.run import engines
+from repro.run.progress import Progress, Times, say
 
 __all__ = ["Stages", "chains", "discard_transient", "everything", "missing", "run"]
 

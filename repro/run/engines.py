@@ -1,4 +1,4 @@
-"""Where stages run: worker processes of this machine, or Ray's (`repro.ray_engine`).
+"""Where stages run: worker processes of this machine, or Ray's (`repro.run.ray_engine`).
 
 An engine is a context manager; leaving it by an exception (KeyboardInterrupt too) kills its
 workers.
@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 
 from c3l.artifacts.store import Stage
 from c3l.runtime.errors import UserError
-from repro import worker
+from repro.run import worker
 
 Name = Literal["local", "ray"]
 
@@ -39,7 +39,7 @@ class Engine(Protocol):
     def __exit__(self, *error) -> None: ...
 
     def submit(self, task: worker.Task, stage: Stage) -> Future[float]:
-        """Have a task done (`repro.worker.do`). The future raises Lost if its worker is killed,
+        """Have a task done (`repro.run.worker.do`). The future raises Lost if its worker is killed,
         unless all workers are lost with it, and what the task raises."""
 
 
@@ -50,7 +50,7 @@ def start(name: Name, root: Path, jobs: int, log: Path) -> Engine:
     environment = worker.environment(one_thread=jobs > 1)
     if name == "local":
         return Local(root, jobs, environment, log)
-    from repro.ray_engine import Ray
+    from repro.run.ray_engine import Ray
 
     return Ray(root, jobs, environment, log)
 

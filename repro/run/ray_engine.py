@@ -22,8 +22,8 @@ import psutil
 
 from c3l.artifacts.store import Stage
 from c3l.runtime.errors import UserError, told
-from repro import worker
-from repro.engines import Lost
+from repro.run import worker
+from repro.run.engines import Lost
 
 OBJECT_STORE = 100 * 2**20  # bytes; what tasks return is a number and a few words
 
@@ -32,7 +32,7 @@ Answer = tuple[float | UserError, list[str]]
 
 
 class Ray:
-    """Tasks of one processor each, and one GPU where the machines have any (`repro.engines`)."""
+    """Tasks of one processor each, and one GPU where the machines have any (`repro.run.engines`)."""
 
     def __init__(self, root: Path, jobs: int, environment: dict[str, str], log: Path):
         self.jobs, self._root, self._log = jobs, root, log.absolute()

@@ -1,4 +1,4 @@
-"""What happens in a worker process, whichever engine started it (`repro.engines`)."""
+"""What happens in a worker process, whichever engine started it (`repro.run.engines`)."""
 
 import os
 import sys
