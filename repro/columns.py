@@ -40,7 +40,7 @@ class Column:
     metric: str | None = None
     """What is measured, where artefacts serve several columns and cannot say it themselves."""
     lengths: bool = False
-    """Measured on the lengths of the samples' texts (repro.published); else on their truth."""
+    """Measured on the lengths of the samples' texts (repro.stages.published); else on their truth."""
 
 
 def counted(

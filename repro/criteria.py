@@ -13,10 +13,10 @@ from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.runtime.errors import UserError
 from c3l.stages import declarations
 from repro import recipe
-from repro import stages as driver
 from repro.profile import Profile
 from repro.run import runner
 from repro.run.progress import Progress, Times
+from repro.stages import evaluation as driver
 
 BACKBONE = "LLaVA-7B"
 TASKS = ("seedbench", "seedbench_ppl", "pope", "mmbench")

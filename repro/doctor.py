@@ -17,7 +17,7 @@ from c3l.runtime.errors import UserError
 from repro import recipe
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES
-from repro.stages import judge_of
+from repro.stages.evaluation import judge_of
 
 GIB = 2**30
 

@@ -12,13 +12,13 @@ from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from c3l.stages import declarations
 from c3l.stages.declarations import Weights
-from repro import published, ranking_stages
-from repro import stages as driver
 from repro.columns import COLUMNS
 from repro.profile import Profile
-from repro.published import Published
 from repro.rows import PUBLISHED, RELEVANCE, TRUTH, Ranking, Row
 from repro.run.progress import say
+from repro.stages import evaluation as driver
+from repro.stages import published, ranking
+from repro.stages.published import Published
 
 Runs = list[list[Stage]]
 """The stages behind a cell: [data seed][tuning seed]."""
@@ -310,12 +310,12 @@ def _ranking(row: Ranking, backbone: Weights, profile: Profile, data: Data, seed
     samples, scores = initial_pool(backbone, profile, readings, data, seed)
     if row.control is not None:
         if row.control == "constant":
-            shown = images = ranking_stages.constant(samples)
+            shown = images = ranking.constant(samples)
         else:
-            shown, images = ranking_stages.shuffled(samples, seed), data.initial
+            shown, images = ranking.shuffled(samples, seed), data.initial
         batch_size = profile.scoring.i2c_batch_size
         scores = declarations.scores(backbone, shown, images, readings, batch_size)
-    return ranking_stages.ranking(
+    return ranking.ranking(
         samples,
         scores,
         data.initial_graphs,

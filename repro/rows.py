@@ -23,13 +23,15 @@ class Row:
     readings: Mapping[str, object] = field(default_factory=dict)  # what differs from the profile's
     share: float | None = None  # of the initial data, L_r's targets; None: the profile's
     base: str | None = None  # the label of the row of its table that it is compared with
-    data: str | None = None  # a data set of repro.published that it is tuned on, not on its own
+    data: str | None = (
+        None  # a data set of repro.stages.published that it is tuned on, not on its own
+    )
     cut: bool = False  # of that set, a draw of as many samples as the final data have
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """How one row of table 6 ranks the initial pairs: by one of repro.ranking_stages.RANKERS."""
+    """How one row of table 6 ranks the initial pairs: by one of repro.stages.ranking.RANKERS."""
 
     label: str
     by: str

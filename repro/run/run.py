@@ -14,12 +14,12 @@ from c3l.runtime.errors import UserError
 from c3l.runtime.locks import locked
 from c3l.stages import launcher
 from repro import recipe
-from repro import stages as driver
 from repro.profile import Profile
 from repro.recipe import Cells, Data, stages
 from repro.rows import TABLES, Ranking, Row, Table
 from repro.run import engines, preflight, runner
 from repro.run.progress import Progress, Times, duration, say
+from repro.stages import evaluation as driver
 
 
 @dataclass(frozen=True)

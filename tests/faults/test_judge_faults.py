@@ -18,9 +18,9 @@ from benchmarks.judge.judge import Judge, grades, serve
 from benchmarks.judge.judging import Replies, retry_after
 from c3l.artifacts.store import Source, Store
 from c3l.runtime.errors import UserError
-from repro import stages
 from repro.profile import load
 from repro.run import runner
+from repro.stages import evaluation
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 from tests.benchmarks.test_judge import completion
@@ -210,7 +210,7 @@ def test_a_run_after_a_failure_asks_only_what_is_missing(wild, tmp_path, monkeyp
     with record_fault(AREA, "dies half-way through a run"), serve(handler) as url:
         scoring = load("pocket").scoring.model_copy(update={"judge": url, "judge_model": "m"})
         data = Source.of(wild)
-        stage = stages.evaluation(data, "llava_w", data, scoring)
+        stage = evaluation.evaluation(data, "llava_w", data, scoring)
         store = Store(tmp_path / "store")
         store.make(stage)
         facts = store.manifest(stage)["facts"]

@@ -28,9 +28,9 @@ from c3l.instructions import CLASSES
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.training import tune
-from repro import stages
 from repro.profile import load
-from repro.published import run_lengths
+from repro.stages import evaluation
+from repro.stages.published import run_lengths
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 from tests.benchmarks.test_judge import completion
@@ -216,7 +216,7 @@ def test_lengths_ask_for_no_code(tmp_path, tiny_llava, trap, monkeypatch):
         transformers.AutoTokenizer, "from_pretrained", lambda *_, **options: asked.update(options)
     )
     monkeypatch.setattr("c3l.stages.common.read", lambda *_: [])
-    monkeypatch.setattr("repro.published.stages.read", lambda *_: [])
+    monkeypatch.setattr("repro.stages.published.stages.read", lambda *_: [])
     job = type("Job", (), {"inputs": {"backbone": tiny_llava}, "out": tmp_path})
     with pytest.raises(TypeError):  # what stands for a tokenizer is none
         run_lengths(job)
@@ -342,7 +342,7 @@ def test_the_judges_key_is_written_nowhere(
         for url in (good, refusing):
             judge = {"judge": url, "judge_model": "m", "judge_key": "MY_JUDGE_KEY"}
             judged = scoring.model_copy(update=judge)
-            made.append(stages.evaluation(weights, "llava_w", wild, judged))
+            made.append(evaluation.evaluation(weights, "llava_w", wild, judged))
             reason = probe(Judge("m", url, "MY_JUDGE_KEY"))
             assert (reason is None) == (url == good) and SECRET not in str(reason)
             store.make(made[-1])

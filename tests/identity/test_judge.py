@@ -4,7 +4,7 @@ from pathlib import Path
 
 from c3l.artifacts.store import Source
 from repro import profile
-from repro.stages import evaluation
+from repro.stages.evaluation import evaluation
 
 WEIGHTS, DATA = Source(Path("weights"), "w"), Source(Path("data"), "d")
 AT = "scoring.judge=https://host/v1"

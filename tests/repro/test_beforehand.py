@@ -10,9 +10,9 @@ from benchmarks.judge.judge import serve
 from benchmarks.served import Served
 from c3l.artifacts.store import Source
 from c3l.runtime.errors import UserError
-from repro import stages
 from repro.profile import load
 from repro.run import preflight
+from repro.stages import evaluation
 from tests.benchmarks.test_judge import completion
 from tests.repro import toy
 from tests.repro.test_doctor import another_shard, cut, other_family
@@ -68,7 +68,7 @@ def judged(tmp_path, tiny_llava):
 
     def stage(url):
         scoring = load("pocket", [f"scoring.judge={url}"]).scoring
-        return stages.evaluation(Source.of(tiny_llava), "llava_w", Source.of(tmp_path), scoring)
+        return evaluation.evaluation(Source.of(tiny_llava), "llava_w", Source.of(tmp_path), scoring)
 
     return stage
 
@@ -96,7 +96,7 @@ def test_a_served_model(tmp_path):
     scoring = load("pocket").scoring
     with serve(saying((404, '{"error": {"message": "no such model"}}'))) as url:
         served = Served(model="m", url=url)
-        stage = stages.evaluation(served, "pope", Source.of(tmp_path), scoring)
+        stage = evaluation.evaluation(served, "pope", Source.of(tmp_path), scoring)
         with pytest.raises(UserError, match=r"m at .* does not answer: .*no such model"):
             preflight.look([stage])
 
@@ -107,7 +107,7 @@ def test_the_pocket_profile_needs_no_look(monkeypatch):
 
     pocket = load("pocket")
     weights = backbone_source(pocket.backbones["LLaVA-7B"].weights)
-    stage = stages.evaluation(weights, "llava_w", weights, pocket.scoring)
+    stage = evaluation.evaluation(weights, "llava_w", weights, pocket.scoring)
     monkeypatch.setattr("c3l.backbones.loading.inspect", None)
     monkeypatch.setattr(preflight, "_ask", None)
     preflight.look([stage])

@@ -16,7 +16,7 @@ from c3l.samples import Sample, write_samples
 from c3l.scores import read_scores
 from c3l.stages import declarations
 from repro import gallery
-from repro import stages as driver
+from repro.stages import evaluation as driver
 
 CLASSES = ("conversation", "complex reasoning")
 

@@ -11,11 +11,12 @@ import repro.table
 from c3l.artifacts.store import Source, Store
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
-from repro import profile, published
+from repro import profile
 from repro.columns import COLUMNS
-from repro.published import RECORD
 from repro.rows import C3L, CUT, LENGTHS, OURS, PUBLISHED, SETS, TABLES, Row, Table
-from repro.stages import truth
+from repro.stages import published
+from repro.stages.evaluation import truth
+from repro.stages.published import RECORD
 from tables import render
 
 

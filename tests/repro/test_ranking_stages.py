@@ -17,7 +17,7 @@ from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, write_scores
 from c3l.stages import declarations
 from c3l.stages.rivals import ALONE
-from repro.ranking_stages import RANKERS, constant, ranking, run_shuffled, shuffled
+from repro.stages.ranking import RANKERS, constant, ranking, run_shuffled, shuffled
 
 SCENE = Scene("at night", (Thing(0, "ball", "blue", "small"),))
 ASKED = {

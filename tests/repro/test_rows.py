@@ -12,8 +12,8 @@ from c3l.readings import Readings, Step, read_by
 from c3l.selection import LABELS, RIVALS
 from repro import profile
 from repro.columns import COLUMNS
-from repro.ranking_stages import RANKERS
 from repro.rows import C3L, CLM, PROPORTIONS, RANKINGS, SELECTORS, SENSITIVITY, TABLES, TOGETHER
+from repro.stages.ranking import RANKERS
 from tests.repro.toy import ROOT
 
 CHANGED = [row for row in SENSITIVITY if row.base]

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.judge.judge import POCKET_MODEL
 from c3l.artifacts.store import Source
 from repro import profile
-from repro.stages import evaluation
+from repro.stages.evaluation import evaluation
 
 WEIGHTS, DATA = Source(Path("weights"), "w"), Source(Path("data"), "d")
 ADDRESS = ["scoring.judge=https://host/v1"]
