@@ -72,7 +72,7 @@ def evaluate(
         Where the judge or the address failed, `transient` is True: another time it may not. Where
         the model's predictions are no numbers, or all its answers empty, the cell is unscored, and
         so it is where the samples do not give lmms-eval's number: its mean, POPE's F1, LLaVA^W's
-        ratio. Any other metric is lmms-eval's number as it is; `repro.table` holds it against what
+        ratio. Any other metric is lmms-eval's number as it is; `repro.analysis.table` holds it against what
         its column computes from the samples.
 
     Raises:
@@ -196,7 +196,7 @@ def _cell(
         if "correct" in samples:
             by_category = samples.groupby("category")["correct"].mean() * 100
             cell["extra"] = {"categories": by_category.to_dict()}
-            # Any other metric is its column's to compute, and to compare (repro.table).
+            # Any other metric is its column's to compute, and to compare (repro.analysis.table).
             if is_mean:
                 ours = 100 * samples["correct"].mean()
     if abs(ours - theirs) > 1e-6:

@@ -81,7 +81,7 @@ def _command(names: list[str]) -> Callable[..., None]:
         for text in [*run.finish(runs / run.profile.name, jobs, engine)]:
             show(text)
         if len(names) > 1:
-            from repro.compare import reports
+            from repro.analysis.compare import reports
 
             for text in reports(run):
                 show(text)
@@ -167,7 +167,7 @@ def compare(
       python -m repro compare all --seeds 1
     """
     from repro import profile as profiles
-    from repro.compare import claimed, not_run, reports
+    from repro.analysis.compare import claimed, not_run, reports
 
     changes = changes_of(set_, judge, judge_model)
     if table not in (*claimed(), "all"):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from repro import ranking, redraw, statistics
-from repro.statistics import (
+from repro.analysis import ranking, redraw, statistics
+from repro.analysis.statistics import (
     Difference,
     Estimate,
     Statistic,

@@ -27,16 +27,16 @@ from c3l.runtime.errors import UserError
 from c3l.stages import declarations
 from repro import baseline as baselines
 from repro import junit, recipe
+from repro.analysis.differences import rounded
+from repro.analysis.statistics import UndefinedError
+from repro.analysis.table import disagreement
 from repro.baseline import Baseline, Benchmark
 from repro.columns import COLUMNS
-from repro.differences import rounded
 from repro.junit import Case
 from repro.profile import Profile
 from repro.run import runner
 from repro.run.progress import Progress, Times, say
 from repro.stages import evaluation as driver
-from repro.statistics import UndefinedError
-from repro.table import disagreement
 from tables import render
 
 MAKE_ONE = "the same command with --update makes one, of what the backbone scores now"

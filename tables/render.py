@@ -1,4 +1,4 @@
-"""Markdown and CSV from the JSON of a finished table (its fields: docs of repro.table)."""
+"""Markdown and CSV from the JSON of a finished table (its fields: docs of repro.analysis.table)."""
 
 import csv
 import io

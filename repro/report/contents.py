@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from c3l.artifacts.store import Store
+from repro.analysis.compare import claimed, findings
 from repro.columns import COLUMNS
-from repro.compare import claimed, findings
 from repro.profile import Profile
 from repro.report import cells, listings, plots
 from repro.report.artefacts import Artefacts

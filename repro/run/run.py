@@ -131,7 +131,7 @@ class Run:
         stored writes the same bytes again.
         """
         from c3l.artifacts.files import write_atomically
-        from repro.table import finished
+        from repro.analysis.table import finished
         from tables import render
 
         table = finished(name, cells, self.profile, self.seeds, self.store)

@@ -17,8 +17,8 @@ from benchmarks.evaluate import evaluate
 from benchmarks.judge.judge import POCKET_MODEL, Judge
 from benchmarks.pope import CATEGORIES
 from c3l import load_backbone
+from repro.analysis.statistics import relative_score
 from repro.profile import load
-from repro.statistics import relative_score
 from tests.benchmarks.plain import outcome
 
 CHECKPOINT = load("pocket").backbones["LLaVA-7B"].weights

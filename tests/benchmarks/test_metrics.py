@@ -11,9 +11,9 @@ from benchmarks.evaluate import evaluate
 from benchmarks.sources import TASKS, TaskSource
 from c3l.runtime.errors import UserError
 from repro import baseline
+from repro.analysis.statistics import accuracy
+from repro.analysis.table import disagreement
 from repro.columns import computed, correct_counts, counted
-from repro.statistics import accuracy
-from repro.table import disagreement
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 

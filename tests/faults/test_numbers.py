@@ -20,7 +20,7 @@ from c3l.scores import Score, unscored, write_scores
 from c3l.selection import groups
 from c3l.stages import common
 from c3l.training import train_generator, tune
-from repro.table import _short
+from repro.analysis.table import _short
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 from tests.c3l.training import READINGS, SETTINGS

@@ -17,13 +17,13 @@ from c3l.samples import Sample, write_samples
 from c3l.scores import Score, write_scores
 from c3l.stages import declarations
 from repro import gallery, profile
+from repro.analysis.table import finished
 from repro.recipe import Cells, stages
 from repro.report.contents import Contents
 from repro.report.found import Found
 from repro.report.page import html
 from repro.rows import RELEVANCE, TABLES, TRUTH, Row, Table
 from repro.stages import evaluation as driver
-from repro.table import finished
 from tables import figures
 from tests.benchmarks import data
 from tests.repro.toy import images

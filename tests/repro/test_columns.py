@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from repro.analysis.statistics import accuracy, bootstrap
 from repro.columns import COLUMNS, correct_counts, pope_counts, relevance_counts, score_counts
-from repro.statistics import accuracy, bootstrap
 
 
 def answers(right: dict[str, list[int]]) -> pd.DataFrame:

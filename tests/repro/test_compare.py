@@ -5,8 +5,9 @@ import pytest
 
 import tables.paper
 from c3l.artifacts.store import Job, Stage, Store
-from repro import compare, profile
-from repro.compare import claimed, claims, findings, together, verdict
+from repro import profile
+from repro.analysis import compare
+from repro.analysis.compare import claimed, claims, findings, together, verdict
 from repro.rows import TABLES, Row, Table
 from tables import render_claims
 

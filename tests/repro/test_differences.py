@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from repro.differences import discordant
+from repro.analysis.differences import discordant
 
 
 def answers(right: str, category: str = "a") -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import repro.table
+import repro.analysis.table
 from c3l.artifacts.store import Source, Store
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
@@ -133,7 +133,7 @@ def test_table_2_counts_as_by_hand(tmp_path, some, tiny_llava, monkeypatch):
     monkeypatch.setitem(TABLES, "table9", Table("Ours", (Row("Ours"),), LENGTHS))
     cells = {"Ours": {column: [[stage]] for column in LENGTHS}}
     loaded = profile.load("pocket", ["resamples=200"])
-    (row,) = repro.table.finished("table9", cells, loaded, [0], store)["rows"]
+    (row,) = repro.analysis.table.finished("table9", cells, loaded, [0], store)["rows"]
     values = {column: cell["value"] for column, cell in row["cells"].items()}
     assert values == {
         "instances": 2,

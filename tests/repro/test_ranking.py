@@ -7,7 +7,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from repro.ranking import UndefinedError, area, length_correlation, precision, share_of_class
+from repro.analysis.ranking import (
+    UndefinedError,
+    area,
+    length_correlation,
+    precision,
+    share_of_class,
+)
 
 VERDICTS = ("true_image", "no_image", "false", "malformed")
 SCORES = st.sampled_from([-np.inf, -1.5, 0.0, 0.25, 3.0, np.inf])

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from repro.analysis.redraw import redraw
+from repro.analysis.statistics import UndefinedError, accuracy
 from repro.columns import computed, correct_counts, counted
-from repro.redraw import redraw
-from repro.statistics import UndefinedError, accuracy
 
 
 def model(seed: int, questions: int = 60) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from repro.statistics import (
+from repro.analysis.statistics import (
     UndefinedError,
     accuracy,
     bootstrap,

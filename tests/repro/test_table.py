@@ -3,13 +3,13 @@
 import pandas as pd
 import pytest
 
-import repro.table
+import repro.analysis.table
 from c3l.artifacts.store import Job, Stage, Store
 from repro import profile
+from repro.analysis.statistics import Estimate
+from repro.analysis.table import disagreement
 from repro.columns import COLUMNS, Column
 from repro.rows import TABLES, Row, Table
-from repro.statistics import Estimate
-from repro.table import disagreement
 
 SEEDS = 2
 BASES = {"better": "base", "same": "base"}
@@ -49,7 +49,7 @@ def finish(tmp_path, monkeypatch):
             for stage in stages:
                 store.make(stage)
         loaded = profile.load("pocket", ["resamples=200"])
-        found = repro.table.finished("table9", cells, loaded, list(range(SEEDS)), store)
+        found = repro.analysis.table.finished("table9", cells, loaded, list(range(SEEDS)), store)
         assert found["title"] == "Ours"
         return {row["label"]: row["cells"][column] for row in found["rows"]}
 
@@ -156,8 +156,8 @@ def test_what_is_set_aside_on_the_way_stands_below_the_table():
         manifest("scores", "", samples=10, without_score={"too_long": 1, "not_finite": 2}),
         manifest("filtered", "", samples=3, read=9, dropped={"duplicate": 6}),
     ]
-    assert repro.table._left_out(manifests) == [
+    assert repro.analysis.table._left_out(manifests) == [
         "LRV: 3 of 9 published turns are left out (empty_answer 1, image_missing 2).",
         "4 of 20 samples have no score and count for no selection (not_finite 2, too_long 2).",
     ]
-    assert repro.table._left_out(manifests[1:3]) == []
+    assert repro.analysis.table._left_out(manifests[1:3]) == []

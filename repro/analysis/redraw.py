@@ -1,7 +1,7 @@
 """Metrics of any form under the bootstrap: computed anew from the rows that each resample draws.
 
 A metric takes a model's samples as a table and gives a number. The draws are those of
-`repro.statistics`: images with all their questions, data seeds, and tuning seeds within them.
+`repro.analysis.statistics`: images with all their questions, data seeds, and tuning seeds within them.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from c3l.runtime.errors import brief
-from repro import statistics
-from repro.statistics import Difference, Estimate, UndefinedError
+from repro.analysis import statistics
+from repro.analysis.statistics import Difference, Estimate, UndefinedError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,13 +9,13 @@ import numpy as np
 
 import tables.paper
 from c3l.artifacts.store import Store
+from repro.analysis.differences import difference, frames, rounded
+from repro.analysis.statistics import UndefinedError, holm
 from repro.columns import COLUMNS, Column
-from repro.differences import difference, frames, rounded
 from repro.profile import Profile
 from repro.recipe import Cells, Runs, stages
 from repro.rows import TABLES, Ranking, Row, Table
 from repro.run.runner import everything
-from repro.statistics import UndefinedError, holm
 from tables import render
 
 INTERVAL = (
@@ -30,7 +30,7 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     `core_seconds` (the date of the newest artefact, the time all of them took), `versions`, and for
     each cell `extra`: the value of every run as [data seed][tuning seed], the share of unreadable
     answers, and the means of what the benchmark reports beside its number. The cells of a row with
-    a base have `difference`: the base's label and what `repro.differences.difference` says; with a
+    a base have `difference`: the base's label and what `repro.analysis.differences.difference` says; with a
     `p` also `p_holm`, adjusted for all comparisons of the table that have one; None where there is
     nothing to compare. `notes` are sentences about the table as a whole, the paper's own among
     them.

@@ -5,9 +5,9 @@ from io import BytesIO
 import pandas as pd
 
 from c3l.artifacts.store import Store
+from repro.analysis.statistics import UndefinedError, mcnemar
 from repro.columns import Column, Frames
 from repro.recipe import Runs
-from repro.statistics import UndefinedError, mcnemar
 
 
 def frames(runs: Runs, store: Store) -> Frames:

@@ -6,7 +6,7 @@ pool's pairs in the columns image_id, class (of instruction), verdict, tokens (t
 value (the score; more is better, infinite ones are extremes) and chosen (whether the pair is among
 the best of its pool).
 
-Intervals are 95% percentile bootstraps over images and data seeds, as in `repro.statistics`. A
+Intervals are 95% percentile bootstraps over images and data seeds, as in `repro.analysis.statistics`. A
 resample's statistic is computed anew from its pairs, each weighted by how often its image was
 drawn; areas and correlations are exact for these weights, ties and all. What was chosen stays what
 it was: the choice was made once, from the whole pool.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from repro.statistics import Estimate, UndefinedError
+from repro.analysis.statistics import Estimate, UndefinedError
 
 Frames = list[list[pd.DataFrame]]
 Weighted = Callable[[np.ndarray], np.ndarray]

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 import tables.paper
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
+from repro.analysis.differences import difference
+from repro.analysis.table import finished
 from repro.columns import COLUMNS
-from repro.differences import difference
 from repro.profile import Profile
 from repro.recipe import Cells, stages
 from repro.rows import TABLES
 from repro.run import runner
 from repro.run.run import Run
-from repro.table import finished
 from tables import render_claims
 from tables.paper import Claim, Pair
 
@@ -82,7 +82,7 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
 
     - `claims`, each with the fields of `tables.paper.Claim`, `verdict` and `pairs`: each with
       `row`, `base`, `column`, `verdict`, `paper` (the paper's difference, None where it has none),
-      `n` (the fewer questions of the two rows), `difference` (as `repro.differences.difference`
+      `n` (the fewer questions of the two rows), `difference` (as `repro.analysis.differences.difference`
       says it; None if untestable) and `untestable` (why, or None);
     - `numbers`, in the paper profile alone: every cell of which the paper has a number, and whether
       its interval contains it.
