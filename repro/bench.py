@@ -14,9 +14,9 @@ from c3l.backbones.llava import Llava
 from c3l.backbones.loading import usable_device
 from c3l.runtime.errors import UserError
 from c3l.runtime.progress import say
-from repro import cost
-from repro.cost import PROCESSOR, Cost, Shape, Texts, Way
-from repro.devices import named
+from repro.estimate import cost
+from repro.estimate.cost import PROCESSOR, Cost, Shape, Texts, Way
+from repro.estimate.devices import named
 
 SMALL = (
     "small, 144 image tokens",
@@ -52,7 +52,7 @@ def report(device: str | None, quick: bool) -> str:
 
 def beside_the_formulas(quick: bool) -> str:
     """Single stages at a middle size on the CPU, in one thread: their time and memory as measured,
-    and as `repro.cost` has them. `quick`: two of them, of the smallest size."""
+    and as `repro.estimate.cost` has them. `quick`: two of them, of the smallest size."""
     device, model = named("cpu"), QUICK if quick else stages.MODEL
     shape = cost.shape_of(Llava, configuration(model))
     rows = []

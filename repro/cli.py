@@ -128,8 +128,8 @@ def plan(
     """
     from c3l.artifacts.read_only import ReadOnlyStore
     from repro import profile as profiles
-    from repro.devices import named
-    from repro.plan import report
+    from repro.estimate.devices import named
+    from repro.estimate.plan import report
     from repro.run.run import Run
 
     changes = changes_of(set_, judge, judge_model)

@@ -144,9 +144,9 @@ def _disk(profile: Profile, runs: Path, seeds: int) -> Finding:
 def _need(profile: Profile, seeds: int) -> tuple[float, float]:
     """Bytes that all tables write, the models that they train above all; and one model alone, with
     what it takes to train it."""
-    from repro import workload
-    from repro.devices import named
-    from repro.plan import Reckoner
+    from repro.estimate import workload
+    from repro.estimate.devices import named
+    from repro.estimate.plan import Reckoner
     from repro.run.run import cells
 
     data = recipe.assumed(profile, (row for name in ALL for row in TABLES[name].rows))

@@ -121,13 +121,13 @@ class Scoring(Record):
 
 class Expected(Record):
     """What a run on the CPU was measured to take, for `plan` to say before the next one is. What is
-    not said is reckoned (`repro.cost`)."""
+    not said is reckoned (`repro.estimate.cost`)."""
 
     seconds: dict[str, float] = Field({})
     """Of one stage of each name, on one core of an ordinary machine."""
     factors: dict[str, float] = Field({})
     """Likewise, where stages of one name differ by what they have to do: their seconds, by those of
-    `repro.workload.beside_others`."""
+    `repro.estimate.workload.beside_others`."""
     memory_gib: float | None = None
     """Of one worker process."""
 

@@ -7,7 +7,7 @@ from statistics import median
 
 from c3l.artifacts.store import Stage, Store
 from c3l.runtime.progress import VERBOSE, Display, duration, pace, say
-from repro import workload
+from repro.estimate import workload
 from repro.profile import Expected
 
 __all__ = ["Progress", "Times", "duration", "say"]

@@ -118,8 +118,8 @@ class Run:
         """Seconds of the stages here, where the profile says nothing of how long any takes."""
         if self.profile.expected.seconds or self.profile.expected.factors:
             return {}
-        from repro.devices import named
-        from repro.plan import Reckoner, reckoned
+        from repro.estimate.devices import named
+        from repro.estimate.plan import Reckoner, reckoned
 
         found = reckoned(todo.values(), Reckoner(named(None), self.profile))
         return {key: one.seconds for key, one in found.items()}

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from c3l.backbones.published import PUBLISHED
 from c3l.runtime.errors import UserError
-from repro import cost
-from repro.cost import HALF, PROCESSOR, Cost, Texts, Way
-from repro.devices import GPUS, named
+from repro.estimate import cost
+from repro.estimate.cost import HALF, PROCESSOR, Cost, Texts, Way
+from repro.estimate.devices import GPUS, named
 from tests.repro.toy import ROOT
 
 LLAVA = cost.shape("llava-hf/llava-1.5-7b-hf")

@@ -7,10 +7,10 @@ import pytest
 
 from benchmarks.judge.cost import REPLY, asked
 from c3l.artifacts.store import Store
-from repro import plan, workload
 from repro import profile as profiles
-from repro.cost import GIB, Way
-from repro.devices import named
+from repro.estimate import plan, workload
+from repro.estimate.cost import GIB, Way
+from repro.estimate.devices import named
 from repro.recipe import stages
 from repro.run.run import Run
 from repro.run.runner import everything

@@ -7,7 +7,8 @@ from c3l.runtime import progress
 from c3l.runtime.progress import track
 from c3l.samples import Sample, write_samples
 from repro import profile as profiles
-from repro import recipe, workload
+from repro import recipe
+from repro.estimate import workload
 from repro.profile import Expected
 from repro.run.progress import Progress, Times
 from repro.run.run import Run

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from c3l.runtime.errors import UserError, told
-from repro.cost import GIB, HALF, PROCESSOR, Cost, Numbers
+from repro.estimate.cost import GIB, HALF, PROCESSOR, Cost, Numbers
 
 PROCESS = 0.9 * GIB
 """Of a worker before it loads anything, its packages: 924 MiB measured."""
@@ -41,7 +41,7 @@ class Device:
     shares: Shares
     numbers: Numbers = HALF
     others: float = 0.5 * GIB
-    """Bytes that a worker takes besides what `repro.cost` counts."""
+    """Bytes that a worker takes besides what `repro.estimate.cost` counts."""
 
     def seconds(self, cost: Cost) -> float:
         work = cost.reading / self.shares.reading + cost.training / self.shares.training

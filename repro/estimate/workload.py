@@ -1,4 +1,4 @@
-"""What a stage of the pipeline has to do, as `repro.cost` counts it, from its configuration alone.
+"""What a stage of the pipeline has to do, as `repro.estimate.cost` counts it, from its configuration alone.
 
 Every text is taken to be as long as the profile lets it be, and every pair asked for to be written:
 so it is rather too much. Other lengths are constants, below.
@@ -12,9 +12,9 @@ from c3l.artifacts.store import Source, Stage
 from c3l.instructions import CLASSES
 from c3l.samples import read_records
 from c3l.settings import TrainingSettings
-from repro import cost
-from repro.cost import GIB, PROCESSOR, Cost, Numbers, Shape, Texts, Way
-from repro.devices import ON_A_PROCESSOR, Device
+from repro.estimate import cost
+from repro.estimate.cost import GIB, PROCESSOR, Cost, Numbers, Shape, Texts, Way
+from repro.estimate.devices import ON_A_PROCESSOR, Device
 from repro.rows import PUBLISHED
 from tables import paper
 

@@ -11,9 +11,9 @@ from tabulate import tabulate
 from benchmarks.judge.cost import Asked, asked
 from benchmarks.judge.judge import Judge
 from c3l.artifacts.store import Source, Stage, Store
-from repro import cost, workload
-from repro.cost import GIB, Way
-from repro.devices import Device
+from repro.estimate import cost, workload
+from repro.estimate.cost import GIB, Way
+from repro.estimate.devices import Device
 from repro.profile import Expected, Profile
 from repro.recipe import Cells, stages
 from repro.run import runner
