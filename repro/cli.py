@@ -241,7 +241,7 @@ def doctor(
       python -m repro doctor --profile practical
     """
     from repro import profile as profiles
-    from repro.doctor import examine, report
+    from repro.checks.doctor import examine, report
 
     changes = changes_of(set_, judge, judge_model)
     findings = list(examine(profiles.load(profile, changes), runs, seeds))
@@ -296,7 +296,7 @@ def criteria(
     """
     from c3l.artifacts.store import Store
     from repro import profile as profiles
-    from repro.criteria import measure
+    from repro.checks.criteria import measure
 
     loaded = profiles.load(profile, set_)
     show(measure(loaded, Store(runs / "store"), jobs or default_jobs(), runs / "criteria.log"))
@@ -324,7 +324,7 @@ def bench(
     Example:
       python -m repro bench --device cpu
     """
-    from repro.bench import beside_the_formulas, report
+    from repro.checks.bench import beside_the_formulas, report
 
     show(beside_the_formulas(quick) if stages else report(device, quick))
 
@@ -369,8 +369,8 @@ def regress(
       python -m repro regress --backbone DIR --baseline FILE --junit regress.xml
     """
     from repro import profile as profiles
+    from repro.checks.regress import MAKE_ONE, Gate, run
     from repro.columns import COLUMNS
-    from repro.regress import MAKE_ONE, Gate, run
 
     changes = changes_of(set_, judge, judge_model)
     loaded = profiles.load(profile, changes)

@@ -10,9 +10,9 @@ from benchmarks import scoring
 from benchmarks.evaluate import evaluate
 from benchmarks.sources import TASKS, TaskSource
 from c3l.runtime.errors import UserError
-from repro import baseline
 from repro.analysis.statistics import accuracy
 from repro.analysis.table import disagreement
+from repro.checks import baseline
 from repro.columns import computed, correct_counts, counted
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone

@@ -9,8 +9,9 @@ from benchmarks import real
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder
-from repro import doctor, recipe
 from repro import profile as profiles
+from repro import recipe
+from repro.checks import doctor
 from tests.repro import toy
 
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed import flops, growth, model, scoring
 from c3l.runtime.errors import UserError
 from c3l.samples import write_samples
-from repro import bench
+from repro.checks import bench
 
 TINY = "tiny, 9 image tokens"
 
@@ -154,7 +154,7 @@ def test_a_device_that_is_not_there_is_a_user_error():
 
 
 def test_stages_are_set_beside_their_formulas():
-    from repro.bench import beside_the_formulas
+    from repro.checks.bench import beside_the_formulas
 
     text = beside_the_formulas(quick=True)
     for kind in ("pairs", "vlit"):

@@ -10,7 +10,7 @@ from c3l.backbones.loading import usable_device, usual_dtype
 from c3l.backbones.quantisation import quantise
 from c3l.runtime import distributed
 from c3l.runtime.errors import UserError
-from repro import bench
+from repro.checks import bench
 
 ODD = ["foo", "cuda:x", "", "hpu", "meta", "xpu", "vulkan", "CPU", "privateuseone", "a\nb"]
 

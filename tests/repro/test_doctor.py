@@ -7,8 +7,8 @@ import pytest
 import torchvision
 
 from c3l.runtime.hub import seal_weights
-from repro import doctor
 from repro import profile as profiles
+from repro.checks import doctor
 from tests.repro import toy
 
 

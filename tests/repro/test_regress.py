@@ -16,10 +16,11 @@ from c3l.artifacts.files import SEAL
 from c3l.checks.conformance import CHECKS
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import seal_weights
-from repro import baseline, junit, profile
+from repro import profile
+from repro.checks import baseline, junit
+from repro.checks.junit import Case
+from repro.checks.regress import Gate, run
 from repro.columns import COLUMNS, pope_counts
-from repro.junit import Case
-from repro.regress import Gate, run
 from tests.repro import toy
 from tests.repro.toy import ROOT, repro
 
@@ -155,7 +156,7 @@ def no_such_benchmark(kept):
     ],
 )
 def test_what_cannot_be_compared_is_refused(toys, tmp_path, monkeypatch, change, said):
-    monkeypatch.setattr("repro.regress._conformance", lambda _: ({"dtype": "float32"}, []))
+    monkeypatch.setattr("repro.checks.regress._conformance", lambda _: ({"dtype": "float32"}, []))
     kept = json.loads(toys[-1].read_text())
     change(kept)
     path = tmp_path / "baseline.json"
@@ -216,14 +217,16 @@ def test_bad_usage_is_one_sentence_and_exit_2(options, said):
 
 def test_a_failed_check_keeps_a_baseline_from_being_written(toys, tmp_path, monkeypatch):
     failed = [Case("batch independence", "failed", "it depends", 0.1, "It does not.")]
-    monkeypatch.setattr("repro.regress._conformance", lambda _: ({"dtype": "float32"}, failed))
+    monkeypatch.setattr(
+        "repro.checks.regress._conformance", lambda _: ({"dtype": "float32"}, failed)
+    )
     text, well = run(gate(toys, baseline=tmp_path / "new.json", update=True))
     assert not well and "No baseline is written." in text
     assert not (tmp_path / "new.json").exists()
 
 
 def test_code_and_packages_are_part_of_what_is_stored(toys, monkeypatch):
-    from repro.regress import _surroundings
+    from repro.checks.regress import _surroundings
 
     before = _surroundings()
     assert before == _surroundings()

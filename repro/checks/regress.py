@@ -25,14 +25,15 @@ from c3l.artifacts.files import digest, digest_files, write_atomically
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.runtime.errors import UserError
 from c3l.stages import declarations
-from repro import baseline as baselines
-from repro import junit, recipe
+from repro import recipe
 from repro.analysis.differences import rounded
 from repro.analysis.statistics import UndefinedError
 from repro.analysis.table import disagreement
-from repro.baseline import Baseline, Benchmark
+from repro.checks import baseline as baselines
+from repro.checks import junit
+from repro.checks.baseline import Baseline, Benchmark
+from repro.checks.junit import Case
 from repro.columns import COLUMNS
-from repro.junit import Case
 from repro.profile import Profile
 from repro.run import runner
 from repro.run.progress import Progress, Times, say
