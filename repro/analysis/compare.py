@@ -1,7 +1,7 @@
 """Which of the paper's claims hold in what has been run.
 
 A claim is a conjunction of differences between two rows, each of which has to lie within bounds
-(`tables.paper.Claim`). It is reproduced if the whole 95% interval of every difference does, and not
+(`repro.paper.Claim`). It is reproduced if the whole 95% interval of every difference does, and not
 reproduced if that of some difference lies wholly outside.
 
 To be called reproduced by chance it takes luck with all differences at once, so that verdict needs
@@ -11,19 +11,19 @@ claim of ten differences that are all just true has ten chances to meet an inter
 
 from collections.abc import Iterator
 
-import tables.paper
+import repro.paper
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from repro.analysis.differences import difference
 from repro.analysis.table import finished
 from repro.columns import COLUMNS
+from repro.paper import Claim, Pair
 from repro.profile import Profile
 from repro.recipe import Cells, stages
+from repro.render import claims
 from repro.rows import TABLES
 from repro.run import runner
 from repro.run.run import Run
-from tables import render_claims
-from tables.paper import Claim, Pair
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 UNDECIDED, UNTESTABLE = "undecided", "untestable"
@@ -37,7 +37,7 @@ FEW_SEEDS = (
 
 def claims(table: str) -> list[Claim]:
     """The paper's claims about a table. Raises ValueError for one about a row it does not have."""
-    found = [claim for claim in tables.paper.claims() if claim.table == table]
+    found = [claim for claim in repro.paper.claims() if claim.table == table]
     labels, columns = {row.label for row in TABLES[table].rows}, set(TABLES[table].columns)
     for claim in found:
         for pair in claim.pairs:
@@ -48,7 +48,7 @@ def claims(table: str) -> list[Claim]:
 
 def claimed() -> list[str]:
     """The tables that the paper claims something about."""
-    about = {claim.table for claim in tables.paper.claims()}
+    about = {claim.table for claim in repro.paper.claims()}
     return [name for name in TABLES if name in about]
 
 
@@ -63,7 +63,7 @@ def reports(run: Run) -> Iterator[str]:
         if runner.missing(stages(cells), run.store):
             raise not_run(name)
         found = findings(name, cells, run.profile, run.seeds, run.store)
-        yield render_claims.markdown(found)
+        yield claims.markdown(found)
 
 
 def not_run(name: str) -> UserError:
@@ -80,7 +80,7 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     Returns a record of the finished table's `table`, `profile`, `seeds`, `tuning_seeds`, `commit`,
     `interval`, `units` and `notes`, with
 
-    - `claims`, each with the fields of `tables.paper.Claim`, `verdict` and `pairs`: each with
+    - `claims`, each with the fields of `repro.paper.Claim`, `verdict` and `pairs`: each with
       `row`, `base`, `column`, `verdict`, `paper` (the paper's difference, None where it has none),
       `n` (the fewer questions of the two rows), `difference` (as `repro.analysis.differences.difference`
       says it; None if untestable) and `untestable` (why, or None);
@@ -147,7 +147,7 @@ def _why_untestable(pair: Pair, measured: dict, profile: Profile) -> str | None:
 
 
 def _in_the_paper(table: str, pair: Pair) -> float | None:
-    paper = tables.paper.load()[table]
+    paper = repro.paper.load()[table]
     values = [paper.cell(row, pair.column) for row in (pair.row, pair.base)]
     return None if None in values else round(values[0] - values[1], 2)
 

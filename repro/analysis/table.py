@@ -7,16 +7,16 @@ from numbers import Number
 
 import numpy as np
 
-import tables.paper
+import repro.paper
 from c3l.artifacts.store import Store
 from repro.analysis.differences import difference, frames, rounded
 from repro.analysis.statistics import UndefinedError, holm
 from repro.columns import COLUMNS, Column
 from repro.profile import Profile
 from repro.recipe import Cells, Runs, stages
+from repro.render import markdown
 from repro.rows import TABLES, Ranking, Row, Table
 from repro.run.runner import everything
-from tables import render
 
 INTERVAL = (
     "95% percentile intervals, bootstrap clustered by image over {over}, {resamples} resamples"
@@ -35,7 +35,7 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     nothing to compare. `notes` are sentences about the table as a whole, the paper's own among
     them.
     """
-    table, paper = TABLES[name], tables.paper.load().get(name)
+    table, paper = TABLES[name], repro.paper.load().get(name)
     found = (store.manifest(stage) for stage in everything(stages(cells)).values())
     manifests = [manifest for manifest in found if manifest]
     measured = {
@@ -171,7 +171,7 @@ def _control(row: Ranking, cells: dict) -> str:
     verdict = "no better than chance, as it must be"
     if cell["interval"][0] > 50:
         verdict = "which is BETTER than chance: something else than the image tells what is false"
-    return f"Control, {row.label}: {render.measured(cell)} against false pairs, {verdict}."
+    return f"Control, {row.label}: {markdown.measured(cell)} against false pairs, {verdict}."
 
 
 def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, store: Store) -> dict:

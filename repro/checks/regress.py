@@ -35,10 +35,10 @@ from repro.checks.baseline import Baseline, Benchmark
 from repro.checks.junit import Case
 from repro.columns import COLUMNS
 from repro.profile import Profile
+from repro.render import markdown
 from repro.run import runner
 from repro.run.progress import Progress, Times, say
 from repro.stages import evaluation as driver
-from tables import render
 
 MAKE_ONE = "the same command with --update makes one, of what the backbone scores now"
 
@@ -267,7 +267,7 @@ def _verdict(gate: Gate, name: str, then: Benchmark, answers: pd.DataFrame) -> t
         found = COLUMNS[name].difference([[answers]], [[before]], gate.profile.resamples)
     except UndefinedError as error:
         return "failed", f"cannot be compared: {error}", "–"
-    difference = render.difference(rounded(found[:3]))
+    difference = markdown.difference(rounded(found[:3]))
     if found.high < -gate.tolerance:
         return "failed", f"{difference} lies wholly below {0 - gate.tolerance:g}", difference
     return "passed", "", difference

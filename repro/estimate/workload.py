@@ -12,11 +12,11 @@ from c3l.artifacts.store import Source, Stage
 from c3l.instructions import CLASSES
 from c3l.samples import read_records
 from c3l.settings import TrainingSettings
+from repro import paper
 from repro.estimate import cost
 from repro.estimate.cost import GIB, PROCESSOR, Cost, Numbers, Shape, Texts, Way
 from repro.estimate.devices import ON_A_PROCESSOR, Device
 from repro.rows import PUBLISHED
-from tables import paper
 
 # Tokens, at 1.3 for a word: the paper's table 2 has 23.4 words in a question and 12.8 in an answer.
 QUESTION, ANSWER = 31, 17

@@ -11,14 +11,14 @@ from c3l.artifacts.store import Store
 from repro.analysis.compare import claimed, findings
 from repro.columns import COLUMNS
 from repro.profile import Profile
+from repro.render import claims, markdown
+from repro.render.gallery import VERDICTS
 from repro.report import cells, listings, plots
 from repro.report.artefacts import Artefacts
 from repro.report.found import Found
 from repro.report.listings import Listings, nearest_images
 from repro.report.pictures import Pictures, Texts, data_uri
 from repro.report.pools import Pool, by_token, pools
-from tables import render, render_claims
-from tables.gallery import VERDICTS
 
 
 class Contents:
@@ -47,7 +47,7 @@ class Contents:
             "tables": tables,
             "missing": missing,
             "claims": claims,
-            "verdicts": render_claims.VERDICTS,
+            "verdicts": claims.VERDICTS,
             "pools": pooled,
             "unscored": list(_unscored(found)),
             "provenance": self._provenance(found),
@@ -66,7 +66,7 @@ class Contents:
 
     def _table(self, name: str, found: Found) -> dict:
         record = found.record
-        columns = [cells.column(name, record) for name in render.columns(record)]
+        columns = [cells.column(name, record) for name in markdown.columns(record)]
         rows = []
         for number, row in enumerate(record["rows"]):
             shown = {}
@@ -78,12 +78,12 @@ class Contents:
             rows.append({"label": row["label"], "cells": shown})
         return {
             "name": name,
-            "heading": render.heading(record).rstrip("."),
+            "heading": markdown.heading(record).rstrip("."),
             "title": record["title"],
             "profile": record["profile"],
             "columns": columns,
             "rows": rows,
-            "footer": [line.removeprefix("- ") for line in render.footer(record).splitlines()],
+            "footer": [line.removeprefix("- ") for line in markdown.footer(record).splitlines()],
             "drawing": self._drawing(record),
             "gallery": self._gallery(record),
         }
@@ -97,7 +97,7 @@ class Contents:
             for k, stage in enumerate(some)
         ]
         return {
-            "title": f"{render.heading(found.record)} {row}: {column}",
+            "title": f"{markdown.heading(found.record)} {row}: {column}",
             "facts": cells.facts(cell, COLUMNS[column].unit, found.record),
             "more": list(cells.numbers(cell["extra"])),
             "runs": [
@@ -138,16 +138,16 @@ class Contents:
         ]
         scale = cells.scale(differences, zero=True)
         for claim in said["claims"]:
-            claim["holds"] = render_claims.HOLDS[claim["holds"]].format(**claim)
+            claim["holds"] = claims.HOLDS[claim["holds"]].format(**claim)
             for pair in claim["pairs"]:
                 difference = pair["difference"]
                 pair["bar"] = difference and cells.bar(difference, scale)
-                pair["text"] = difference and render.difference(difference)
+                pair["text"] = difference and markdown.difference(difference)
                 if pair["paper"] is not None:
-                    pair["paper_text"] = render.printed(pair["paper"], "+")
+                    pair["paper_text"] = markdown.printed(pair["paper"], "+")
         # Those of the table stand below it.
         said["notes"] = [note for note in said["notes"] if note not in found.record["notes"]]
-        return said | {"heading": render.heading(found.record).rstrip(".")}
+        return said | {"heading": markdown.heading(found.record).rstrip(".")}
 
     def _pool(self, pool: Pool) -> dict:
         read, dropped = 0, Counter()
@@ -177,7 +177,7 @@ class Contents:
     def _provenance(self, found: dict[str, Found]) -> dict:
         kept = ("made", "core_seconds", "wall_clock_seconds", "commit", "seeds", "tuning_seeds")
         tables = [
-            {"heading": render.heading(table.record).rstrip(".")}
+            {"heading": markdown.heading(table.record).rstrip(".")}
             | {key: table.record.get(key) for key in kept}
             for table in found.values()
         ]
@@ -212,7 +212,7 @@ def _unscored(found: dict[str, Found]) -> Iterable[dict]:
                 if cell["value"] is None:
                     lacking.setdefault(cell["unscored"], []).append(f"{row['label']}: {column}")
         for reason, places in lacking.items():
-            heading = render.heading(table.record).rstrip(".")
+            heading = markdown.heading(table.record).rstrip(".")
             yield {"heading": heading, "reason": reason, "cells": places}
 
 

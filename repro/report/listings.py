@@ -16,8 +16,8 @@ from benchmarks import shown
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.stages.common import SAMPLES
+from repro.render.gallery import VERDICTS
 from repro.report.pictures import Pictures, Texts
-from tables.gallery import VERDICTS
 
 QUESTIONS = 1200  # of each benchmark: all of the pocket world's
 PAIRS = 150  # of each data set

@@ -132,7 +132,7 @@ class Run:
         """
         from c3l.artifacts.files import write_atomically
         from repro.analysis.table import finished
-        from tables import render
+        from repro.render import markdown
 
         table = finished(name, cells, self.profile, self.seeds, self.store)
         path = folder / f"{name}.json"
@@ -141,8 +141,8 @@ class Run:
         table["wall_clock_seconds"] = _wall_clock(path) if seconds is None else round(seconds, 1)
         files = drawings | {
             path.name: json.dumps(table, indent=1, ensure_ascii=False) + "\n",
-            f"{name}.csv": render.comma_separated(table),
-            f"{name}.md": render.markdown(table),
+            f"{name}.csv": markdown.comma_separated(table),
+            f"{name}.md": markdown.markdown(table),
         }
         with locked(self.store.root / "locks" / f"tables-{self.profile.name}.lock"):
             for file, content in files.items():
@@ -159,7 +159,7 @@ class Run:
         """What the table says of its drawing, and the drawing's files by name."""
         match TABLES[name].drawing:
             case "lines":
-                from tables import figures
+                from repro.render import figures
 
                 drawings = figures.draw(table)
                 return {"files": [*drawings]}, drawings

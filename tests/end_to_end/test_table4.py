@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from lmms_eval.tasks.pope.utils import pope_aggregate_f1_score
 
-import tables.paper
+import repro.paper
 from benchmarks.pope import CATEGORIES
 from tests.benchmarks import plain
 from tests.faults.running import leftovers, made
@@ -73,7 +73,7 @@ def test_claims_are_compared_with_what_is_stored_and_nothing_is_run(finished, to
     compare = ["compare", "table4", "--profile", toy_profile, "--runs", runs, "--seeds"]
     done = toy.repro(*compare, 1)
     assert done.returncode == 0, done.stderr
-    for claim in tables.paper.claims():
+    for claim in repro.paper.claims():
         assert (f"“{claim.sentence}”" in done.stdout) == (claim.table == "table4")
     assert "image-dependent, % is not measured in the toy profile" in done.stdout
     more = toy.repro(*compare, 2)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import tables.paper
+import repro.paper
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.backbones.loading import load_pieces
 from c3l.samples import Sample, write_samples
@@ -19,12 +19,12 @@ from c3l.stages import declarations
 from repro import gallery, profile
 from repro.analysis.table import finished
 from repro.recipe import Cells, stages
+from repro.render import figures
 from repro.report.contents import Contents
 from repro.report.found import Found
 from repro.report.page import html
 from repro.rows import RELEVANCE, TABLES, TRUTH, Row, Table
 from repro.stages import evaluation as driver
-from tables import figures
 from tests.benchmarks import data
 from tests.repro.toy import images
 
@@ -136,8 +136,8 @@ def make(folder: Path, backbone: Path) -> str:
     with pytest.MonkeyPatch.context() as patch:
         for name, table in MADE.items():
             patch.setitem(TABLES, name, table)
-        claims = [tables.paper.Claim.model_validate(CLAIM)]
-        patch.setattr(tables.paper, "claims", lambda: claims)
+        claims = [repro.paper.Claim.model_validate(CLAIM)]
+        patch.setattr(repro.paper, "claims", lambda: claims)
         found = {}
         for name, some in _cells(folder, backbone).items():
             for stage in stages(some):

@@ -3,21 +3,21 @@
 import pandas as pd
 import pytest
 
-import tables.paper
+import repro.paper
 from c3l.artifacts.store import Job, Stage, Store
 from repro import profile
 from repro.analysis import compare
 from repro.analysis.compare import claimed, claims, findings, together, verdict
+from repro.render import claims
 from repro.rows import TABLES, Row, Table
-from tables import render_claims
 
 ROWS = {"base": 40, "better": 60, "alike": 41, "worse": 20}  # of 100 questions right
-PAPER = tables.paper.Table(
+PAPER = repro.paper.Table(
     title="Ours",
     columns=["SEED", "POPE"],
     rows=[
-        tables.paper.Row(label="base", cells={"SEED": 40.0}),
-        tables.paper.Row(label="better", cells={"SEED": 42.5}),
+        repro.paper.Row(label="base", cells={"SEED": 40.0}),
+        repro.paper.Row(label="better", cells={"SEED": 42.5}),
     ],
 )
 SEEDS = 3
@@ -43,7 +43,7 @@ def find(tmp_path, monkeypatch):
     labels = (*ROWS, "failed")
     table = Table("Ours", tuple(Row(label) for label in labels), ("SEED", "POPE"))
     monkeypatch.setitem(TABLES, "table9", table)
-    monkeypatch.setattr(tables.paper, "load", lambda: {"table9": PAPER})
+    monkeypatch.setattr(repro.paper, "load", lambda: {"table9": PAPER})
     cells = {}
     for label in labels:
         made = fail if label == "failed" else answer
@@ -54,8 +54,8 @@ def find(tmp_path, monkeypatch):
             store.make(stage)
 
     def find(*some: dict, name: str = "pocket") -> dict:
-        made = [tables.paper.Claim.model_validate(claim) for claim in some]
-        monkeypatch.setattr(tables.paper, "claims", lambda: made)
+        made = [repro.paper.Claim.model_validate(claim) for claim in some]
+        monkeypatch.setattr(repro.paper, "claims", lambda: made)
         loaded = profile.load("pocket", ["resamples=300"]).model_copy(update={"name": name})
         return findings("table9", cells, loaded, list(range(SEEDS)), store)
 
@@ -156,9 +156,7 @@ def test_the_worst_part_is_the_whole_claims_verdict():
 
 
 def test_what_is_printed_has_every_claim_pair_and_reason(find):
-    text = render_claims.markdown(
-        find(claim("better", "base"), claim("alike", "base", "failed", id="d"))
-    )
+    text = claims.markdown(find(claim("better", "base"), claim("alike", "base", "failed", id="d")))
     assert (
         "**What the paper claims of table 9**, pocket profile: 1 reproduced, 1 untestable." in text
     )
@@ -178,10 +176,10 @@ def test_what_is_printed_has_every_claim_pair_and_reason(find):
 
 def test_a_margin_is_printed_with_its_reason(find):
     told = claim("alike", "base", holds="within", margin=2.5, why="so it is said")
-    assert "less than 2.5 either way (so it is said)" in render_claims.markdown(find(told))
+    assert "less than 2.5 either way (so it is said)" in claims.markdown(find(told))
 
 
 def test_the_papers_numbers_are_printed_in_its_own_profile(find):
-    text = render_claims.markdown(find(claim("better", "base"), name="paper"))
+    text = claims.markdown(find(claim("better", "base"), name="paper"))
     assert "**The paper's numbers.**" in text
     assert "only the order of rows" not in text

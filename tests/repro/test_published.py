@@ -13,11 +13,11 @@ from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from repro import profile
 from repro.columns import COLUMNS
+from repro.render import markdown
 from repro.rows import C3L, CUT, LENGTHS, OURS, PUBLISHED, SETS, TABLES, Row, Table
 from repro.stages import published
 from repro.stages.evaluation import truth
 from repro.stages.published import RECORD
-from tables import render
 
 
 def messages(*texts: str) -> list[dict]:
@@ -145,8 +145,8 @@ def test_table_2_counts_as_by_hand(tmp_path, some, tiny_llava, monkeypatch):
         "A tokens": pytest.approx((3 + 24 + 2) / 3, abs=1e-4),
     }
     assert all(cell["n"] == 3 for cell in row["cells"].values())
-    assert render.measured(row["cells"]["instances"]) == "2.0"
-    assert render.measured(row["cells"]["A tokens"]) == "9.7 [2.0, 13.5]"
+    assert markdown.measured(row["cells"]["instances"]) == "2.0"
+    assert markdown.measured(row["cells"]["A tokens"]) == "9.7 [2.0, 13.5]"
 
 
 def test_lengths_are_spread_over_data_seeds():

@@ -7,7 +7,7 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 
-import tables.paper
+import repro.paper
 from c3l.readings import Readings, Step, read_by
 from c3l.selection import LABELS, RIVALS
 from repro import profile
@@ -36,7 +36,7 @@ def test_labels_are_unique_and_every_base_is_a_row_of_its_table():
 
 def test_every_table_has_a_title_and_known_columns():
     for name, table in TABLES.items():
-        assert table.title or tables.paper.load()[name].title
+        assert table.title or repro.paper.load()[name].title
         assert set(table.columns) <= COLUMNS.keys()
 
 

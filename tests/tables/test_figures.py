@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from tables import figures
+from repro.render import figures
 
 SVG = "{http://www.w3.org/2000/svg}"
 SHARES = (5, 10, 20, 30, 50, 100)

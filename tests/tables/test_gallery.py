@@ -2,7 +2,7 @@
 
 import pytest
 
-from tables import gallery
+from repro.render import gallery
 
 
 @pytest.fixture

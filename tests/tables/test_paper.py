@@ -5,15 +5,15 @@ from math import inf
 import pytest
 from pydantic import ValidationError
 
-import tables.paper
+import repro.paper
 from repro.columns import COLUMNS
 from repro.rows import TABLES
 
-PAPER, CLAIMS = tables.paper.load(), tables.paper.claims()
+PAPER, CLAIMS = repro.paper.load(), repro.paper.claims()
 
 
 def test_table_4_is_the_papers():
-    rows = tables.paper.load()["table4"].rows
+    rows = repro.paper.load()["table4"].rows
     assert [(row.cells["SEED"], row.cells["POPE"]) for row in rows] == [
         (53.2, 73.2),
         (54.1, 74.4),
@@ -86,7 +86,7 @@ def test_claims_are_named_once():
 
 
 def test_a_claim_is_about_every_pair_of_a_row_a_base_and_a_column():
-    claim = tables.paper.Claim(
+    claim = repro.paper.Claim(
         id="c",
         table="t",
         where="here",
@@ -104,11 +104,11 @@ def test_a_claim_is_about_every_pair_of_a_row_a_base_and_a_column():
 def test_a_claim_of_another_kind_is_refused(wrong):
     values = CLAIMS[0].model_dump() | {"margin": None} | wrong
     with pytest.raises(ValidationError):
-        tables.paper.Claim.model_validate(values)
+        repro.paper.Claim.model_validate(values)
 
 
 def test_a_cell_outside_the_columns_is_refused():
     with pytest.raises(ValidationError, match="outside the columns"):
-        tables.paper.Table(
-            title="t", columns=["A"], rows=[tables.paper.Row(label="r", cells={"B": 1})]
+        repro.paper.Table(
+            title="t", columns=["A"], rows=[repro.paper.Row(label="r", cells={"B": 1})]
         )

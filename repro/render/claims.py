@@ -5,7 +5,7 @@ from collections import Counter
 
 from tabulate import tabulate
 
-from tables import render
+from repro.render import markdown
 
 VERDICTS = {
     "reproduced": "the whole interval of every difference is as the claim says",
@@ -36,9 +36,9 @@ def _claim(claim: dict, profile: str) -> str:
     lines = []
     for pair in claim["pairs"]:
         difference = pair["difference"]
-        paper = "–" if pair["paper"] is None else render.printed(pair["paper"], "+")
+        paper = "–" if pair["paper"] is None else markdown.printed(pair["paper"], "+")
         if difference:
-            ours = render.difference(difference)
+            ours = markdown.difference(difference)
             rest = [f"{pair['n']}", f"{difference['detectable']:.1f}"]
         else:
             ours, rest = f"untestable: {pair['untestable']}", ["–", "–"]
@@ -58,8 +58,8 @@ def _numbers(numbers: list[dict], profile: str) -> str:
         [
             number["row"],
             number["column"],
-            render.printed(number["paper"]),
-            render.measured(number),
+            markdown.printed(number["paper"]),
+            markdown.measured(number),
             {True: "yes", False: "no", None: "–"}[number["contains"]],
         ]
         for number in numbers
@@ -84,11 +84,11 @@ def _footer(found: dict, counts: Counter) -> str:
     counted = [f"{name}, {unit}" for name, unit in found["units"].items() if name in used]
     lines = [
         f"Profile {found['profile']}; {seeds}; commit {found['commit']}.",
-        f"Brackets: {found['interval']}; differences are {render.PAIRED}.",
-        f"Detectable: {render.DETECTABLE}. n: {'; '.join(counted)}.",
+        f"Brackets: {found['interval']}; differences are {markdown.PAIRED}.",
+        f"Detectable: {markdown.DETECTABLE}. n: {'; '.join(counted)}.",
         *(f"{name.capitalize()}: {words}." for name, words in VERDICTS.items() if counts[name]),
         *found["notes"],
     ]
     if found["profile"] != "paper":
-        lines.append(render.CANNOT_COMPARE.format(profile=found["profile"]))
+        lines.append(markdown.CANNOT_COMPARE.format(profile=found["profile"]))
     return "\n".join(f"- {line}" for line in lines)

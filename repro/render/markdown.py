@@ -6,7 +6,7 @@ import re
 
 from tabulate import tabulate
 
-from tables import gallery
+from repro.render import gallery
 
 CANNOT_COMPARE = (
     "Numbers of the {profile} profile and of the paper measure different things: between the two "

@@ -7,7 +7,7 @@ import io
 import textwrap
 from typing import TYPE_CHECKING
 
-from tables import render
+from repro.render import markdown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,14 +47,14 @@ def _bytes(figure: "Figure", kind: str, metadata: dict) -> bytes:
 def _figure(table: dict) -> "Figure":
     from matplotlib.figure import Figure
 
-    names, caption = render.columns(table), _caption(table)
+    names, caption = markdown.columns(table), _caption(table)
     # Not pyplot: it would choose a window system.
     figure = Figure(figsize=(5 * len(names), 4 + 0.14 * len(caption)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for number, (name, axes) in enumerate(zip(names, panels, strict=True)):
         _panel(axes, lines(table, name), f"intervals-{number}")
         axes.set_ylabel(f"{name} ({table['profile']})")
-    title = f"{render.heading(table)} {table['title']}"
+    title = f"{markdown.heading(table)} {table['title']}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     handles = {handle.get_label(): handle for axes in panels for handle in axes.lines}
     figure.legend(
@@ -98,15 +98,15 @@ def _panel(axes: "Axes", found: dict[str, dict[float, dict]], name: str) -> None
 
 def _caption(table: dict) -> list[str]:
     """How it was measured, what the bars are, and what is not drawn, in lines."""
-    width = 90 * len(render.columns(table))  # letters
-    said = [*render.provenance(table, "Bars"), *table.get("notes", []), *_not_drawn(table)]
+    width = 90 * len(markdown.columns(table))  # letters
+    said = [*markdown.provenance(table, "Bars"), *table.get("notes", []), *_not_drawn(table)]
     return [line for text in said for line in textwrap.wrap(text, width)]
 
 
 def _not_drawn(table: dict) -> list[str]:
     """Why cells have no number, in sentences."""
     places: dict[tuple[str, ...], list[str]] = {}
-    for column in render.columns(table):
+    for column in markdown.columns(table):
         for line, cells in lines(table, column).items():
             lacking = {share: c["unscored"] for share, c in cells.items() if c["value"] is None}
             for reason in dict.fromkeys(lacking.values()):
