@@ -114,5 +114,12 @@ def claims() -> list[Claim]:
     return [Claim.model_validate(claim) for claim in _read("claims.yaml")]
 
 
+def data_folder() -> Path:
+    """Folder of the paper's numbers and committed results: `tables/` of the clone, or its copy in
+    the wheel."""
+    installed = Path(__file__).with_name("tables")
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "tables"
+
+
 def _read(name: str):
-    return yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    return yaml.safe_load((data_folder() / name).read_text(encoding="utf-8"))

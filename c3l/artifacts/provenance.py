@@ -29,7 +29,8 @@ def commit() -> str:
         described = _git(here, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
         if described:
             return described
-    return f"unknown (c3l {_version(here.parent.parent)}, sources {_sources(here.parent.parent)})"
+    root = here.parents[2]
+    return f"unknown (c3l {_version(root)}, sources {_sources(root)})"
 
 
 def _git(file: Path, *arguments: str) -> str:

@@ -9,7 +9,7 @@ and what a seed does to both is no part of their difference.
 
 With few seeds a percentile interval is narrower than its name says: with three data seeds and three
 tuning seeds each, at the variances seen in the pocket world, it held the truth in about nine of ten
-simulated runs (tests/repro/test_statistics.py).
+simulated runs (tests/repro/analysis/test_statistics.py).
 
 A resample in which a model has nothing to count (none of its samples is about an image that was
 drawn) says nothing about that model; it is left out of the interval.

@@ -206,7 +206,7 @@ def _measured(name: str, stage: Stage, store: Store, problem: str | None) -> Mea
 
 def _surroundings() -> str:
     """A digest of the code that evaluates, of all packages and of the device."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     code = [p for part in ("c3l", "benchmarks") for p in sorted((root / part).rglob("*.py"))]
     packages = sorted({(d.name, d.version) for d in metadata.distributions()})
     files = digest_files(root, [str(path.relative_to(root)) for path in code])

@@ -11,7 +11,8 @@ from c3l.artifacts.store import Store
 from repro.analysis.compare import claimed, findings
 from repro.columns import COLUMNS
 from repro.profile import Profile
-from repro.render import claims, markdown
+from repro.render import claims as render_claims
+from repro.render import markdown
 from repro.render.gallery import VERDICTS
 from repro.report import cells, listings, plots
 from repro.report.artefacts import Artefacts
@@ -47,7 +48,7 @@ class Contents:
             "tables": tables,
             "missing": missing,
             "claims": claims,
-            "verdicts": claims.VERDICTS,
+            "verdicts": render_claims.VERDICTS,
             "pools": pooled,
             "unscored": list(_unscored(found)),
             "provenance": self._provenance(found),
@@ -138,7 +139,7 @@ class Contents:
         ]
         scale = cells.scale(differences, zero=True)
         for claim in said["claims"]:
-            claim["holds"] = claims.HOLDS[claim["holds"]].format(**claim)
+            claim["holds"] = render_claims.HOLDS[claim["holds"]].format(**claim)
             for pair in claim["pairs"]:
                 difference = pair["difference"]
                 pair["bar"] = difference and cells.bar(difference, scale)

@@ -24,7 +24,7 @@ from benchmarks.judge.judge import (
 )
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
-from tests.benchmarks.test_judge import completion
+from tests.benchmarks.judge.test_judge import completion
 
 THOUGHT = "<think>\nThe first is worth 3, the second 9.\n3 9\n</think>\n\n"
 OPTION = "--set scoring.judge_strip_thinking=true"

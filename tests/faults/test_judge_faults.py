@@ -1,6 +1,6 @@
 """A judge that fails: asked again within a budget, then unscored; what it said is kept.
 
-What else a failing judge leaves: tests/benchmarks/test_judge.py.
+What else a failing judge leaves: tests/benchmarks/judge/test_judge.py.
 """
 
 import json
@@ -23,7 +23,7 @@ from repro.run import runner
 from repro.stages import evaluation
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
-from tests.benchmarks.test_judge import completion
+from tests.benchmarks.judge.test_judge import completion
 
 AREA = "judge"
 QUESTIONS = 3

@@ -33,7 +33,7 @@ from repro.stages import evaluation
 from repro.stages.published import run_lengths
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
-from tests.benchmarks.test_judge import completion
+from tests.benchmarks.judge.test_judge import completion
 from tests.c3l.training import READINGS, SETTINGS
 from tests.faults.outcome import is_a_sentence
 

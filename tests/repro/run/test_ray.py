@@ -15,7 +15,7 @@ from tests.c3l import store_stages as stages
 from tests.faults import world
 from tests.faults.running import Running, contents, leftovers, made, what_lasts
 from tests.repro import toy
-from tests.repro.test_runner import made_by, run
+from tests.repro.run.test_runner import made_by, run
 
 # Not by importing it: what the engine tells Ray counts from its first import on.
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")

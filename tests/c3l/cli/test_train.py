@@ -23,7 +23,7 @@ from c3l.selection import groups
 from c3l.settings import MethodSettings
 from c3l.trainer import LossTrainer
 from c3l.training import train_generator, tune
-from tests.c3l.test_resume import killed_after
+from tests.c3l.cli.test_resume import killed_after
 from tests.c3l.training import moved, weights
 
 SETTINGS = MethodSettings().changed(

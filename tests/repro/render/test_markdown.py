@@ -3,13 +3,13 @@
 import csv
 import io
 import json
-from pathlib import Path
 
 import pytest
 
+from repro.paper import data_folder
 from repro.render import markdown
 
-COMMITTED = Path(markdown.__file__).parent
+COMMITTED = data_folder()
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from c3l.runtime.errors import UserError
 from repro import profile
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
-from tests.benchmarks.test_client import answering, for_ever, whole
-from tests.benchmarks.test_judge import completion
+from tests.benchmarks.judge.test_client import answering, for_ever, whole
+from tests.benchmarks.judge.test_judge import completion
 
 KEYS = ["sk-proj/Ab+c=&d_'\"1", "s3cret", "a\\b<c>d%e", "0123456789abcdef"]
 

@@ -23,7 +23,7 @@ from c3l.rivals.vigc import (
 )
 from c3l.samples import ImageFolder, Sample
 
-BACKBONE = Path(__file__).parents[2] / "benchmarks" / "pocket" / "backbones" / "llava-7b"
+BACKBONE = Path(__file__).parents[3] / "benchmarks" / "pocket" / "backbones" / "llava-7b"
 
 
 class Speaker:

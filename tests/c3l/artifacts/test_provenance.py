@@ -12,7 +12,7 @@ import pytest
 from c3l.artifacts import provenance
 
 UNKNOWN = re.compile(r"unknown \(c3l [0-9.]+, sources [0-9a-f]{8}\)")
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -38,7 +38,9 @@ def unpacked(tmp_path, monkeypatch):
     def commit(root: Path) -> str:
         if not (root / "c3l").is_dir():
             shutil.copytree(ROOT / "c3l", root / "c3l", ignore=shutil.ignore_patterns("convert"))
-        monkeypatch.setattr(provenance, "__file__", str(root / "c3l" / "provenance.py"))
+        monkeypatch.setattr(
+            provenance, "__file__", str(root / "c3l" / "artifacts" / "provenance.py")
+        )
         provenance.commit.cache_clear()
         return provenance.commit()
 
@@ -59,7 +61,7 @@ def test_a_clone_is_at_its_commit(unpacked, tmp_path):
     unpacked(tmp_path / "clone")
     head = repository(tmp_path / "clone")
     assert unpacked(tmp_path / "clone") == head
-    (tmp_path / "clone" / "c3l" / "card.py").write_text("")
+    (tmp_path / "clone" / "c3l" / "packing.py").write_text("")
     assert unpacked(tmp_path / "clone") == f"{head}-dirty"
 
 
@@ -143,7 +145,7 @@ def test_a_clone_of_another_users_counts_where_the_code_is_theirs(unpacked, tmp_
 def test_the_digest_is_of_the_sources(unpacked, tmp_path):
     before = unpacked(tmp_path / "a")
     assert unpacked(tmp_path / "b") == before
-    (tmp_path / "b" / "c3l" / "card.py").write_text("# changed")
+    (tmp_path / "b" / "c3l" / "packing.py").write_text("# changed")
     assert unpacked(tmp_path / "b") != before
     (tmp_path / "a" / "notes.txt").write_text("anything")
     assert unpacked(tmp_path / "a") == before

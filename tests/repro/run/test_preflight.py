@@ -13,9 +13,9 @@ from c3l.runtime.errors import UserError
 from repro.profile import load
 from repro.run import preflight
 from repro.stages import evaluation
-from tests.benchmarks.test_judge import completion
+from tests.benchmarks.judge.test_judge import completion
 from tests.repro import toy
-from tests.repro.test_doctor import another_shard, cut, other_family
+from tests.repro.checks.test_doctor import another_shard, cut, other_family
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from benchmarks.api import client
 from benchmarks.judge import judge
 from benchmarks.judge.judge import Judge
 from benchmarks.served import Served
-from tests.benchmarks.test_judge import completion
+from tests.benchmarks.judge.test_judge import completion
 
 SECONDS = 0.3
 KEY = "sk-s3cret/valüe+1".replace("ü", "u")

@@ -1,1 +1,0 @@
-"""The paper's numbers as data, and markdown and CSV from a finished table."""
