@@ -129,7 +129,7 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
         raw = formats.read_dataset(str(source))
     else:
         raw = formats.read_file(Path(source), embedded=True)
-    data = Data(raw.name, _read(raw, strict=parsing), raw.images)
+    data = Data(raw.name, _read(raw, strict=strict), raw.images)
     if data.records and not data.samples:
         first = Counter(item.why for item in data.left_out).most_common(1)[0][0]
         item = next(turn for turn in data.turns if turn.why == first)
@@ -162,7 +162,7 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
     records = []
     for number, (place, value) in enumerate(raw.records, 1):
         ours = not raw.published and not layouts.is_published(value)
-        ours = ours and (parsing or _is_ours(value))
+        ours = ours and (strict or _is_ours(value))
         if ours:
             turns = _own_turns(value, f"{raw.stem}-{number}", as_written)
         else:
@@ -178,7 +178,7 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
                     raise Unfit("no_image", ", field image: empty")
                 made.append(Turn(one.id, where, sample))
             except Unfit as unfit:
-                if parsing:
+                if strict:
                     raise UserError(f"{told(raw.name)}, {place}{unfit}") from unfit
                 made.append(Turn(one.id, where, why=unfit.why, detail=str(unfit)))
         records.append(Record(value, made, ours))

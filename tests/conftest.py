@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: a tiny LLaVA and a few images, made once."""
 
+import importlib
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -64,3 +65,14 @@ def cache(tmp_path, monkeypatch):
         (tmp_path / "toy" / "benchmarks" / name).rename(folder / "snapshots" / revision)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     return revision
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """The pocket benchmarks about six scenes."""
+    folder = tmp_path_factory.mktemp("world")
+    build = importlib.import_module("benchmarks.pocket.build")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "BENCHMARK_SCENES", 6)
+        build.write_benchmarks(folder / "benchmarks", seed=0)
+    return folder

@@ -232,7 +232,7 @@ def score(
     readings = read_readings(set_ or [])
     from c3l.samples import read_data
 
-    data = read_data(samples, strict=parsing)
+    data = read_data(samples, strict=strict)
     found, folder = data.samples, data.pictures(images)
     if not found:
         raise UserError(f"there is no sample in {told(samples)}")
@@ -350,7 +350,7 @@ def train(
             seed=seed,
             device=device,
             dtype=dtype,
-            strict=parsing,
+            strict=strict,
         )
     metrics = made["metrics"]
     if left_out := made.get("left_out"):  # older manifests do not count it

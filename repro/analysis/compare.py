@@ -20,7 +20,7 @@ from repro.columns import COLUMNS
 from repro.paper import Claim, Pair
 from repro.profile import Profile
 from repro.recipe import Cells, stages
-from repro.render import claims
+from repro.render.claims import render_claims
 from repro.rows import TABLES
 from repro.run import runner
 from repro.run.run import Run
@@ -63,7 +63,7 @@ def reports(run: Run) -> Iterator[str]:
         if runner.missing(stages(cells), run.store):
             raise not_run(name)
         found = findings(name, cells, run.profile, run.seeds, run.store)
-        yield claims.markdown(found)
+        yield render_claims(found)
 
 
 def not_run(name: str) -> UserError:

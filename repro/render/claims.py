@@ -20,7 +20,7 @@ HOLDS = {
 }
 
 
-def markdown(found: dict) -> str:
+def render_claims(found: dict) -> str:
     """The claims about a table, each with its verdict and the differences behind it."""
     counts = Counter(claim["verdict"] for claim in found["claims"])
     said = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])

@@ -11,7 +11,7 @@ from c3l.artifacts.store import Store
 from repro.analysis.compare import claimed, findings
 from repro.columns import COLUMNS
 from repro.profile import Profile
-from repro.render import claims as render_claims
+from repro.render import claims as claim_texts
 from repro.render import markdown
 from repro.render.gallery import VERDICTS
 from repro.report import cells, listings, plots
@@ -48,7 +48,7 @@ class Contents:
             "tables": tables,
             "missing": missing,
             "claims": claims,
-            "verdicts": render_claims.VERDICTS,
+            "verdicts": claim_texts.VERDICTS,
             "pools": pooled,
             "unscored": list(_unscored(found)),
             "provenance": self._provenance(found),
@@ -139,7 +139,7 @@ class Contents:
         ]
         scale = cells.scale(differences, zero=True)
         for claim in said["claims"]:
-            claim["holds"] = render_claims.HOLDS[claim["holds"]].format(**claim)
+            claim["holds"] = claim_texts.HOLDS[claim["holds"]].format(**claim)
             for pair in claim["pairs"]:
                 difference = pair["difference"]
                 pair["bar"] = difference and cells.bar(difference, scale)

@@ -18,12 +18,12 @@ from tests.c3l.hub_server import REFUSALS, serve
 
 ASK = """
 import json, sys
-from c3l import pipeline
+from c3l.stages import declarations
 from c3l.runtime.errors import UserError
 answers = {}
 for name in sys.argv[1:]:
     try:
-        answers[name] = pipeline.backbone_source(name).key
+        answers[name] = declarations.backbone_source(name).key
     except UserError as error:
         answers[name] = str(error)
 print(json.dumps(answers))

@@ -8,7 +8,7 @@ from c3l.artifacts.store import Job, Stage, Store
 from repro import profile
 from repro.analysis import compare
 from repro.analysis.compare import claimed, claims, findings, together, verdict
-from repro.render import claims
+from repro.render.claims import render_claims
 from repro.rows import TABLES, Row, Table
 
 ROWS = {"base": 40, "better": 60, "alike": 41, "worse": 20}  # of 100 questions right
@@ -156,7 +156,7 @@ def test_the_worst_part_is_the_whole_claims_verdict():
 
 
 def test_what_is_printed_has_every_claim_pair_and_reason(find):
-    text = claims.markdown(find(claim("better", "base"), claim("alike", "base", "failed", id="d")))
+    text = render_claims(find(claim("better", "base"), claim("alike", "base", "failed", id="d")))
     assert (
         "**What the paper claims of table 9**, pocket profile: 1 reproduced, 1 untestable." in text
     )
@@ -176,10 +176,10 @@ def test_what_is_printed_has_every_claim_pair_and_reason(find):
 
 def test_a_margin_is_printed_with_its_reason(find):
     told = claim("alike", "base", holds="within", margin=2.5, why="so it is said")
-    assert "less than 2.5 either way (so it is said)" in claims.markdown(find(told))
+    assert "less than 2.5 either way (so it is said)" in render_claims(find(told))
 
 
 def test_the_papers_numbers_are_printed_in_its_own_profile(find):
-    text = claims.markdown(find(claim("better", "base"), name="paper"))
+    text = render_claims(find(claim("better", "base"), name="paper"))
     assert "**The paper's numbers.**" in text
     assert "only the order of rows" not in text
