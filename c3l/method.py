@@ -36,7 +36,8 @@ from c3l.runtime.locks import locked
 from c3l.runtime.progress import VERBOSE, Work, say
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.settings import MethodSettings
-from c3l.stages import common, declarations
+from c3l.stages import common, models, scoring, selecting, training, writing
+from c3l.stages.common import backbone_source
 
 STORE = ".store"
 FILES = ("data.parquet", "data.jsonl", "data.json", "README.md")
@@ -86,10 +87,10 @@ def generate(
     store = Store(out / STORE)
     lock = locked(store.root / "locks" / "generate.lock", timeout=0)
     try:
-        with lock, common.loading(device, dtype), Work() as work:
+        with lock, models.model_options(device, dtype), Work() as work:
             store.sweep()
             work.on("reading the backbone's files")
-            source = declarations.backbone_source(backbone)
+            source = backbone_source(backbone)
             readings = (settings or MethodSettings()).readings
             if train and (reason := contrast_unreached(readings, model_type(source))):
                 raise UserError(reason)
@@ -212,16 +213,16 @@ class _Run:
         self, writer: Stage | Source, name: str, names: list[str], seed: int, title: str
     ) -> Part:
         images, settings = self.pictures.linked(name, names), self.settings.generation
-        captions = declarations.captions(writer, images, len(names), settings, self.readings, seed)
-        written = declarations.initial(writer, captions, images, settings, self.readings, seed)
-        pairs = declarations.filtered(written, self.readings)
+        captions = writing.captions(writer, images, len(names), settings, self.readings, seed)
+        written = writing.initial(writer, captions, images, settings, self.readings, seed)
+        pairs = writing.filtered(written, self.readings)
         for stage in (captions, written, pairs):
             self._make(stage, title)
         return Part(names, captions, pairs, images)
 
     def _scores(self, samples: Stage, images: Source, title: str) -> Stage:
         batch_size = self.settings.generation.batch_size
-        made = declarations.scores(self.backbone, samples, images, self.readings, batch_size)
+        made = scoring.scores(self.backbone, samples, images, self.readings, batch_size)
         return self._make(made, title)
 
     def _trained(self, names: list[str]) -> Stage:
@@ -230,7 +231,7 @@ class _Run:
         part = self._part(self.backbone, "initial", names, self.seed, title)
         scores = self._scores(part.pairs, part.images, title)
         share, seed = self.settings.share, self.seed
-        chosen = declarations.selection(part.pairs, scores, self.readings, share, seed, crm=True)
+        chosen = selecting.selection(part.pairs, scores, self.readings, share, seed, crm=True)
         self._make(chosen, title)
         if why := self._facts(chosen).get("unscored"):
             reasons = _counted(self._dropped([part]))
@@ -238,7 +239,7 @@ class _Run:
                 f"there is nothing to train a generator on: {why} ({reasons}); give another "
                 "backbone, or --no-train to write with this one as it is"
             )
-        trained = declarations.generator(
+        trained = training.generator(
             self.backbone,
             part.pairs,
             chosen,
@@ -273,12 +274,12 @@ class _Run:
     def _chosen(self, pool: list[Stage], about: list[str], n: int) -> tuple[Stage, Stage]:
         """The final samples, and scores that hold theirs."""
         ranks, title = self.readings.final_selection == "i2c", "final data"
-        drawn = self._make(declarations.drawn(pool, None if ranks else n, self.seed), title)
+        drawn = self._make(writing.drawn(pool, None if ranks else n, self.seed), title)
         folder = self.pictures.folder.path
         scores = self._scores(drawn, Source.of(folder, about), title)
         if not ranks:
             return drawn, scores
-        best = self._make(declarations.best(drawn, scores, self.readings, n), title)
+        best = self._make(selecting.best(drawn, scores, self.readings, n), title)
         if why := self._facts(best).get("unscored"):
             raise UserError(f"the final samples cannot be ranked: {why}")
         return best, scores

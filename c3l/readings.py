@@ -31,7 +31,7 @@ Step = Literal[
     "relevance",
     "plan",  # decides which stages there are, and on what inputs
 ]
-"""The stages of `c3l.stages.declarations` and `repro.stages.evaluation`, and the parts that not all of a kind have."""
+"""The stages of `c3l.stages` and `repro.stages.evaluation`, and the parts that not all of a kind have."""
 
 
 class ReadBy:

@@ -10,8 +10,8 @@ from c3l.artifacts.store import Source, Stage, Store
 from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
-from c3l.stages import declarations
-from c3l.stages.declarations import Weights
+from c3l.stages import scoring, selecting, training, writing
+from c3l.stages.common import Weights, backbone_source, image_source
 from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.rows import PUBLISHED, RELEVANCE, TRUTH, Ranking, Row
@@ -71,8 +71,7 @@ def prepare(
     labels, wanted = _needed(profile, rows)
     sets = _published(profile, store) if wanted else {}
     weights = {
-        label: declarations.backbone_source(profile.backbones[label].weights, fetch=fetch)
-        for label in labels
+        label: backbone_source(profile.backbones[label].weights, fetch=fetch) for label in labels
     }
     backbones = {label: _backbone(label, profile, weights[label], sets) for label in labels}
     folder = data_folder(profile, store)
@@ -81,8 +80,8 @@ def prepare(
     }
     sizes = profile.sizes
     return Data(
-        declarations.image_source(folder / "initial" / "images", sizes.initial_images),
-        declarations.image_source(folder / "final" / "images", sizes.final_images),
+        image_source(folder / "initial" / "images", sizes.initial_images),
+        image_source(folder / "final" / "images", sizes.final_images),
         benchmarks,
         *(_graphs(folder / part) for part in ("initial", "final")),
         backbones,
@@ -145,9 +144,7 @@ def _backbone(label: str, profile: Profile, weights: Source, sets: dict[str, Pub
             "images into the folder images beside it."
         )
     samples, readings = published.comparison(theirs), profile.readings_of(label)
-    return declarations.vlit(
-        weights, samples, theirs.images, profile.training.first, readings, seed=0
-    )
+    return training.vlit(weights, samples, theirs.images, profile.training.first, readings, seed=0)
 
 
 def data_folder(profile: Profile, store: Store) -> Path:
@@ -291,7 +288,7 @@ def _tuned(
     settings = profile.training.vlit
     return [
         # another seed for each data seed: tuning's luck must not repeat itself
-        declarations.vlit(start, made.samples, made.images, settings, readings, 100 * seed + tuning)
+        training.vlit(start, made.samples, made.images, settings, readings, 100 * seed + tuning)
         for tuning in seeds
     ]
 
@@ -300,7 +297,7 @@ def _relevance(row: Row, made: DataSet, backbone: Weights, profile: Profile) -> 
     """How much the backbone, as it is, sees the image in each sample of the data set."""
     readings = profile.readings_of(row.backbone, **row.readings)
     batch_size = profile.scoring.i2c_batch_size
-    scores = declarations.scores(backbone, made.samples, made.images, readings, batch_size)
+    scores = scoring.scores(backbone, made.samples, made.images, readings, batch_size)
     return driver.relevance(backbone, made.samples, scores, readings)
 
 
@@ -314,7 +311,7 @@ def _ranking(row: Ranking, backbone: Weights, profile: Profile, data: Data, seed
         else:
             shown, images = ranking.shuffled(samples, seed), data.initial
         batch_size = profile.scoring.i2c_batch_size
-        scores = declarations.scores(backbone, shown, images, readings, batch_size)
+        scores = scoring.scores(backbone, shown, images, readings, batch_size)
     return ranking.ranking(
         samples,
         scores,
@@ -332,13 +329,11 @@ def initial_pool(
     """The initial data D0, filtered, and their scores."""
     sizes, settings = profile.sizes, profile.generation
     images = data.initial
-    captions = declarations.captions(
-        backbone, images, sizes.initial_images, settings, readings, seed
-    )
-    initial = declarations.initial(backbone, captions, images, settings, readings, seed)
-    samples = declarations.filtered(initial, readings)
+    captions = writing.captions(backbone, images, sizes.initial_images, settings, readings, seed)
+    initial = writing.initial(backbone, captions, images, settings, readings, seed)
+    samples = writing.filtered(initial, readings)
     batch_size = profile.scoring.i2c_batch_size
-    return samples, declarations.scores(backbone, samples, images, readings, batch_size)
+    return samples, scoring.scores(backbone, samples, images, readings, batch_size)
 
 
 def _generator(
@@ -348,7 +343,7 @@ def _generator(
     if not (row.crm or row.clm):
         return backbone
     samples, selection = _selection(row, backbone, profile, readings, data, seed)
-    return declarations.generator(
+    return training.generator(
         backbone,
         samples,
         selection,
@@ -368,23 +363,23 @@ def _selection(
     share, known = profile.share if row.share is None else row.share, {}
     if row.selection == "vigc":
         settings, count = profile.generation, profile.sizes.initial_images
-        samples = declarations.vigc(backbone, data.initial, count, settings, readings, seed)
+        samples = writing.vigc(backbone, data.initial, count, settings, readings, seed)
     else:
         samples, scores = initial_pool(backbone, profile, readings, data, seed)
         if row.selection == "i2c":
-            made = declarations.selection(samples, scores, readings, share, seed, crm=row.crm)
+            made = selecting.selection(samples, scores, readings, share, seed, crm=row.crm)
             return samples, made
         if row.selection not in ("self_instruct", "random"):
             known["scores"] = scores
         if row.selection == "ifd":
             known["alone"] = _alone(backbone, samples, profile)
-    return samples, declarations.rival_selection(
+    return samples, selecting.rival_selection(
         row.selection, samples, readings, share, seed, **known
     )
 
 
 def _alone(backbone: Weights, samples: Stage, profile: Profile) -> Stage:
-    return declarations.alone(backbone, samples, profile.scoring.i2c_batch_size)
+    return scoring.alone(backbone, samples, profile.scoring.i2c_batch_size)
 
 
 def _final_data(
@@ -398,7 +393,7 @@ def _final_data(
     """The final data D*: a draw from what the generator writes, or the best of it by I²C."""
     sizes, size = profile.sizes, profile.sizes.final_samples
     ranks = readings.final_selection == "i2c"
-    written = declarations.final(
+    written = writing.final(
         generator,
         data.final,
         sizes.final_images,
@@ -410,5 +405,5 @@ def _final_data(
     if not ranks:
         return written
     batch_size = profile.scoring.i2c_batch_size
-    scores = declarations.scores(backbone, written, data.final, readings, batch_size)
-    return declarations.best(written, scores, readings, size)
+    scores = scoring.scores(backbone, written, data.final, readings, batch_size)
+    return selecting.best(written, scores, readings, size)

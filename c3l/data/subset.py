@@ -12,7 +12,7 @@ from c3l.data.left_out import LeftOut
 from c3l.runtime.errors import ImageError, UserError, told
 from c3l.runtime.progress import VERBOSE, say, track
 from c3l.samples import ImageFolder
-from c3l.stages import declarations
+from c3l.stages.common import image_source
 
 INITIAL = 1334  # the paper's 20,000 initial samples, fifteen an image
 
@@ -70,7 +70,7 @@ class Pictures:
             link = place / name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((self.folder.path / name).absolute())
-        return declarations.image_source(place, len(names))
+        return image_source(place, len(names))
 
     def _readable(self) -> Iterator[str]:
         for name in self._names:

@@ -18,7 +18,7 @@ from c3l.artifacts.stage import Job
 from c3l.runtime import distributed
 from c3l.runtime.errors import UserError, cannot_write
 from c3l.runtime.progress import written
-from c3l.stages import common, launcher
+from c3l.stages import launcher, models, training
 
 
 def main(folder: Path) -> None:
@@ -29,9 +29,12 @@ def main(folder: Path) -> None:
     job = Job(Path(record["out"]), folder, inputs, record["keys"], record["config"], record["seed"])
     told = written(folder / launcher.PLACE) if distributed.first() else nullcontext()
     try:
-        with distributed.together(record["device"]) as own, common.loading(own, record["dtype"]):
+        with (
+            distributed.together(record["device"]) as own,
+            models.model_options(own, record["dtype"]),
+        ):
             with told:
-                facts = getattr(common, record["stage"])(job)
+                facts = getattr(training, record["stage"])(job)
             if distributed.first():
                 write_sealed(folder / launcher.FACTS, facts)
             distributed.everyone(lambda: None)

@@ -94,7 +94,7 @@ def asked() -> Launch | None:
 
 
 def trains(run: Callable[[Job], dict]) -> Callable[[Job], dict]:
-    """Mark a stage's function, of `c3l.stages.common`, that trains."""
+    """Mark a stage's function, of `c3l.stages.training`."""
 
     @wraps(run)
     def here_or_launched(job: Job) -> dict:
@@ -111,9 +111,9 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
     What they share lies in a folder of `job.partial`, by launch: another one has other checkpoints.
     Raises UserError as the function does, and where they end in any other way.
     """
-    from c3l.stages import common
+    from c3l.stages import models
 
-    device, dtype = common.unload()
+    device, dtype = models.release_model()
     folder = job.partial / f"launched-{digest(asdict(launch))[:16]}"
     folder.mkdir(exist_ok=True)
     for old in (folder / FACTS, folder / PLACE, *_errors(folder)):

@@ -11,7 +11,8 @@ from statistics import fmean
 
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.runtime.errors import UserError
-from c3l.stages import declarations
+from c3l.stages import training
+from c3l.stages.common import Weights, backbone_source
 from repro import recipe
 from repro.profile import Profile
 from repro.run import runner
@@ -56,11 +57,11 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     data = recipe.prepare(profile, store)
     if data.final_graphs is None:
         raise UserError("The criteria need scene graphs, which only the pocket world has.")
-    backbone = declarations.backbone_source(profile.backbones[BACKBONE].weights)
+    backbone = backbone_source(profile.backbones[BACKBONE].weights)
     world = data.initial.path.parent
     benchmarks = {task: recipe.benchmark_source(world.parent, task) for task in TASKS}
 
-    def score(weights: declarations.Weights, task: str) -> Stage:
+    def score(weights: Weights, task: str) -> Stage:
         return driver.evaluation(weights, task, benchmarks[task], profile.scoring)
 
     sizes = profile.sizes
@@ -71,7 +72,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     truth = driver.truth(pairs, Source.of(graphs))
     samples = perfect(data.final_graphs, sizes.final_samples, seed=0)
     tuned = [
-        declarations.vlit(backbone, samples, data.final, profile.training.vlit, readings, seed)
+        training.vlit(backbone, samples, data.final, profile.training.vlit, readings, seed)
         for seed in range(sizes.tuning_seeds)
     ]
     after = {task: [score(model, task) for model in tuned] for task in TASKS}

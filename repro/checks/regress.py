@@ -24,7 +24,7 @@ from c3l.artifacts import provenance
 from c3l.artifacts.files import digest, digest_files, write_atomically
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.runtime.errors import UserError
-from c3l.stages import declarations
+from c3l.stages.common import backbone_source
 from repro import recipe
 from repro.analysis.differences import rounded
 from repro.analysis.statistics import UndefinedError
@@ -84,7 +84,7 @@ def run(gate: Gate) -> tuple[str, bool]:
             raise UserError(f"{path.parent} is no folder; make it, or give another place.")
         if path.is_dir():
             raise UserError(f"{path} is a folder; give the name of a file.")
-    weights = declarations.backbone_source(gate.backbone)
+    weights = backbone_source(gate.backbone)
     store = Store(gate.runs / "store")
     store.sweep()
     folder = recipe.data_folder(gate.profile, store)

@@ -8,7 +8,7 @@ from benchmarks.served import Served
 from c3l.artifacts.files import digest_files
 from c3l.artifacts.store import Job, Source, Stage
 from c3l.readings import Readings
-from c3l.stages.declarations import Weights
+from c3l.stages.common import Weights
 from repro.profile import Scoring
 
 # lmms-eval takes ten seconds to import: only stages' functions import what imports it.
@@ -86,10 +86,10 @@ def judge_of(scoring: Scoring) -> Judge | None:
 
 def run_evaluation(job: Job) -> dict:
     from benchmarks.evaluate import REPLIES, evaluate
-    from c3l.stages.common import load
+    from c3l.stages.models import load_model
 
     served, judge = job.config.get("served"), job.config.get("judge")
-    backbone = Served(**served) if served else load(job, "weights")
+    backbone = Served(**served) if served else load_model(job, "weights")
     return evaluate(
         backbone,
         job.config["task"],
@@ -112,13 +112,13 @@ def run_truth(job: Job) -> dict:
     import pandas as pd
 
     from benchmarks.pocket.truth import VERDICTS, judge
-    from c3l.stages.common import read
+    from c3l.stages.common import samples_of
 
     if "graphs" not in job.inputs:
         return {"unscored": "the truth of these samples is not known: it needs scene graphs"}
     lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
     graphs = {graph["image"]: graph for graph in map(json.loads, lines)}
-    samples = read(job)
+    samples = samples_of(job)
     verdicts = [judge(s.question, s.answer, graphs[s.image]) for s in samples]
     columns = {
         "question_id": [sample.id for sample in samples],
@@ -149,9 +149,10 @@ def run_relevance(job: Job) -> dict:
 
     from c3l.relevance import contributions
     from c3l.scores import read_scores
-    from c3l.stages.common import SCORES, load, read
+    from c3l.stages.common import SCORES, samples_of
+    from c3l.stages.models import load_model
 
-    backbone, samples = load(job, "backbone"), read(job)
+    backbone, samples = load_model(job, "backbone"), samples_of(job)
     scores = read_scores(job.inputs["scores"] / SCORES)
     rows = []
     for sample, score in zip(samples, scores, strict=True):

@@ -1,6 +1,6 @@
 """Data sets that others made: what tables 2 and 3 set our final data beside.
 
-    published files → comparison → cut (to our size) → c3l.stages.declarations.vlit, truth, lengths
+    published files → comparison → cut (to our size) → c3l.stages.training.vlit, truth, lengths
 
 They lie in `comparison/<name>/` of a profile's data: `data/` holds the files as published (any
 number of them, in layouts that c3l.data.layouts knows), `images/` the images, and graphs.jsonl, where
@@ -17,7 +17,7 @@ from c3l.data.left_out import LeftOut, write_left_out
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, Sample, read_records, write_samples
 from c3l.stages import common
-from c3l.stages.declarations import Weights
+from c3l.stages.common import Weights
 
 RECORD = "record"
 """The field of a sample's meta that names the published record which it is a turn of."""
@@ -101,7 +101,7 @@ def cut(samples: Stage, size: int, seed: int) -> Stage:
 
 
 def run_cut(job: Job) -> dict:
-    samples = common.read(job)
+    samples = common.samples_of(job)
     size = min(job.config["size"], len(samples))
     drawn = sorted(random.Random(job.seed).sample(range(len(samples)), size))
     write_samples(job.out / common.SAMPLES, [samples[k] for k in drawn])
@@ -117,7 +117,7 @@ def run_lengths(job: Job) -> dict:
     import pandas as pd
     from transformers import AutoTokenizer  # the backbone's own, without its weights
 
-    samples = common.read(job)
+    samples = common.samples_of(job)
     tokenizer = AutoTokenizer.from_pretrained(
         job.inputs["backbone"], local_files_only=True, trust_remote_code=False
     )

@@ -1,6 +1,6 @@
 """The stages of the project's own table 6: a pool of pairs ranked by a score, and the controls.
 
-    samples → shuffled or constant → c3l.stages.declarations.scores → ranking
+    samples → shuffled or constant → c3l.stages.scoring.scores → ranking
 
 A control scores the same pairs behind a wrong image. What a score still tells of the truth then,
 the text alone has told it.
@@ -16,7 +16,7 @@ from c3l.readings import ScoreForm
 from c3l.samples import Sample, write_samples
 from c3l.selection import LABELS, RIVALS, SELECTORS, code_of
 from c3l.stages import common
-from c3l.stages.rivals import read_alone, scored
+from c3l.stages.scoring import read_alone, scored
 
 if TYPE_CHECKING:
     from c3l.scores import Score
@@ -32,7 +32,7 @@ def shuffled(samples: Stage, seed: int) -> Stage:
 
 
 def run_shuffled(job: Job) -> dict:
-    samples = common.read(job)
+    samples = common.samples_of(job)
     images = sorted({sample.image for sample in samples})
     if len(images) < 2:
         return {"unscored": "the samples have no second image to be shown with"}
@@ -45,14 +45,14 @@ def run_shuffled(job: Job) -> dict:
 
 def constant(samples: Stage) -> Stage:
     """The samples, all about one grey image, which the artefact holds too: it is samples and image
-    folder of `c3l.stages.declarations.scores` at once."""
+    folder of `c3l.stages.scoring.scores` at once."""
     return Stage("constant", 1, run_constant, {}, {"samples": samples})
 
 
 def run_constant(job: Job) -> dict:
     from PIL import Image
 
-    samples = common.read(job)
+    samples = common.samples_of(job)
     (job.out / GREY).parent.mkdir()
     Image.new("RGB", (224, 224), (128, 128, 128)).save(job.out / GREY)
     write_samples(job.out / common.SAMPLES, (replace(sample, image=GREY) for sample in samples))
@@ -103,7 +103,7 @@ def run_ranking(job: Job) -> dict:
     facts = {
         "metric": f"pairs ranked by {job.config['by']}",
         "n": len(pool),
-        "without_score": len(common.read(job)) - len(pool),
+        "without_score": len(common.samples_of(job)) - len(pool),
     }
     if not pool:
         return facts | {"unscored": "no sample of the pool has a score"}

@@ -13,8 +13,9 @@ from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from c3l.samples import Sample, write_samples
 from c3l.settings import TrainingSettings
-from c3l.stages import common, launcher
-from c3l.stages.declarations import backbone_source, generator, vlit
+from c3l.stages import common, launcher, models
+from c3l.stages.common import backbone_source
+from c3l.stages.training import generator, vlit
 from tests.end_to_end.test_processes import assert_alike
 from tests.repro import toy
 
@@ -63,7 +64,7 @@ def made(stage, root, how="ddp"):
     """A stage's artefact in a store of its own."""
     launcher.ask(how)
     try:
-        with common.loading("cpu", None):
+        with models.model_options("cpu", None):
             return Store(root).make(stage)
     finally:
         launcher.ask(None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from c3l.artifacts.files import SEAL, broken_seal, read_sealed
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
-from c3l.stages import declarations
+from c3l.stages import common
 from repro import profile as profiles
 from repro import recipe
 from repro.run import runner
@@ -141,4 +141,4 @@ def test_a_damaged_shipped_backbone_is_not_used(tmp_path, record_fault, name, wa
     with record_fault("damage", f"a file of a shipped backbone, {WAYS[way]}"):
         damage(folder / name, way)
         with pytest.raises(UserError, match=f"is damaged: {name}|no backbone in"):
-            declarations.backbone_source(folder)
+            common.backbone_source(folder)

@@ -9,7 +9,7 @@ from c3l.artifacts import shards
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.readings import Readings
 from c3l.samples import Sample, write_samples
-from c3l.stages import common, declarations
+from c3l.stages import common, scoring, selecting
 from tests.faults import world
 from tests.faults.running import contents, what_lasts
 from tests.repro import toy
@@ -43,11 +43,11 @@ def selected(tiny_llava, tiny_images, tmp_path_factory):
     def select(batch: int, shard: int) -> dict:
         readings, samples = Readings(), Stage("pool", 1, pool)
         store = Store(tmp_path_factory.mktemp("store"))
-        backbone, images = declarations.backbone_source(tiny_llava), Source.of(tiny_images)
+        backbone, images = common.backbone_source(tiny_llava), Source.of(tiny_images)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(shards, "SHARD", shard)
-            scores = declarations.scores(backbone, samples, images, readings, batch)
-            chosen = declarations.selection(samples, scores, readings, 0.3, 0, crm=True)
+            scores = scoring.scores(backbone, samples, images, readings, batch)
+            chosen = selecting.selection(samples, scores, readings, 0.3, 0, crm=True)
             path = store.make(chosen)
         return json.loads((path / "selection.json").read_text())
 

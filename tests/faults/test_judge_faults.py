@@ -204,7 +204,7 @@ def test_other_questions_have_other_replies(tmp_path):
 
 def test_a_run_after_a_failure_asks_only_what_is_missing(wild, tmp_path, monkeypatch, record_fault):
     """Through the store: the unscored artefact is discarded, what the judge said is found again."""
-    monkeypatch.setattr("c3l.stages.common.load", lambda *_, **__: BACKBONE)
+    monkeypatch.setattr("c3l.stages.models.load_model", lambda *_, **__: BACKBONE)
     healthy = []
     handler = scripted(lambda number: GOOD if healthy or number < 3 else OUT_OF_ORDER)
     with record_fault(AREA, "dies half-way through a run"), serve(handler) as url:

@@ -18,7 +18,7 @@ from c3l.runtime.errors import NotFiniteError, UserError
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, unscored, write_scores
 from c3l.selection import groups
-from c3l.stages import common
+from c3l.stages import common, selecting, writing
 from c3l.training import train_generator, tune
 from repro.analysis.table import _short
 from tests.benchmarks import data
@@ -209,10 +209,10 @@ def job(tmp_path, images, **config) -> Job:
 def test_a_generator_that_repeats_itself_leaves_the_row_unscored(
     tmp_path, tiny_images, monkeypatch, record_fault, text, samples, reason
 ):
-    monkeypatch.setattr(common, "load", lambda *_, **__: Parrot(text))
+    monkeypatch.setattr(evaluation, "load_model", lambda *_, **__: Parrot(text))
     with record_fault(AREA, "a generator that repeats itself, or says nothing"):
         made = job(tmp_path, tiny_images)
-        facts = common.final(made)
+        facts = writing.run_final(made)
         kept = read_samples(made.out / common.SAMPLES)
         assert facts["samples"] == len(kept) == samples
         assert reason in facts["unscored"]
@@ -222,10 +222,10 @@ def test_a_generator_that_repeats_itself_leaves_the_row_unscored(
 
 def test_a_row_of_fewer_samples_than_asked_for_says_so(tmp_path, tiny_images, monkeypatch):
     text = "Question: What is it here? Answer: A cup.\nQuestion: Is it red here? Answer: Yes."
-    monkeypatch.setattr(common, "load", lambda *_, **__: Parrot(text))
+    monkeypatch.setattr(evaluation, "load_model", lambda *_, **__: Parrot(text))
     made = job(tmp_path / "job", tiny_images, size=50)
     store = Store(tmp_path / "store")
-    stage = Stage("final", 1, lambda _: common.final(made))
+    stage = Stage("final", 1, lambda _: writing.run_final(made))
     store.make(stage)
     assert "unscored" not in store.manifest(stage)["facts"]
     (note,) = _short({"a row": {"SEED": [[stage]]}, "another": {}}, store)
@@ -233,9 +233,9 @@ def test_a_row_of_fewer_samples_than_asked_for_says_so(tmp_path, tiny_images, mo
 
 
 def test_captions_of_nothing_are_unscored(tmp_path, tiny_images, monkeypatch, record_fault):
-    monkeypatch.setattr(common, "load", lambda *_, **__: Parrot(" "))
+    monkeypatch.setattr(evaluation, "load_model", lambda *_, **__: Parrot(" "))
     with record_fault(AREA, "a generator that repeats itself, or says nothing"):
-        facts = common.captions(job(tmp_path, tiny_images))
+        facts = writing.run_captions(job(tmp_path, tiny_images))
         assert facts["empty"] == facts["captions"] == 4
         assert "wrote nothing about any of 4 images" in facts["unscored"]
 
@@ -253,7 +253,7 @@ def test_a_selection_leaves_out_what_has_no_score_and_says_so(
     readings = {"score_form": "literal_sum", "share_within": "pool", "group": "image"}
     config = {"readings": readings, "share": 1.0, "positive": "i2c"}
     with record_fault(AREA, "a score of NaN or infinity"):
-        facts = common.selection(
+        facts = selecting.run_selection(
             Job(tmp_path / "out", tmp_path / "partial", inputs, {}, config, None)
         )
         chosen = json.loads((tmp_path / "out" / "selection.json").read_text())

@@ -14,7 +14,7 @@ import c3l
 from c3l.backbones.loading import inspect
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import ADAPTER, FILES, weight_names
-from c3l.stages import declarations
+from c3l.stages import common
 from tests.c3l import families
 
 REFUSED = {*ADAPTER, "audio_tokenizer_config.json"}
@@ -108,12 +108,12 @@ def test_each_file_that_may_be_read_changes_digest_and_key(tiny_llava, tmp_path,
     shutil.copytree(tiny_llava, folder)
     before = (
         c3l.load_backbone(folder, device="cpu").digest,
-        declarations.backbone_source(folder).key,
+        common.backbone_source(folder).key,
     )
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(EXTRA[name])
     assert name in weight_names(folder)
-    after = c3l.load_backbone(folder, device="cpu").digest, declarations.backbone_source(folder).key
+    after = c3l.load_backbone(folder, device="cpu").digest, common.backbone_source(folder).key
     assert before[0] != after[0] and before[1] != after[1]
 
 
@@ -122,7 +122,7 @@ def test_an_adapter_beside_the_weights_is_refused(tiny_llava, tmp_path, name):
     folder = tmp_path / "copy"
     shutil.copytree(tiny_llava, folder)
     (folder / name).write_text("{}")
-    for look in (c3l.load_backbone, inspect, declarations.backbone_source):
+    for look in (c3l.load_backbone, inspect, common.backbone_source):
         with pytest.raises(UserError, match=f"an adapter .{name}.*merge it first"):
             look(folder)
 

@@ -15,7 +15,7 @@ from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.backbones.loading import load_pieces
 from c3l.samples import Sample, write_samples
 from c3l.scores import Score, write_scores
-from c3l.stages import declarations
+from c3l.stages import common
 from repro import gallery, profile
 from repro.analysis.table import finished
 from repro.recipe import Cells, stages
@@ -157,8 +157,8 @@ def make(folder: Path, backbone: Path) -> str:
 
 def _cells(folder: Path, backbone: Path) -> dict[str, Cells]:
     images(folder / "images", 4, seed=2)
-    pictures = declarations.image_source(folder / "images", 4)
-    weights = declarations.backbone_source(backbone)
+    pictures = common.image_source(folder / "images", 4)
+    weights = common.backbone_source(backbone)
     sources = {
         "seedbench": Source.of(data.seedbench(folder / "seedbench", n=24, video=0)),
         "pope": Source.of(data.pope(folder / "pope")),

@@ -8,7 +8,7 @@ from benchmarks.pocket.drawing import draw
 from benchmarks.pocket.scenes import draw_scenes
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.samples import Sample, write_samples
-from c3l.stages import declarations
+from c3l.stages import common, training, writing
 from c3l.stages.common import SAMPLES
 from repro import profile as profiles
 from repro.rows import TABLES, Row
@@ -36,11 +36,11 @@ def images(tmp_path_factory):
 @pytest.mark.parametrize("label", sorted(POCKET.backbones))
 def test_it_writes_and_where_a_row_tunes_it_it_learns(label, images, tmp_path):
     store = Store(tmp_path)
-    weights = declarations.backbone_source(POCKET.backbones[label].weights)
+    weights = common.backbone_source(POCKET.backbones[label].weights)
     settings = POCKET.generation.model_copy(update={"caption_tokens": 4})
-    written = declarations.captions(weights, images, 2, settings, POCKET.readings, seed=0)
+    written = writing.captions(weights, images, 2, settings, POCKET.readings, seed=0)
     assert all(json.loads((store.make(written) / "captions.json").read_text()).values())
     if label in TRAINED:
         samples = Stage("four", 1, four_samples)
         settings = POCKET.training.vlit.model_copy(update={"batch_size": 4, "epochs": 1})
-        store.make(declarations.vlit(weights, samples, images, settings, POCKET.readings, seed=0))
+        store.make(training.vlit(weights, samples, images, settings, POCKET.readings, seed=0))

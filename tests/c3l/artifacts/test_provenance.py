@@ -138,7 +138,9 @@ def test_a_clone_of_another_users_counts_where_the_code_is_theirs(unpacked, tmp_
     for path in (clone, *clone.rglob("*")):
         os.chown(path, 12345, 12345)
     assert unpacked(clone) == head
-    os.chown(clone / "c3l" / "artifacts" / "provenance.py", 0, 0)  # a repository that a stranger made around it
+    os.chown(
+        clone / "c3l" / "artifacts" / "provenance.py", 0, 0
+    )  # a repository that a stranger made around it
     assert UNKNOWN.fullmatch(unpacked(clone))
 
 

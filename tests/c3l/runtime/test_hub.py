@@ -9,7 +9,7 @@ from c3l import load_backbone
 from c3l.backbones.loading import inspect
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import is_id, weight_files
-from c3l.stages import declarations
+from c3l.stages import common
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -28,15 +28,15 @@ def cache(tiny_llava, tmp_path, monkeypatch):
     "name", ["somebody/tiny", "somebody/tiny@main", f"somebody/tiny@{REVISION}"]
 )
 def test_a_name_is_the_folder_in_the_cache(cache, tiny_llava, name):
-    there = declarations.backbone_source(name)
-    assert there.key == declarations.backbone_source(tiny_llava).key
+    there = common.backbone_source(name)
+    assert there.key == common.backbone_source(tiny_llava).key
     assert load_backbone(name, device="cpu").digest == load_backbone(tiny_llava).digest
 
 
 @pytest.mark.parametrize("name", ["somebody/else", "somebody/tiny@another"])
 def test_what_the_cache_does_not_hold_is_one_sentence(cache, name):
     with pytest.raises(UserError, match=f"{name} is neither a folder nor"):
-        declarations.backbone_source(name)
+        common.backbone_source(name)
 
 
 def test_a_look_fetches_nothing(cache, tiny_llava):
@@ -53,11 +53,11 @@ def test_what_can_be_a_name_of_the_hub():
 
 def test_cards_and_logs_are_no_part_of_a_backbone(tiny_llava, tmp_path):
     shutil.copytree(tiny_llava, tmp_path / "copy")
-    before = declarations.backbone_source(tmp_path / "copy").key
+    before = common.backbone_source(tmp_path / "copy").key
     (tmp_path / "copy" / "README.md").write_text("a card")
     (tmp_path / "copy" / "history.json").write_text("[]")
-    assert declarations.backbone_source(tmp_path / "copy").key == before
+    assert common.backbone_source(tmp_path / "copy").key == before
     (tmp_path / "copy" / "qformer_tokenizer").mkdir()
     (tmp_path / "copy" / "qformer_tokenizer" / "vocab.txt").write_text("a")
     assert len(weight_files(tmp_path / "copy")) == len(weight_files(tiny_llava)) + 1
-    assert declarations.backbone_source(tmp_path / "copy").key != before
+    assert common.backbone_source(tmp_path / "copy").key != before

@@ -13,17 +13,17 @@ from huggingface_hub import errors
 
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import _reason
-from c3l.stages import declarations
+from c3l.stages import common
 from tests.c3l.hub_server import REFUSALS, serve
 
 ASK = """
 import json, sys
-from c3l.stages import declarations
+from c3l.stages import common
 from c3l.runtime.errors import UserError
 answers = {}
 for name in sys.argv[1:]:
     try:
-        answers[name] = declarations.backbone_source(name).key
+        answers[name] = common.backbone_source(name).key
     except UserError as error:
         answers[name] = str(error)
 print(json.dumps(answers))
@@ -65,7 +65,7 @@ def answers(tiny_llava, tmp_path_factory):
 
 
 def test_a_mirror_serves_a_backbone_and_its_files_alone(answers, tiny_llava):
-    assert answers["some/tiny"] == declarations.backbone_source(tiny_llava).key
+    assert answers["some/tiny"] == common.backbone_source(tiny_llava).key
     fetched = {name for name in answers["fetched"] if name.startswith("tiny/")}
     assert fetched == {f"tiny/{file.name}" for file in tiny_llava.iterdir()}
 
@@ -135,4 +135,4 @@ def test_other_failures(monkeypatch, error, said):
 
 def test_offline_says_so():
     with pytest.raises(UserError, match="not in the Hub's cache and HF_HUB_OFFLINE is set"):
-        declarations.backbone_source("nobody/nothing-at-all")
+        common.backbone_source("nobody/nothing-at-all")

@@ -13,7 +13,7 @@ from c3l.readings import Readings
 from c3l.samples import Sample, read_samples, write_samples
 from c3l.scores import Score, write_scores
 from c3l.settings import GenerationSettings, TrainingSettings
-from c3l.stages import declarations, rivals
+from c3l.stages import common, scoring, selecting, training, writing
 
 QUESTIONS = ["What colour is the cup?", "Why?", "Where does the small cup stand?"]
 POOL = [
@@ -49,7 +49,7 @@ def store(tmp_path):
 
 def selected(store, by, samples=POOL, seed=0, share=0.1, readings=None, **known):
     readings = readings or Readings()
-    stage = declarations.rival_selection(by, pool_stage(samples), readings, share, seed, **known)
+    stage = selecting.rival_selection(by, pool_stage(samples), readings, share, seed, **known)
     chosen = json.loads((store.make(stage) / "selection.json").read_text())
     return stage, chosen, store.manifest(stage)["facts"]
 
@@ -90,11 +90,11 @@ def test_no_positive_at_all_is_said(store):
 
 
 def test_difficulty_ranks_what_has_a_score(store, tiny_llava):
-    pool, backbone = pool_stage(), declarations.backbone_source(tiny_llava)
-    alone = declarations.alone(backbone, pool, 4)
+    pool, backbone = pool_stage(), common.backbone_source(tiny_llava)
+    alone = scoring.alone(backbone, pool, 4)
     known = {"scores": Stage("scored", 1, some_scores), "alone": alone}
     _, chosen, _ = selected(store, "ifd", share=0.3, **known)
-    found = json.loads((store.path(alone) / rivals.ALONE).read_text())
+    found = json.loads((store.path(alone) / scoring.ALONE).read_text())
     assert found.keys() == {sample.answer for sample in POOL}
     ifd = {s.id: np.exp(found[s.answer] + 0.1 * k) for k, s in enumerate(POOL[:-1])}
     assert max(ifd.values()) < 1
@@ -106,7 +106,7 @@ def test_a_random_order_and_labels_are_the_seeds_and_difficulty_is_nobodys(store
     known = {"scores": Stage("scored", 1, some_scores), "alone": pool_stage()}
     for by, count in (("random", 2), ("self_instruct", 2), ("vigc", 2), ("ifd", 1)):
         stages = [
-            declarations.rival_selection(by, pool_stage(), Readings(), 0.1, seed, **known)
+            selecting.rival_selection(by, pool_stage(), Readings(), 0.1, seed, **known)
             for seed in (0, 1)
         ]
         assert len({stage.key for stage in stages}) == count
@@ -115,8 +115,8 @@ def test_a_random_order_and_labels_are_the_seeds_and_difficulty_is_nobodys(store
 @pytest.mark.parametrize("by", ["self_instruct", "random"])
 def test_a_generator_learns_from_any_selection(store, tiny_llava, tiny_images, by):
     selection, chosen, _ = selected(store, by)
-    stage = declarations.generator(
-        declarations.backbone_source(tiny_llava),
+    stage = training.generator(
+        common.backbone_source(tiny_llava),
         pool_stage(),
         selection,
         Source.of(tiny_images),
@@ -165,11 +165,11 @@ def test_vigc_reads_its_own_readings(store, tiny_images, monkeypatch):
             asked.extend(zip(questions, begun, strict=True))
             return [Generated("Red, and no full stop", True)] * len(questions)
 
-    monkeypatch.setattr(rivals, "load", lambda job, name: Published())
+    monkeypatch.setattr(writing, "load_model", lambda job, name: Published())
     settings = GenerationSettings(caption_tokens=8, pair_tokens=8, pairs_per_class=3, batch_size=2)
     images = Source.of(tiny_images)
     readings = Readings(vigc_asks="instruction_and_question", vigc_sentence="full_stop")
-    stage = declarations.vigc(images, images, 1, settings, readings, 0)
+    stage = writing.vigc(images, images, 1, settings, readings, 0)
     store.make(stage)
     assert store.manifest(stage)["facts"]["corrections"] == {"no_correction": 2}
     assert asked == [
@@ -179,10 +179,10 @@ def test_vigc_reads_its_own_readings(store, tiny_images, monkeypatch):
 
 
 def test_vigcs_pool_is_both_kinds_and_everything_is_counted(store, tiny_images, monkeypatch):
-    monkeypatch.setattr(rivals, "load", lambda job, name: Vicuna())
+    monkeypatch.setattr(writing, "load_model", lambda job, name: Vicuna())
     settings = GenerationSettings(caption_tokens=8, pair_tokens=8, pairs_per_class=3, batch_size=2)
     images = Source.of(tiny_images)
-    stage = declarations.vigc(images, images, 2, settings, Readings(), 0)
+    stage = writing.vigc(images, images, 2, settings, Readings(), 0)
     pool = read_samples(store.make(stage) / "samples.jsonl")
     facts = store.manifest(stage)["facts"]
     # The two classes after the first ask the same questions: duplicates.

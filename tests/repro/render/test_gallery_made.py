@@ -14,7 +14,7 @@ from c3l.artifacts.store import Job, Stage, Store
 from c3l.readings import Readings
 from c3l.samples import Sample, write_samples
 from c3l.scores import read_scores
-from c3l.stages import declarations
+from c3l.stages import common, scoring
 from repro import gallery
 from repro.stages import evaluation as driver
 
@@ -81,12 +81,12 @@ def nothing(job: Job) -> dict:
 def relevance(request, tiny_llava, tiny_images, tmp_path):
     """A function from samples to their relevance stage, made; the store; the reading."""
     store, readings = Store(tmp_path / "store"), Readings(**request.param)
-    backbone = declarations.backbone_source(tiny_llava)
-    images = declarations.image_source(tiny_images, 6)
+    backbone = common.backbone_source(tiny_llava)
+    images = common.image_source(tiny_images, 6)
 
     def make(samples: list[Sample], run=write) -> Stage:
         written = Stage("written", 1, run, {"samples": [vars(sample) for sample in samples]})
-        scores = declarations.scores(backbone, written, images, readings, 4)
+        scores = scoring.scores(backbone, written, images, readings, 4)
         stage = driver.relevance(backbone, written, scores, readings)
         store.make(stage)
         return stage

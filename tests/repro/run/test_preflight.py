@@ -103,7 +103,7 @@ def test_a_served_model(tmp_path):
 
 def test_the_pocket_profile_needs_no_look(monkeypatch):
     """Its backbones have seals, its judge is its own."""
-    from c3l.stages.declarations import backbone_source
+    from c3l.stages.common import backbone_source
 
     pocket = load("pocket")
     weights = backbone_source(pocket.backbones["LLaVA-7B"].weights)

@@ -15,8 +15,8 @@ from c3l.readings import Readings
 from c3l.relevance import i2c
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, write_scores
-from c3l.stages import declarations
-from c3l.stages.rivals import ALONE
+from c3l.stages import common, scoring
+from c3l.stages.scoring import ALONE
 from repro.stages.ranking import RANKERS, constant, ranking, run_shuffled, shuffled
 
 SCENE = Scene("at night", (Thing(0, "ball", "blue", "small"),))
@@ -192,8 +192,8 @@ def test_controls_are_scored_by_the_pipeline(tmp_path, tiny_llava, tiny_images):
     ]
     pool, store = pool_stage(samples), Store(tmp_path / "store")
     backbone, images = (
-        declarations.backbone_source(tiny_llava),
-        declarations.image_source(tiny_images, 3),
+        common.backbone_source(tiny_llava),
+        common.image_source(tiny_images, 3),
     )
     grey = constant(pool)
     folders = {
@@ -203,7 +203,7 @@ def test_controls_are_scored_by_the_pipeline(tmp_path, tiny_llava, tiny_images):
     }
     found = {}
     for name, (shown, folder) in folders.items():
-        stage = declarations.scores(backbone, shown, folder, Readings(), 4)
+        stage = scoring.scores(backbone, shown, folder, Readings(), 4)
         found[name] = pd.read_parquet(store.make(stage) / "scores.parquet").set_index("id")
     picture = ImageFolder(store.make(grey))["images/grey.png"]
     assert (picture.mode, picture.size, picture.getcolors()) == (

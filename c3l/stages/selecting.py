@@ -1,0 +1,172 @@
+"""Stages that choose samples (sections 3.2 and 3.3): pseudo-labels, by I²C or by a rival."""
+
+import json
+import random
+from typing import Any
+
+from c3l.artifacts.stage import Job, Stage
+from c3l.readings import Readings, ScoreForm, Step
+from c3l.samples import Sample
+from c3l.selection import LABELS, Group, Method, Selection, code_of
+from c3l.stages.common import readings_of, samples_of, save_samples
+from c3l.stages.scoring import read_alone, scored
+
+SELECTION = "selection.json"
+
+
+def selection(
+    samples: Stage, scores: Stage, readings: Readings, share: float, seed: int, *, crm: bool
+) -> Stage:
+    """The ids of L_r's targets (best `share` by I²C) and of each group's positive and negatives."""
+    positive = "i2c" if crm else readings.positive_without_crm
+    config = {"readings": readings.of("selection"), "share": share, "positive": positive}
+    inputs = {"samples": samples, "scores": scores}
+    seeded = seed if positive == "random" else None
+    return Stage("selection", 1, run_selection, config, inputs, seeded)
+
+
+def run_selection(job: Job) -> dict:
+    from c3l.selection import groups, top_share
+
+    readings = readings_of(job, "selection")
+    samples, values, facts = _values(job, readings.score_form)
+    targets = top_share(samples, values, job.config["share"], readings.share_within)
+    order = values
+    if job.config["positive"] == "random":
+        rng = random.Random(job.seed)
+        order = [rng.random() for _ in values]
+    chosen = Selection(targets, groups(samples, order, readings.group))
+    return _save_selection(job, chosen, samples, values) | facts
+
+
+def _values(job: Job, form: ScoreForm) -> tuple[list[Sample], list[float], dict]:
+    """Return the samples that have a score, their I²C in this form, and facts about them."""
+    import pandas as pd
+
+    from c3l.relevance import in_form
+
+    samples, scores = scored(job)
+    values = in_form(scores, form)
+    lengths = [len(score.kl) for score in scores]
+    facts = {
+        "without_score": len(samples_of(job)) - len(samples),
+        # eq. 1 adds up over tokens: long answers are favoured, and one should see how much
+        "length_correlation": float(pd.Series(values).corr(pd.Series(lengths), "spearman")),
+    }
+    return samples, values, facts
+
+
+def rival_selection(
+    by: Method | str,
+    samples: Stage,
+    readings: Readings,
+    share: float,
+    seed: int,
+    **inputs: Stage,
+) -> Stage:
+    """The same ids as of `selection`, chosen by another method (`c3l.selection.select`).
+
+    `inputs` are the `scores` of the samples and the stage `alone`, where the method needs them.
+    """
+    config = {"by": by, "share": share, "readings": readings.of(*rival_steps(by))}
+    config |= code_of(by)
+    seeded = seed if by in ("random", *LABELS) else None
+    return Stage(
+        "selection", 1, run_rival_selection, config, {"samples": samples, **inputs}, seeded
+    )
+
+
+def run_rival_selection(job: Job) -> dict:
+    from c3l.selection import select, values
+
+    by = job.config["by"]
+    readings = readings_of(job, *rival_steps(by))
+    samples, scores = scored(job)
+    rules: dict[str, Any] = {}
+    if by == "self_instruct":
+        rules = {
+            "unit": readings.self_instruct_unit,
+            "instances": readings.self_instruct_instances,
+            "contradiction": readings.self_instruct_contradiction,
+            "blacklist": readings.self_instruct_blacklist,
+        }
+    value = values(by, samples, scores, alone=read_alone(job), seed=job.seed, rules=rules)
+    chosen = select(
+        by,
+        samples,
+        value,
+        share=job.config["share"],
+        within=readings.share_within,
+        group=readings.group,
+        seed=job.seed,
+    )
+    facts = _save_selection(job, chosen, samples, value) | {
+        "without_score": len(samples_of(job)) - len(samples),
+        "without_positive": sum(not group.positives for group in chosen.groups),
+        "without_negative": sum(not group.negatives for group in chosen.groups),
+    }
+    if by in LABELS:
+        facts["positives"] = sum(map(bool, value))
+    if not chosen.targets:
+        facts["unscored"] = f"{by} found no positive among {len(samples)} samples"
+    return facts
+
+
+def rival_steps(by: str) -> tuple[Step, ...]:
+    """Return the steps whose readings a selection by this method depends on."""
+    return ("rival_selection", "self_instruct") if by == "self_instruct" else ("rival_selection",)
+
+
+def _save_selection(
+    job: Job, chosen: Selection, samples: list[Sample], values: list[float]
+) -> dict[str, Any]:
+    record = {
+        "targets": [sample.id for sample in chosen.targets],
+        "groups": [
+            {
+                "image": group.image,
+                "positives": [sample.id for sample in group.positives],
+                "negatives": [sample.id for sample in group.negatives],
+            }
+            for group in chosen.groups
+        ],
+        "scores": {sample.id: value for sample, value in zip(samples, values, strict=True)},
+    }
+    (job.out / SELECTION).write_text(json.dumps(record, indent=1))
+    return {"targets": len(chosen.targets), "groups": len(chosen.groups)}
+
+
+def read_selection(job: Job) -> Selection:
+    """Return the pseudo-labels of the input `selection`, about the samples of the input `samples`.
+
+    Artefacts of before 2026-11-28 name one `positive` a group.
+    """
+    samples = {sample.id: sample for sample in samples_of(job)}
+    record = json.loads((job.inputs["selection"] / SELECTION).read_text())
+
+    def named(ids: list[str]) -> tuple[Sample, ...]:
+        return tuple(samples[i] for i in ids)
+
+    groups = [
+        Group(
+            group["image"],
+            named(group["positives"] if "positives" in group else [group["positive"]]),
+            named(group["negatives"]),
+        )
+        for group in record["groups"]
+    ]
+    return Selection([samples[i] for i in record["targets"]], groups)
+
+
+def best(samples: Stage, scores: Stage, readings: Readings, size: int) -> Stage:
+    """The `size` best samples by I²C."""
+    config = {"readings": readings.of("best"), "size": size}
+    return Stage("best", 1, run_best, config, {"samples": samples, "scores": scores})
+
+
+def run_best(job: Job) -> dict:
+    from c3l.selection import ranked
+
+    samples, values, facts = _values(job, readings_of(job, "best").score_form)
+    chosen = ranked(samples, values)[: job.config["size"]]
+    return save_samples(job, chosen, job.config["size"], read=len(samples), **facts)

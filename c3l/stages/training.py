@@ -1,0 +1,109 @@
+"""Stages that train (sections 3.2 and 3.3, and VLIT): the enhanced generator, a tuned model."""
+
+import json
+
+from c3l.artifacts.files import finite
+from c3l.artifacts.stage import Job, Source, Stage
+from c3l.backbones.reach import contrast_unreached, model_type
+from c3l.readings import Readings, Step
+from c3l.runtime import distributed
+from c3l.runtime.errors import UserError
+from c3l.samples import ImageFolder
+from c3l.settings import TrainingSettings
+from c3l.stages.common import Weights, readings_of, samples_of
+from c3l.stages.launcher import trains
+from c3l.stages.models import load_model
+from c3l.stages.selecting import read_selection
+
+
+def generator(
+    backbone: Weights,
+    samples: Stage,
+    selection: Stage,
+    images: Source,
+    settings: TrainingSettings,
+    readings: Readings,
+    seed: int,
+    *,
+    crm: bool,
+    clm: bool,
+) -> Stage:
+    """The enhanced generator, trained with L_r if `crm` and with L_c if `clm`.
+
+    Raises UserError where L_c would reach no weight that is trained.
+    """
+    if clm and (reason := contrast_unreached(readings, model_type(backbone))):
+        raise UserError(f"{reason}.")
+    config = {
+        "settings": settings.model_dump(),
+        "readings": readings.of(*generator_steps(crm, clm)),
+        "crm": crm,
+        "clm": clm,
+    }
+    inputs = {"backbone": backbone, "samples": samples, "selection": selection, "images": images}
+    return Stage("generator", 2, run_generator, config, inputs, seed)
+
+
+@trains
+def run_generator(job: Job) -> dict:
+    from c3l.training import train_generator
+
+    chosen = read_selection(job)
+    backbone = load_model(job, "backbone", to_train=True)
+    metrics = train_generator(
+        backbone,
+        chosen.targets if job.config["crm"] else [],
+        chosen.groups if job.config["clm"] else [],
+        ImageFolder(job.inputs["images"]),
+        TrainingSettings(**job.config["settings"]),
+        readings_of(job, *generator_steps(job.config["crm"], job.config["clm"])),
+        job.seed,
+        job.partial,
+    )
+    return _save_model(job, backbone, metrics)
+
+
+def generator_steps(crm: bool, clm: bool) -> tuple[Step, ...]:
+    """Return the steps whose readings a generator with these losses depends on."""
+    return "generator", *(["generator_crm"] if crm else ()), *(["generator_clm"] if clm else ())
+
+
+def vlit(
+    weights: Weights,
+    samples: Stage,
+    images: Source,
+    settings: TrainingSettings,
+    readings: Readings,
+    seed: int,
+) -> Stage:
+    """A fresh copy of the weights, fine-tuned on the final data."""
+    inputs = {"backbone": weights, "samples": samples, "images": images}
+    config = {"settings": settings.model_dump(), "readings": readings.of("vlit")}
+    return Stage("vlit", 1, run_vlit, config, inputs, seed)
+
+
+@trains
+def run_vlit(job: Job) -> dict:
+    from c3l.training import tune
+
+    backbone = load_model(job, "backbone", to_train=True)
+    metrics = tune(
+        backbone,
+        samples_of(job),
+        ImageFolder(job.inputs["images"]),
+        TrainingSettings(**job.config["settings"]),
+        readings_of(job, "vlit"),
+        job.seed,
+        job.partial,
+    )
+    return _save_model(job, backbone, metrics)
+
+
+def _save_model(job: Job, backbone, metrics: dict) -> dict:
+    """Write the trained weights with the history of the losses, and return the other metrics."""
+    # Sorted: a record that comes back from a checkpoint has its keys in another order.
+    history = json.dumps(finite(metrics.pop("history")), indent=1, sort_keys=True)
+    if distributed.first():
+        backbone.save(job.out)
+        (job.out / "history.json").write_text(history)
+    return metrics
