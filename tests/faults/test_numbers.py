@@ -209,7 +209,7 @@ def job(tmp_path, images, **config) -> Job:
 def test_a_generator_that_repeats_itself_leaves_the_row_unscored(
     tmp_path, tiny_images, monkeypatch, record_fault, text, samples, reason
 ):
-    monkeypatch.setattr(evaluation, "load_model", lambda *_, **__: Parrot(text))
+    monkeypatch.setattr(writing, "load_model", lambda *_, **__: Parrot(text))
     with record_fault(AREA, "a generator that repeats itself, or says nothing"):
         made = job(tmp_path, tiny_images)
         facts = writing.run_final(made)
@@ -222,7 +222,7 @@ def test_a_generator_that_repeats_itself_leaves_the_row_unscored(
 
 def test_a_row_of_fewer_samples_than_asked_for_says_so(tmp_path, tiny_images, monkeypatch):
     text = "Question: What is it here? Answer: A cup.\nQuestion: Is it red here? Answer: Yes."
-    monkeypatch.setattr(evaluation, "load_model", lambda *_, **__: Parrot(text))
+    monkeypatch.setattr(writing, "load_model", lambda *_, **__: Parrot(text))
     made = job(tmp_path / "job", tiny_images, size=50)
     store = Store(tmp_path / "store")
     stage = Stage("final", 1, lambda _: writing.run_final(made))
@@ -233,7 +233,7 @@ def test_a_row_of_fewer_samples_than_asked_for_says_so(tmp_path, tiny_images, mo
 
 
 def test_captions_of_nothing_are_unscored(tmp_path, tiny_images, monkeypatch, record_fault):
-    monkeypatch.setattr(evaluation, "load_model", lambda *_, **__: Parrot(" "))
+    monkeypatch.setattr(writing, "load_model", lambda *_, **__: Parrot(" "))
     with record_fault(AREA, "a generator that repeats itself, or says nothing"):
         facts = writing.run_captions(job(tmp_path, tiny_images))
         assert facts["empty"] == facts["captions"] == 4
