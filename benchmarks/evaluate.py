@@ -29,10 +29,10 @@ from benchmarks.served import Served
 from benchmarks.served_model import ServedModel, Unanswered
 from benchmarks.sources import TASKS
 from benchmarks.tasks import load_task
-from c3l.artifacts.files import finite
+from c3l.artifacts.files import without_infinities
 from c3l.backbones import Backbone
 from c3l.lmms import C3LModel
-from c3l.runtime.errors import NotFiniteError, UserError, brief
+from c3l.runtime.errors import NotFiniteError, UserError, short_repr
 
 REPLIES = "replies.jsonl"
 NO_JUDGE = "no judge configured: the answers are kept, their score needs one"
@@ -141,7 +141,7 @@ def evaluate(
         shutil.copyfile(replies, output_dir / REPLIES)
     numbers = {key: value for key, value in official.items() if isinstance(value, int | float)}
     (output_dir / "results.json").write_text(
-        json.dumps(finite({"cell": cell, "lmms_eval": numbers}), indent=2) + "\n"
+        json.dumps(without_infinities({"cell": cell, "lmms_eval": numbers}), indent=2) + "\n"
     )
     return cell
 
@@ -225,7 +225,9 @@ def _official(task: str, official: dict) -> float:
     source = TASKS[task]
     value = official.get(f"{source.key},none")
     if not isinstance(value, Number):
-        raise UserError(f"lmms-eval gives no number as {source.key} of {task}, but {brief(value)}.")
+        raise UserError(
+            f"lmms-eval gives no number as {source.key} of {task}, but {short_repr(value)}."
+        )
     return float(value) * source.scale
 
 

@@ -13,7 +13,7 @@ from c3l.backbones.base import Backbone
 from c3l.data.left_out import LeftOut
 from c3l.readings import Readings
 from c3l.runtime import distributed
-from c3l.runtime.errors import UserError, told
+from c3l.runtime.errors import UserError, printable
 from c3l.samples import Data, ImageFolder, Sample, Turn, content_of, read_data
 from c3l.scores import Score, read_contents, read_scores
 from c3l.unusable import too_long, without_use
@@ -37,7 +37,7 @@ class Lessons:
     @property
     def source(self) -> str:
         """The data's name, for sentences."""
-        return told(self.data.name)
+        return printable(self.data.name)
 
     @property
     def places(self) -> list[int]:
@@ -76,7 +76,7 @@ class Lessons:
             first = min(reasons)
             turn = self.turn(places[first])
             raise UserError(
-                f"{len(reasons)} samples of {self.source} cannot be trained on, {told(turn.id)} "
+                f"{len(reasons)} samples of {self.source} cannot be trained on, {printable(turn.id)} "
                 f"among them ({turn.where}: {reasons[first]}); mend them, or train without --strict"
             )
         if len(self.reasons) == len(self.data.samples):
@@ -124,8 +124,8 @@ def digest_images(lessons: Lessons) -> str:
     All processes of a launch call it; each reads a part.
     """
     names = sorted({sample.image for sample in lessons.samples})
-    own = names[distributed.rank() :: distributed.count()]
-    parts = distributed.everyone(lambda: {name: lessons.images.digest(name) for name in own})
+    own = names[distributed.rank() :: distributed.world_size()]
+    parts = distributed.all_gather_call(lambda: {name: lessons.images.digest(name) for name in own})
     return digest({name: value for part in parts for name, value in part.items()})
 
 
@@ -155,7 +155,7 @@ def _take_values(lessons: Lessons, scores: Path | None, readings: Readings) -> d
         values = [_number(value) for value in in_form(matched, readings.score_form)]
         said = [score.unscored for score in matched]
         if all(value is None for value in values):
-            raise UserError(f"{told(str(scores))} scores no sample of {lessons.source}")
+            raise UserError(f"{printable(str(scores))} scores no sample of {lessons.source}")
     lessons.values = values
     return {
         place: why if isinstance(why, str) else UNSCORED
@@ -179,15 +179,15 @@ def match_scores(
         repeated = next((id_ for id_, count in Counter(some).items() if count > 1), None)
         if repeated is not None:
             raise UserError(
-                f"the id {told(repeated)} stands in {told(name)} more than once, and the ids of "
-                f"{told(str(path))} are not those of {told(source)} in their order; score these "
+                f"the id {printable(repeated)} stands in {printable(name)} more than once, and the ids of "
+                f"{printable(str(path))} are not those of {printable(source)} in their order; score these "
                 "data again, or give every sample an id of its own"
             )
     by_id = dict(zip(theirs, scores, strict=True))
     if lost := [id_ for id_ in ids if id_ not in by_id]:
         raise UserError(
-            f"{told(str(path))} has no score of {len(lost)} samples of {told(source)}, "
-            f"{told(lost[0])} among them; score these data again"
+            f"{printable(str(path))} has no score of {len(lost)} samples of {printable(source)}, "
+            f"{printable(lost[0])} among them; score these data again"
         )
     return [by_id[id_] for id_ in ids]
 
@@ -204,7 +204,7 @@ def _check_contents(
     for sample, score in zip(samples, matched, strict=True):
         if content[id(score)] not in (None, content_of(sample)):
             raise UserError(
-                f"{told(str(path))} scores another {told(sample.id)} than that of {source}: image, "
+                f"{printable(str(path))} scores another {printable(sample.id)} than that of {source}: image, "
                 "question or answer differ; score these data again"
             )
 

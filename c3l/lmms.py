@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from c3l.backbones import Backbone, load_backbone
 from c3l.relevance import answer_states
-from c3l.runtime.errors import NotFiniteError, UserError, brief
+from c3l.runtime.errors import NotFiniteError, UserError, short_repr
 from c3l.runtime.progress import track
 
 # Characters a spreadsheet cannot hold: one of them makes lmms-eval's MMBench task fail at its very
@@ -66,7 +66,7 @@ class Requests:
             except PICTURE_ERRORS as error:
                 raise UserError(
                     f"The image of question {doc_id} of {task} cannot be read "
-                    f"({brief(str(error))}); get the data again, or remove the question."
+                    f"({short_repr(str(error))}); get the data again, or remove the question."
                 ) from error
             if len(visuals) > 1:
                 raise UserError(

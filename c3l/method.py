@@ -23,17 +23,17 @@ from filelock import Timeout
 
 from c3l.artifacts import provenance
 from c3l.artifacts.files import fsync
-from c3l.artifacts.graph import missing
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.backbones.reach import contrast_unreached, model_type
-from c3l.data.card import Making, card
+from c3l.data.card import DatasetInfo, card
 from c3l.data.left_out import LeftOut, left_out_path, write_left_out
 from c3l.data.scored import with_scores, write_scored
 from c3l.data.subset import Pictures, parts
 from c3l.filtering import judged
-from c3l.runtime.errors import UserError, told
+from c3l.runtime.errors import UserError, printable
 from c3l.runtime.locks import locked
-from c3l.runtime.progress import VERBOSE, Work, say
+from c3l.runtime.progress import VERBOSE, StatusLine, echo
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.settings import MethodSettings
 from c3l.stages import common, models, scoring, selecting, training, writing
@@ -46,7 +46,7 @@ VAIN = 4  # parts without one valid pair, after which no more images are tried
 
 
 @dataclass(frozen=True)
-class Made:
+class GenerationResult:
     """What came of it: how many samples, what is not among them by reason, stages run and found."""
 
     samples: int
@@ -70,7 +70,7 @@ def generate(
     train: bool = True,
     device: str | None = None,
     dtype: str | None = None,
-) -> Made:
+) -> GenerationResult:
     """Write `n` samples about the images of a folder to `out`, as FILES; fewer where images end.
 
     The initial data, from which the generator learns, are about a seeded draw of `initial` images
@@ -87,7 +87,7 @@ def generate(
     store = Store(out / STORE)
     lock = locked(store.root / "locks" / "generate.lock", timeout=0)
     try:
-        with lock, models.model_options(device, dtype), Work() as work:
+        with lock, models.model_options(device, dtype), StatusLine() as work:
             store.sweep()
             work.on("reading the backbone's files")
             source = backbone_source(backbone)
@@ -102,23 +102,23 @@ def generate(
             _write(out, samples, making, left_out)
     except Timeout as error:
         raise UserError(
-            f"another run is at work on {told(str(out))}; wait for it, or stop it"
+            f"another run is at work on {printable(str(out))}; wait for it, or stop it"
         ) from error
     skipped = making.dropped, making.unreadable
-    return Made(len(samples), making.images, *map(dict, skipped), run.made, run.found)
+    return GenerationResult(len(samples), making.images, *map(dict, skipped), run.made, run.found)
 
 
 def _check_free(out: Path, images: Path) -> None:
     """Raise UserError where a folder of somebody else's would be written into."""
     if out.resolve().is_relative_to(images.resolve()):
-        raise UserError(f"{told(str(out))} lies among the images; give another --out")
+        raise UserError(f"{printable(str(out))} lies among the images; give another --out")
     if not out.absolute().parent.is_dir():
-        parent = told(str(out.absolute().parent))
+        parent = printable(str(out.absolute().parent))
         raise UserError(f"{parent} is no folder; make it, or give another --out")
     ours = (out / STORE).is_dir()
     if out.exists() and not ours and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(
-            f"{told(str(out))} holds something else; give a new or an empty folder as --out"
+            f"{printable(str(out))} holds something else; give a new or an empty folder as --out"
         )
 
 
@@ -140,7 +140,7 @@ class _Run:
         store: Store,
         settings: MethodSettings | None,
         seed: int,
-        work: Work,
+        work: StatusLine,
     ):
         self.name, self.backbone, self.pictures, self.store = name, backbone, pictures, store
         self.settings, self.seed, self.work = settings or MethodSettings(), seed, work
@@ -149,17 +149,17 @@ class _Run:
 
     def finish(
         self, n: int, initial: int | None, final: int | None, *, train: bool
-    ) -> tuple[list[Sample], Making, list[LeftOut]]:
+    ) -> tuple[list[Sample], DatasetInfo, list[LeftOut]]:
         """The final samples, how they were made, and what is not among them."""
         self.work.on("looking at the images")
         first = self.pictures.initial(initial) if train else []
         if train and not first:
             raise UserError(
-                f"none of the images in {told(str(self.pictures.folder.path))} can be read "
+                f"none of the images in {printable(str(self.pictures.folder.path))} can be read "
                 f"({_counted(self.pictures.unreadable)}); give another --images"
             )
         learnt = f"{len(first):,} of them to learn from, " if train else ""
-        say(f"{self.pictures.count:,} images, {learnt}{n:,} samples to write.")
+        echo(f"{self.pictures.count:,} images, {learnt}{n:,} samples to write.")
         writer = self._trained(first) if train else self.backbone
         made = self._written(writer, n, first, final)
         about = [name for part in made for name in part.names]
@@ -174,7 +174,7 @@ class _Run:
         chosen, scores = self._chosen(pool, about, n)
         samples = self._samples(chosen, scores, made)
         dropped["not_drawn"] += sum(map(self._count, pool)) - len(samples)
-        making = Making(
+        making = DatasetInfo(
             backbone=self.name,
             digest=self.backbone.key,
             images=len(about),
@@ -192,7 +192,7 @@ class _Run:
 
     def _make(self, stage: Stage, title: str) -> Stage:
         """The stage, with what it is made from, unless it is stored."""
-        todo = missing([stage], self.store)
+        todo = not_in_store([stage], self.store)
         self.found += not todo
         for one in todo.values():
             self.work.on(f"{title}, {one.name}")
@@ -200,7 +200,7 @@ class _Run:
             self.made += 1
         how = "run" if todo else "from the store"
         words = f"{title}, {stage.name} {stage.key[:12]} {how}: {json.dumps(self._facts(stage))}"
-        say(words, at=VERBOSE)
+        echo(words, at=VERBOSE)
         return stage
 
     def _facts(self, stage: Stage) -> dict:
@@ -328,7 +328,7 @@ def _counted(reasons: Counter[str]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
 
 
-def _write(out: Path, samples: list[Sample], making: Making, left_out: list[LeftOut]) -> None:
+def _write(out: Path, samples: list[Sample], making: DatasetInfo, left_out: list[LeftOut]) -> None:
     try:
         with _whole(out) as work:
             for name in FILES[:-1]:
@@ -338,7 +338,7 @@ def _write(out: Path, samples: list[Sample], making: Making, left_out: list[Left
             write_left_out(work, left_out)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{told(str(out))} cannot be written ({reason})") from error
+        raise UserError(f"{printable(str(out))} cannot be written ({reason})") from error
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from c3l.runtime.record import Record, added
+from c3l.runtime.record import Record, later_field
 
-__all__ = ["ReadBy", "Readings", "added", "read_by"]
+__all__ = ["ReadBy", "Readings", "later_field", "read_by"]
 
 Step = Literal[
     "captions",
@@ -102,7 +102,7 @@ class Readings(_Declared):
     )
     """What L_r's best tenth is a tenth of: the whole pool, or each instruction class."""
 
-    turns: Annotated[Literal["in_conversation", "alone"], ReadBy("scores")] = added(
+    turns: Annotated[Literal["in_conversation", "alone"], ReadBy("scores")] = later_field(
         "in_conversation"
     )
     """What a later turn of a conversation is scored behind: the turns before it as well, with the
@@ -182,30 +182,34 @@ class Readings(_Declared):
 
     # ── The rivals in table 5 (section 4.4) ──────────────────────────────────────────────────────
 
-    self_instruct_unit: Annotated[Unit, ReadBy("self_instruct")] = added("question")
+    self_instruct_unit: Annotated[Unit, ReadBy("self_instruct")] = later_field("question")
     """What Self-Instruct's "instruction" is: a question, with each image it is asked of as an
     instance, or each sample, so that a question asked again is similar to itself and rejected."""
 
-    self_instruct_instances: Annotated[int | None, ReadBy("self_instruct")] = added(None, ge=1)
+    self_instruct_instances: Annotated[int | None, ReadBy("self_instruct")] = later_field(
+        None, ge=1
+    )
     """The most instances kept of an instruction, a seeded draw; None: all. As published: 5."""
 
     self_instruct_contradiction: Annotated[
         Literal["image", "instruction"], ReadBy("self_instruct")
-    ] = added("image")
+    ] = later_field("image")
     """What goes where an image has two answers to a question: that image's samples of it, or, as
     published, all instances of the instruction."""
 
-    self_instruct_blacklist: Annotated[bool, ReadBy("self_instruct")] = added(False)
+    self_instruct_blacklist: Annotated[bool, ReadBy("self_instruct")] = later_field(False)
     """Whether Self-Instruct's filter has its list of words, as published, in its own row alone;
     `blacklist` is for the pool of every row."""
 
-    vigc_asks: Annotated[Literal["question", "instruction_and_question"], ReadBy("vigc")] = added(
-        "question"
+    vigc_asks: Annotated[Literal["question", "instruction_and_question"], ReadBy("vigc")] = (
+        later_field("question")
     )
     """What each round of VIGC's iterative generation asks: the question, or, as published, what
     the pair was asked for with (`vig`), the reply begun with the question."""
 
-    vigc_sentence: Annotated[Literal["any_mark", "full_stop"], ReadBy("vigc")] = added("any_mark")
+    vigc_sentence: Annotated[Literal["any_mark", "full_stop"], ReadBy("vigc")] = later_field(
+        "any_mark"
+    )
     """Where VIGC's sentences end: at . ! or ? before white space, or the end of a finished answer;
     or, as published, at every "." and nowhere else, so that an answer without one is nothing."""
 

@@ -145,7 +145,7 @@ class Pair(NamedTuple):
         return sum(map(len, (self.question, self.answer, *chain.from_iterable(self.history))))
 
 
-class Reading(NamedTuple):
+class AnswerStates(NamedTuple):
     """An answer as a model read it: the hidden states [n, d] that predict its tokens [n]."""
 
     states: Tensor
@@ -184,7 +184,7 @@ def score(
     # allocate and free would keep the memory from shrinking.
     kept, places = [array("f") for _ in ARRAYS], {}
     with torch.inference_mode():
-        windows = [*_filled(parts, _WINDOW)]
+        windows = [*_batches(parts, _WINDOW)]
         for window in track(windows, "samples", [sum(map(len, runs)) for runs in windows]):
             for i, made in _score_window(backbone, samples, window, images, readings, batch_size):
                 if isinstance(made, str):
@@ -227,7 +227,7 @@ def _score_window(
     direct = _read_without_image(backbone, set(pairs.values()), readings, batch_size)
     # Together what is of like length, so that little is padding.
     runs = sorted(runs, key=lambda run: sum(pairs[i].length for i in run))
-    for batch in track([*_filled(runs, batch_size)], "batches"):
+    for batch in track([*_batches(runs, batch_size)], "batches"):
         shown = []
         for run in batch:
             try:
@@ -239,12 +239,12 @@ def _score_window(
         rows = [i for run, _ in shown for i in run]
         pictures = [picture for run, picture in shown for _ in run]
         sizes = [len(run) for run, _ in shown]
-        visual = _read(backbone, [pairs[i] for i in rows], pictures, sizes, readings)
+        visual = _encode_answers(backbone, [pairs[i] for i in rows], pictures, sizes, readings)
         both = [(i, x, direct[pairs[i]]) for i, x in zip(rows, visual, strict=True)]
         long = [i for i, x, y in both if x is None or y is None]
         yield from ((i, "longer_than_context") for i in long)
         both = [(i, x, y) for i, x, y in both if x is not None and y is not None]
-        arrays = _compare(backbone, [x for _, x, _ in both], [y for _, _, y in both])
+        arrays = _token_scores(backbone, [x for _, x, _ in both], [y for _, _, y in both])
         for (i, _, _), made in zip(both, arrays, strict=True):
             if not len(made[0]):  # to the tokenizer
                 yield i, "empty_answer"
@@ -254,28 +254,30 @@ def _score_window(
 
 def _read_without_image(
     backbone: Backbone, pairs: Iterable[Pair], readings: Readings, batch_size: int
-) -> dict[Pair, Reading | None]:
+) -> dict[Pair, AnswerStates | None]:
     """Each pair as read without its image; None where it is longer than the context."""
     ordered = sorted(pairs, key=lambda pair: (pair.length, pair))
     picture = None
     if readings.without_image != "removed":
         picture = backbone.no_picture(readings.without_image)
-    found: dict[Pair, Reading | None] = {}
+    found: dict[Pair, AnswerStates | None] = {}
     for start in range(0, len(ordered), batch_size):
         some = ordered[start : start + batch_size]
         pictures = None if picture is None else [picture] * len(some)
         sizes = [len(some[k : k + _TEXTS]) for k in range(0, len(some), _TEXTS)]
-        found.update(zip(some, _read(backbone, some, pictures, sizes, readings), strict=True))
+        found.update(
+            zip(some, _encode_answers(backbone, some, pictures, sizes, readings), strict=True)
+        )
     return found
 
 
-def _read(
+def _encode_answers(
     backbone: Backbone,
     pairs: Sequence[Pair],
     pictures: Sequence[Image.Image] | None,
     sizes: Sequence[int],
     readings: Readings,
-) -> list[Reading | None]:
+) -> list[AnswerStates | None]:
     """Each answer's states and tokens, packed in runs of `sizes`; None for one that is too long."""
     questions, answers, histories = map(list, zip(*pairs, strict=True))
     batch = backbone.encode(questions, pictures, answers, histories=histories)
@@ -288,12 +290,12 @@ def _read(
     mask = batch["labels"] != -100 if readings.score_eos else batch["answer_mask"]
     lengths = mask.sum(dim=1).tolist()
     states, tokens = answer_states(backbone, batch, mask, sizes)
-    found = map(Reading, states.split(lengths), tokens.split(lengths))
+    found = map(AnswerStates, states.split(lengths), tokens.split(lengths))
     return [next(found) if fit else None for fit in fits.tolist()]
 
 
-def _compare(
-    backbone: Backbone, visual: Sequence[Reading], direct: Sequence[Reading]
+def _token_scores(
+    backbone: Backbone, visual: Sequence[AnswerStates], direct: Sequence[AnswerStates]
 ) -> list[tuple[np.ndarray, ...]]:
     """Of each answer log p^v, log p^d and the full vocabulary's KL, by token."""
     if not visual:
@@ -330,7 +332,7 @@ def answer_states(
     return backbone.states(batch, before, sizes), batch["input_ids"][mask]
 
 
-def _filled(runs: Iterable[list[int]], size: int) -> Iterator[list[list[int]]]:
+def _batches(runs: Iterable[list[int]], size: int) -> Iterator[list[list[int]]]:
     """The runs in their order, together as long as they hold at most `size` indices."""
     some: list[list[int]] = []
     for run in runs:

@@ -22,7 +22,7 @@ from c3l.data.layouts import Unfit
 from c3l.data.left_out import LeftOut
 from c3l.instructions import CLASSES
 from c3l.runtime import parsing
-from c3l.runtime.errors import UserError, brief, told
+from c3l.runtime.errors import UserError, printable, short_repr
 
 __all__ = ["Data", "ImageFolder", "Sample", "read_data", "read_records", "read_samples"]
 __all__ += ["write_samples"]
@@ -114,7 +114,9 @@ class Data:
         if self.images is not None:
             return self.images.beside(folder)
         if folder is None:
-            raise UserError(f"{told(self.name)} holds no pictures; give their folder as --images")
+            raise UserError(
+                f"{printable(self.name)} holds no pictures; give their folder as --images"
+            )
         return ImageFolder(folder)
 
 
@@ -134,7 +136,7 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
         first = Counter(item.why for item in data.left_out).most_common(1)[0][0]
         item = next(turn for turn in data.turns if turn.why == first)
         raise UserError(
-            f"none of the {len(data.left_out):,} records of {told(raw.name)} can be a sample, most "
+            f"none of the {len(data.left_out):,} records of {printable(raw.name)} can be a sample, most "
             f"for {first} ({item.where}{item.detail}); see docs/scores.md for the layouts that are "
             "read"
         )
@@ -169,7 +171,9 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
             turns = layouts.turns(value, f"{raw.stem}-{number}")
         several, made = len(turns) > 1, []
         for turn, one in enumerate(turns, 1):
-            where = f"{told(Path(raw.name).name)}, {place}" + (f", turn {turn}" if several else "")
+            where = f"{printable(Path(raw.name).name)}, {place}" + (
+                f", turn {turn}" if several else ""
+            )
             try:
                 if one.unfit:
                     raise one.unfit
@@ -179,7 +183,7 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
                 made.append(Turn(one.id, where, sample))
             except Unfit as unfit:
                 if strict:
-                    raise UserError(f"{told(raw.name)}, {place}{unfit}") from unfit
+                    raise UserError(f"{printable(raw.name)}, {place}{unfit}") from unfit
                 made.append(Turn(one.id, where, why=unfit.why, detail=str(unfit)))
         records.append(Record(value, made, ours))
     return records
@@ -231,7 +235,7 @@ def _sample(record: dict[str, Any]) -> Sample:
     for name in record:
         if name not in _FIELDS:
             raise Unfit(
-                "unknown_layout", f", field {told(name)}: unknown; put other fields into meta"
+                "unknown_layout", f", field {printable(name)}: unknown; put other fields into meta"
             )
     for name in _REQUIRED:
         if name not in record:
@@ -240,7 +244,7 @@ def _sample(record: dict[str, Any]) -> Sample:
         expected = {"meta": dict, "history": list | tuple}.get(name, str)
         if not isinstance(value, expected) or (name == "history" and not layouts.is_history(value)):
             kind = "pairs of texts" if name == "history" else expected.__name__
-            raise Unfit("wrong_type", f", field {name}: expected {kind}, got {brief(value)}")
+            raise Unfit("wrong_type", f", field {name}: expected {kind}, got {short_repr(value)}")
         try:
             parsing.check_plain(list(map(list, value)) if name == "history" else value)
         except ValueError as error:
@@ -312,7 +316,7 @@ def to_llava(sample: Sample) -> dict[str, Any]:
         record["history"] = [list(pair) for pair in sample.history]
     if taken := record.keys() & sample.meta.keys():
         names = ", ".join(sorted(taken))
-        raise UserError(f"sample {told(sample.id)}: meta may not hold {names}")
+        raise UserError(f"sample {printable(sample.id)}: meta may not hold {names}")
     if sample.instruction:
         record["instruction"] = sample.instruction
     return sample.meta | record

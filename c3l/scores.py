@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from c3l.runtime.errors import UserError, brief, told
+from c3l.runtime.errors import UserError, printable, short_repr
 
 ARRAYS = ("logp_visual", "logp_direct", "kl")
 CONTENT = "content"
@@ -54,7 +54,7 @@ def from_record(record: Mapping[str, Any]) -> Score:
     """What `to_record` made. Raises KeyError, TypeError or ValueError for something else."""
     arrays = {name: np.array(record[name], dtype=np.float32) for name in ARRAYS}
     if len({array.shape for array in arrays.values()}) > 1 or arrays["kl"].ndim != 1:
-        raise ValueError(f"the tokens of {brief(record['id'])} do not match")
+        raise ValueError(f"the tokens of {short_repr(record['id'])} do not match")
     i2c = math.nan if record["i2c"] is None else float(record["i2c"])
     return Score(**{**record, **arrays, "i2c": i2c})
 
@@ -91,11 +91,11 @@ def read_scores(path: str | os.PathLike) -> list[Score]:
         rows = pyarrow.parquet.read_table(path).to_pylist()
         return [from_record({k: v for k, v in row.items() if k != CONTENT}) for row in rows]
     except FileNotFoundError:
-        raise UserError(f"{told(str(path))} does not exist; give a file of scores") from None
+        raise UserError(f"{printable(str(path))} does not exist; give a file of scores") from None
     except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        reason = brief(str(error))
+        reason = short_repr(str(error))
         raise UserError(
-            f"{told(str(path))} is no file of scores ({reason}); score again"
+            f"{printable(str(path))} is no file of scores ({reason}); score again"
         ) from error
 
 

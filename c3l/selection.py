@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from c3l.readings import ScoreForm
-from c3l.runtime.errors import UserError, told
+from c3l.runtime.errors import UserError, printable
 from c3l.samples import Sample
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def values(
     Forms of eq. 1, "likelihood" (mean log p^v of a token), "text_likelihood" (mean log p^d: what
     the answer's text tells alone), "ifd" (`c3l.rivals.ifd`) and "length" (of the answer, in tokens)
     need the samples' `scores`, in the same order, all of them with tokens; "ifd" also what
-    `c3l.rivals.ifd.alone` says of the answers. "random" needs a seed. "self_instruct" is 1 for
+    `c3l.rivals.ifd.answer_logprob_without_prompt` says of the answers. "random" needs a seed. "self_instruct" is 1 for
     survivors of that filter, by `rules` (options of `c3l.rivals.self_instruct.survivors`); "vigc" 1 for
     corrected answers. What was added to SELECTORS is asked for by its name. Raises UserError for a
     method that there is not.
@@ -174,7 +174,7 @@ def ranked(samples: Sequence[Sample], scores: Sequence[float]) -> list[Sample]:
     pairs = list(zip(samples, scores, strict=True))
     for sample, score in pairs:
         if math.isnan(score):
-            raise ValueError(f"Sample {told(sample.id)} has no score (NaN).")
+            raise ValueError(f"Sample {printable(sample.id)} has no score (NaN).")
     return [sample for sample, _ in sorted(pairs, key=lambda pair: (-pair[1], pair[0].id))]
 
 

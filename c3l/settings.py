@@ -7,8 +7,8 @@ before it loads any model.
 from pydantic import Field, model_validator
 
 from c3l.readings import Readings
-from c3l.runtime.overrides import changed, checked, values_of
-from c3l.runtime.record import Record, added
+from c3l.runtime.overrides import apply_overrides, validate, values_of
+from c3l.runtime.record import Record, later_field
 
 
 class GenerationSettings(Record):
@@ -37,12 +37,12 @@ class TrainingSettings(Record):
     save_steps: int = Field(default=100, ge=1)
     anchor_tokens: int = Field(default=128, ge=1)
     """The most tokens of a sampled anchor."""
-    anchor_steps: int = added(1, ge=1)
+    anchor_steps: int = later_field(1, ge=1)
     """For how many steps anchors are sampled at a time, by the model as it is before the first of
     them: a larger batch takes hardly longer. Divides `save_steps`."""
     max_negatives: int | None = Field(default=None, ge=1)
     """The most negatives of a group, drawn by seed, to save memory; None: all of them."""
-    gradient_checkpointing: bool = added(False)
+    gradient_checkpointing: bool = later_field(False)
     """Compute the layers once more for the gradient instead of keeping them, to save memory."""
 
     @model_validator(mode="after")
@@ -74,6 +74,6 @@ class MethodSettings(Record):
         for change in changes:
             name = change.partition("=")[0].strip()
             full = f"readings.{change}" if name in Readings.model_fields else change
-            values = changed(values_of(settings), full, "the method")
-            settings = checked(MethodSettings, values, f"--set {change}")
+            values = apply_overrides(values_of(settings), full, "the method")
+            settings = validate(MethodSettings, values, f"--set {change}")
         return settings

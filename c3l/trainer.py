@@ -30,8 +30,8 @@ from c3l.instructions import pair_prompt
 from c3l.losses import Drawn, Losses
 from c3l.readings import Readings
 from c3l.runtime import distributed, fsdp
-from c3l.runtime.checkpoints import keep, last_checkpoint
-from c3l.runtime.errors import NotFiniteError, UserError, list_names, told
+from c3l.runtime.checkpoints import keep_only, last_checkpoint
+from c3l.runtime.errors import NotFiniteError, UserError, list_names, printable
 from c3l.runtime.progress import Loop
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import Group
@@ -82,7 +82,9 @@ class LossTrainer(Trainer):
         self.used = (False, False)  # the losses that the part before of this step was part of
         super().__init__(losses, data_collator=self._collate, **kwargs)
         if self.is_fsdp_enabled:
-            fsdp.plan(self.accelerator.state.fsdp_plugin, losses, self.args.mixed_precision)
+            fsdp.prepare_sharding(
+                self.accelerator.state.fsdp_plugin, losses, self.args.mixed_precision
+            )
 
     def _collate(self, items: list[Item]) -> dict[str, Any]:
         targets = [item.target for item in items if item.target]
@@ -108,7 +110,7 @@ class LossTrainer(Trainer):
                 "l_c": sum(item.group is not None for batch in batches for item in batch["items"]),
             }
 
-        found = distributed.everyone(counted)
+        found = distributed.all_gather_call(counted)
         self.ids = [name for ids, _ in found for name in ids]
         self.totals = sum((Counter(totals) for _, totals in found), Counter())
         self.used = (False, False)
@@ -123,13 +125,13 @@ class LossTrainer(Trainer):
             drawn[:], empty = self._draw_anchors(items)
             return encoded is not None, bool(drawn), empty
 
-        found = distributed.everyone(draw)
+        found = distributed.all_gather_call(draw)
         if empty := [number for *_, number in found if number is not None]:
             self.parts["empty_anchors"] += sum(empty)
         count = {"l_r": encoded is not None, "l_c": bool(drawn)}
-        if distributed.count() > 1:
+        if distributed.world_size() > 1:
             encoded, drawn = self._with_stand_ins(encoded, drawn, [has for *has, _ in found])
-        if encoded is None and not drawn and distributed.count() > 1:
+        if encoded is None and not drawn and distributed.world_size() > 1:
             return torch.zeros((), device=self.args.device, requires_grad=True)
         l_r, l_c = model(encoded, drawn)
         shares = {
@@ -143,7 +145,7 @@ class LossTrainer(Trainer):
         )
         parts = {name: share.item() for name, share in shares.items()}
         ids = [id for item in items for id in item.ids]
-        found = distributed.everyone(lambda: (loss.item(), parts, ids))
+        found = distributed.all_gather_call(lambda: (loss.item(), parts, ids))
         parts = {name: reduce(add, (parts[name] for _, parts, _ in found)) for name in parts}
         total = sum(loss for loss, *_ in found)
         if not math.isfinite(total):
@@ -154,7 +156,7 @@ class LossTrainer(Trainer):
             )
         self.parts.update(parts)
         # Gradients are averaged over the processes, and what is wanted is their sum.
-        return loss * distributed.count() if distributed.count() > 1 else loss
+        return loss * distributed.world_size() if distributed.world_size() > 1 else loss
 
     def _with_stand_ins(
         self, encoded: dict[str, Tensor] | None, drawn: list[Drawn], has: list[list[bool]]
@@ -252,7 +254,9 @@ class LossTrainer(Trainer):
         super().log(logs, start_time)
 
     def save_model(self, output_dir=None, _internal_call=False):
-        weights = {name: fsdp.whole(p) for name, p in fsdp.trained(self.model).items()}
+        weights = {
+            name: fsdp.full_tensor(p) for name, p in fsdp.trainable_parameters(self.model).items()
+        }
         if self.args.should_save:
             os.makedirs(output_dir, exist_ok=True)
             save_file(weights, Path(output_dir) / WEIGHTS)
@@ -269,25 +273,25 @@ class LossTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         """Seal each checkpoint, and only then remove the one before."""
         super()._save_checkpoint(model, trial)
-        distributed.everyone(lambda: None)  # all have written what is theirs
+        distributed.all_gather_call(lambda: None)  # all have written what is theirs
         if self.args.should_save:
-            keep(Path(self.args.output_dir), f"checkpoint-{self.state.global_step}")
+            keep_only(Path(self.args.output_dir), f"checkpoint-{self.state.global_step}")
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
-        ours = fsdp.trained(self.model)
+        ours = fsdp.trainable_parameters(self.model)
         if saved.keys() != ours.keys():
             raise UserError(
-                f"the checkpoint {told(str(resume_from_checkpoint))} belongs to a training of "
+                f"the checkpoint {printable(str(resume_from_checkpoint))} belongs to a training of "
                 "other weights; remove its folder or train into another one"
             )
         for name, parameter in ours.items():
-            fsdp.fill(parameter, saved[name])
+            fsdp.copy_into(parameter, saved[name])
 
 
 def _check_weights(losses: Losses, dtype: torch.dtype, trainer: LossTrainer) -> None:
     """Raise UserError where the last step, after which no loss is looked at, left no numbers."""
-    weights = map(fsdp.whole, fsdp.trained(losses).values())
+    weights = map(fsdp.full_tensor, fsdp.trainable_parameters(losses).values())
     if all([bool(weight.to(dtype).isfinite().all()) for weight in weights]):
         return
     raise UserError(
@@ -313,10 +317,10 @@ class _Told(TrainerCallback):
 def check_shares(settings: TrainingSettings) -> None:
     """Raise UserError where the processes cannot share a step."""
     distributed.check_launch()
-    alike = distributed.count() * settings.accumulation
+    alike = distributed.world_size() * settings.accumulation
     if settings.batch_size % alike:
         raise UserError(
-            f"{distributed.count()} processes times accumulation {settings.accumulation} do not "
+            f"{distributed.world_size()} processes times accumulation {settings.accumulation} do not "
             f"divide batch_size {settings.batch_size}; give another --num_processes, or a multiple "
             f"of {alike} as batch_size"
         )
@@ -339,7 +343,7 @@ def run(
     that are on) and empty_anchors. Under `accelerate launch` all processes call it with the same,
     and the first has the trained backbone, after `check_shares`.
     """
-    alike = distributed.count() * settings.accumulation
+    alike = distributed.world_size() * settings.accumulation
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
         raise UserError("float16 cannot train on a processor; load the backbone in bfloat16")
@@ -375,12 +379,12 @@ def run(
     )
     # On several GPUs a single process would split its batches (DataParallel), which hold texts.
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    if distributed.count() > 1:
+    if distributed.world_size() > 1:
         # accelerate would fill up the last step with the first items, once more.
         more = range(len(items), len(items) + -len(items) % settings.batch_size)
         items = [*items, *(Item(place, None, None) for place in more)]
     trainer = LossTrainer(losses, images, settings, args=arguments, train_dataset=items)
-    if not distributed.first():
+    if not distributed.is_main_process():
         set_seed(seed + arguments.process_index)  # dropout of its own
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Told)
@@ -389,7 +393,7 @@ def run(
         trainer.train(resume_from_checkpoint=checkpoint)
     except UnpicklingError as error:  # the Trainer reads with weights_only: nothing of it has run
         raise UserError(
-            f"the checkpoint {told(str(checkpoint))} holds more than tensors and plain data, "
+            f"the checkpoint {printable(str(checkpoint))} holds more than tensors and plain data, "
             "which is not read; remove its folder, then run the same command again"
         ) from error
     _check_weights(losses, backbone.dtype, trainer)

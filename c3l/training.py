@@ -24,7 +24,7 @@ from c3l.contrastive import Projection
 from c3l.instructions import CLASSES
 from c3l.readings import Readings
 from c3l.runtime import distributed
-from c3l.runtime.errors import UserError, told
+from c3l.runtime.errors import UserError, printable
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import Group
 from c3l.settings import TrainingSettings
@@ -89,7 +89,7 @@ def train_generator(
     items = [Item(place, *both) for place, both in enumerate(zip(lessons, contrasts, strict=True))]
     projection = _projection(backbone, readings, seed) if usable else None
     metrics = run(backbone, projection, items, images, settings, readings, seed, Path(output_dir))
-    if projection is not None and distributed.first():
+    if projection is not None and distributed.is_main_process():
         save_file(projection.state_dict(), Path(output_dir) / "projection.safetensors")
     metrics["skipped_groups"] = len(groups) - len(usable)
     return metrics | _fact(left_out)
@@ -130,7 +130,7 @@ def _check_classes(samples: Sequence[Sample]) -> None:
     for sample in samples:
         if sample.instruction not in CLASSES:
             raise UserError(
-                f"sample {told(sample.id)} has no instruction class, so no generator can learn "
+                f"sample {printable(sample.id)} has no instruction class, so no generator can learn "
                 f"from it; give it one of: {', '.join(CLASSES)}"
             )
 

@@ -36,7 +36,7 @@ def without_use(samples: Sequence[Sample], images: ImageFolder) -> dict[int, str
     """
     reasons = {i: "empty_answer" for i, s in enumerate(samples) if not s.answer.strip()}
     names = list(dict.fromkeys(s.image for i, s in enumerate(samples) if i not in reasons))
-    own = names[distributed.rank() :: distributed.count()]
+    own = names[distributed.rank() :: distributed.world_size()]
 
     def look() -> dict[str, str]:
         bad = {}
@@ -47,7 +47,7 @@ def without_use(samples: Sequence[Sample], images: ImageFolder) -> dict[int, str
                 bad[name] = error.reason
         return bad
 
-    bad = {name: why for part in distributed.everyone(look) for name, why in part.items()}
+    bad = {name: why for part in distributed.all_gather_call(look) for name, why in part.items()}
     return reasons | {
         i: bad[sample.image]
         for i, sample in enumerate(samples)

@@ -73,7 +73,7 @@ def _command(names: list[str]) -> Callable[..., None]:
     ) -> None:
         from c3l.stages import launcher
 
-        launcher.ask(launch)
+        launcher.request_launch(launch)
         there = _cluster_jobs() if engine == "ray" else None
         jobs = jobs or there or default_jobs()
         run = _prepare(names, profile, seeds, changes_of(set_, judge, judge_model), runs)

@@ -12,7 +12,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Row(_Part):
+class PaperRow(_Part):
     """One row: cells maps a column to the printed number, on the paper's scale (0 to 100).
 
     A cell that is empty in the paper is absent. `printed` holds what else the paper prints there.
@@ -23,7 +23,7 @@ class Row(_Part):
     printed: dict[str, str] = {}
 
 
-class Table(_Part):
+class PaperTable(_Part):
     """One table of the paper, or figure; rows in the paper's order.
 
     Footnotes are ours, for all who read its numbers: where the paper disagrees with itself.
@@ -32,11 +32,11 @@ class Table(_Part):
     title: str
     backbone: str | None = None
     columns: list[str]
-    rows: list[Row]
+    rows: list[PaperRow]
     footnotes: list[str] = []
 
     @model_validator(mode="after")
-    def _cells_are_in_columns(self) -> "Table":
+    def _cells_are_in_columns(self) -> "PaperTable":
         for row in self.rows:
             if stray := row.cells.keys() - set(self.columns):
                 raise ValueError(f"row {row.label!r} has cells outside the columns: {stray}")
@@ -104,9 +104,9 @@ class Claim(_Part):
         return (0, inf) if self.holds == "above" else (-inf, 0)
 
 
-def load() -> dict[str, Table]:
+def load() -> dict[str, PaperTable]:
     """The paper's tables by name: load()["table4"].rows[0].cells["SEED"] is 53.2."""
-    return {name: Table.model_validate(table) for name, table in _read("paper.yaml").items()}
+    return {name: PaperTable.model_validate(table) for name, table in _read("paper.yaml").items()}
 
 
 def claims() -> list[Claim]:

@@ -12,7 +12,7 @@ from c3l.readings import Readings
 from c3l.runtime import parsing
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import is_id
-from c3l.runtime.overrides import changed, checked, first_wrong, shown, values_of
+from c3l.runtime.overrides import apply_overrides, first_wrong, format_value, validate, values_of
 from c3l.runtime.record import Record
 from c3l.settings import GenerationSettings, TrainingSettings
 from repro.rows import PUBLISHED
@@ -20,7 +20,7 @@ from repro.rows import PUBLISHED
 PROFILES = Path(__file__).parent / "profiles"
 
 
-class Backbone(Record):
+class BackboneSpec(Record):
     """What the label of a backbone in the tables' rows stands for. Where there is nothing but the
     weights to say, a profile has them in place of this record."""
 
@@ -127,7 +127,7 @@ class Expected(Record):
     """Of one stage of each name, on one core of an ordinary machine."""
     factors: dict[str, float] = Field({})
     """Likewise, where stages of one name differ by what they have to do: their seconds, by those of
-    `repro.estimate.workload.beside_others`."""
+    `repro.estimate.workload.relative_cost`."""
     memory_gib: float | None = None
     """Of one worker process."""
 
@@ -139,7 +139,7 @@ class Profile(Record):
     """Of the folder with the tables; the file's name unless given."""
     data: str
     """"pocket" for the made world, or a folder laid out like it."""
-    backbones: dict[str, Backbone]
+    backbones: dict[str, BackboneSpec]
     """By the label that rows name."""
     served: dict[str, Served] = Field({})
     """Likewise, in place of weights: scored as they are, never trained. For VisualGLM and BLIP-2
@@ -207,11 +207,11 @@ def load(name: str, changes: list[str] | None = None) -> Profile:
         raise UserError(f"The profile {path} cannot be read: {error}.") from error
     if not isinstance(values, dict):
         raise UserError(f"The profile {path} is not a mapping of keys to values.")
-    profile = checked(Profile, {"name": path.stem} | values, f"The profile {path}")
+    profile = validate(Profile, {"name": path.stem} | values, f"The profile {path}")
     values = _with_paths(profile, path.parent)
     for change in changes or []:
-        values = changed(values, change, "a profile")
-        profile = checked(Profile, values, f"--set {shown(change)}")
+        values = apply_overrides(values, change, "a profile")
+        profile = validate(Profile, values, f"--set {format_value(change)}")
     return Profile.model_validate(_with_paths(profile, Path.cwd()) if changes else values)
 
 

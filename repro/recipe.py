@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.served import Served
-from c3l.artifacts.graph import everything
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.readings import Readings
@@ -15,7 +15,7 @@ from c3l.stages.common import Weights, backbone_source, image_source
 from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.rows import PUBLISHED, RELEVANCE, TRUTH, Ranking, Row
-from repro.run.progress import say
+from repro.run.progress import echo
 from repro.stages import evaluation as driver
 from repro.stages import published, ranking
 from repro.stages.published import Published
@@ -39,7 +39,7 @@ def rows(tables: Mapping[str, Cells]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, cells in tables.items():
         for label, row in cells.items():
-            for key in everything(stages({label: row})):
+            for key in closure(stages({label: row})):
                 found.setdefault(key, []).append(f"{name}: {label}")
     return found
 
@@ -60,7 +60,7 @@ class Data:
     """Data sets that others made, where rows or backbones ask for them."""
 
 
-def prepare(
+def resolve_inputs(
     profile: Profile, store: Store, rows: Iterable[Row | Ranking] = (), *, fetch: bool = True
 ) -> Data:
     """What rows need of the profile's data, the pocket world made first if need be (a minute).
@@ -89,7 +89,7 @@ def prepare(
     )
 
 
-def assumed(profile: Profile, rows: Iterable[Row | Ranking] = ()) -> Data:
+def placeholder_inputs(profile: Profile, rows: Iterable[Row | Ranking] = ()) -> Data:
     """The same as if all were there, to be planned with: nothing is looked at, made or fetched, and
     nothing can be run with it."""
 
@@ -153,7 +153,7 @@ def data_folder(profile: Profile, store: Store) -> Path:
         return Path(profile.data)
     world = driver.pocket_world()
     if not store.find(world):
-        say("Making the pocket world.")
+        echo("Making the pocket world.")
     return store.make(world)
 
 
@@ -164,7 +164,7 @@ def _published(profile: Profile, store: Store) -> dict[str, Published]:
     if profile.data == "pocket":
         world = driver.pocket_comparison()
         if not store.find(world):
-            say("Making the pocket world's comparison sets.")
+            echo("Making the pocket world's comparison sets.")
         folder = store.make(world)
     return {name: published.find(folder, name) for name in PUBLISHED.values()}
 
@@ -188,7 +188,7 @@ def benchmark_folder(folder: Path, task: str) -> Path:
     return path
 
 
-def row_stages(
+def stages_for_row(
     row: Row | Ranking, columns: tuple[str, ...], profile: Profile, data: Data, seeds: list[int]
 ) -> dict[str, Runs]:
     """The stages behind each cell of a row. A benchmark that the profile has no task for is
@@ -379,7 +379,7 @@ def _selection(
 
 
 def _alone(backbone: Weights, samples: Stage, profile: Profile) -> Stage:
-    return scoring.alone(backbone, samples, profile.scoring.i2c_batch_size)
+    return scoring.answer_logprobs(backbone, samples, profile.scoring.i2c_batch_size)
 
 
 def _final_data(

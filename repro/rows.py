@@ -123,7 +123,7 @@ def rivals(backbone: str) -> tuple[Row, ...]:
     )
 
 
-SELECTORS = rivals("LLaVA-7B") + rivals("LLaVA-13B")
+TABLE5_ROWS = rivals("LLaVA-7B") + rivals("LLaVA-13B")
 
 
 # ── Table 6: what each score knows of the truth ──────────────────────────────────────────────────
@@ -245,7 +245,7 @@ TABLES: dict[str, Table] = {
         ("SEED", TRUTH),
     ),
     "table4": Table(None, (BASELINE, CLM, CRM, C3L), ABLATION),
-    "table5": Table(None, SELECTORS, ("SEED", TRUTH)),
+    "table5": Table(None, TABLE5_ROWS, ("SEED", TRUTH)),
     "table6": Table("Scores against the truth of the pairs they rank", RANKINGS, RANKING),
     # One tuning seed for its many rows: a reading changes the data first of all, and their share of
     # true, image-dependent pairs takes no tuning. Its rows are none of the paper's, and would be a

@@ -16,15 +16,15 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def finite(value: Any) -> Any:
+def without_infinities(value: Any) -> Any:
     """The value with null in place of every number that JSON cannot hold."""
     match value:
         case float():
             return value if math.isfinite(value) else None
         case dict():
-            return {name: finite(part) for name, part in value.items()}
+            return {name: without_infinities(part) for name, part in value.items()}
         case list() | tuple():
-            return [finite(part) for part in value]
+            return [without_infinities(part) for part in value]
     return value
 
 
@@ -46,7 +46,7 @@ def digest_files(folder: Path, names: Iterable[str] | None = None) -> str:
     return digest(digests(folder, names))
 
 
-def difference(folder: Path, expected: dict[str, str]) -> str | None:
+def first_difference(folder: Path, expected: dict[str, str]) -> str | None:
     """What the first file that is not as its digest says has, or None where all are."""
     for name, digest in expected.items():
         try:
@@ -57,15 +57,15 @@ def difference(folder: Path, expected: dict[str, str]) -> str | None:
     return None
 
 
-def write_sealed(path: Path, value: dict) -> None:
+def write_checked(path: Path, value: dict) -> None:
     """Write JSON together with its own digest, atomically; what is no finite number is null."""
     # As it will be read: keys are text.
-    value = json.loads(json.dumps(finite(value), allow_nan=False))
+    value = json.loads(json.dumps(without_infinities(value), allow_nan=False))
     text = json.dumps(value | {"seal": digest(value)}, indent=1)
     write_atomically(path, text)
 
 
-def read_sealed(path: Path) -> dict | None:
+def read_checked(path: Path) -> dict | None:
     """What `write_sealed` wrote, or None when the file is absent or differs from its digest."""
     try:
         value = json.loads(path.read_bytes())
@@ -78,31 +78,31 @@ def read_sealed(path: Path) -> dict | None:
 SEAL = "seal.json"
 
 
-def seal(folder: Path, names: Iterable[str] | None = None) -> None:
+def write_digests(folder: Path, names: Iterable[str] | None = None) -> None:
     """Write the digests of a folder's files (all, or the named ones) beside them, all of it brought
     to the disk."""
     (folder / SEAL).unlink(missing_ok=True)
     found = digests(folder, names)
     fsync_tree(folder)
-    write_sealed(folder / SEAL, {"files": found})
+    write_checked(folder / SEAL, {"files": found})
 
 
-def broken_seal(folder: Path) -> str | None:
+def verify_digests(folder: Path) -> str | None:
     """What in a folder with a seal is not as it was, or None."""
-    sealed = read_sealed(folder / SEAL)
+    sealed = read_checked(folder / SEAL)
     if sealed is None:
         return f"{SEAL} does not match its digest"
-    return difference(folder, sealed["files"])
+    return first_difference(folder, sealed["files"])
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that after any crash it holds the old content or the new one."""
-    with written_whole(path) as work:
+    with atomic_path(path) as work:
         work.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A path to write to in place of `path`, which then holds the old content or all of the new.
 
     The name of the temporary file is fixed, so that the next write takes over what a crash left;

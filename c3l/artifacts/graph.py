@@ -8,7 +8,7 @@ Stages = dict[str, Stage]
 """Stages by key, inputs before the stages that use them."""
 
 
-def everything(targets: Iterable[Stage]) -> Stages:
+def closure(targets: Iterable[Stage]) -> Stages:
     """The targets and all that they are made from."""
     found: Stages = {}
 
@@ -23,7 +23,7 @@ def everything(targets: Iterable[Stage]) -> Stages:
     return found
 
 
-def missing(targets: Iterable[Stage], store: Store) -> Stages:
+def not_in_store(targets: Iterable[Stage], store: Store) -> Stages:
     """What has to run for the targets to be there, and what is damaged of all they were made from.
 
     Verifies what would be read, and of the rest what was touched since it was made; what is not
@@ -45,7 +45,7 @@ def missing(targets: Iterable[Stage], store: Store) -> Stages:
     targets = list(targets)
     for target in targets:
         visit(target)
-    for stage in everything(targets).values():
+    for stage in closure(targets).values():
         if stage.key not in found and stage.key not in whole and store.touched(stage):
             visit(stage)
     return found

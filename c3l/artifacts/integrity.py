@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from c3l.artifacts.files import difference, read_sealed
+from c3l.artifacts.files import first_difference, read_checked
 from c3l.artifacts.stage import Source
 from c3l.runtime.errors import UserError
 
@@ -29,7 +29,7 @@ class Integrity:
 
     def damage(self, path: Path) -> str | None:
         """What is wrong with the artefact in a folder, or None."""
-        manifest = read_sealed(path / MANIFEST)
+        manifest = read_checked(path / MANIFEST)
         if manifest is None or manifest.get("key") != path.name:
             return f"{MANIFEST} is missing or does not match its digest"
         files = manifest["files"]
@@ -37,7 +37,7 @@ class Integrity:
             look = _look([path / MANIFEST, *(path / name for name in files)])
         except OSError as error:
             return f"{Path(error.filename).relative_to(path)} cannot be read ({error.strerror})"
-        return self._ask((path, path.name), look, lambda: difference(path, files))
+        return self._ask((path, path.name), look, lambda: first_difference(path, files))
 
     def verify(self, source: Source) -> None:
         """Raise UserError for a source that is no longer what the run was planned with."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from c3l.artifacts.files import read_sealed, write_sealed
+from c3l.artifacts.files import read_checked, write_checked
 from c3l.artifacts.stage import Job
 from c3l.runtime.locks import locked
 from c3l.runtime.progress import track
@@ -59,12 +59,12 @@ def in_shards(
     return [found[number] for number in range(len(shards))]
 
 
-def unmade(partial: Path) -> int:
+def shards_remaining(partial: Path) -> int:
     """How many shards of a stage at work, begun ones among them, are not there yet."""
     return sum(not lock.with_suffix(".json").exists() for lock in partial.glob("*.lock"))
 
 
-def seconds_of_help(partial: Path) -> float:
+def helper_seconds(partial: Path) -> float:
     """What shards that others made took them."""
     return sum(float(path.read_text()) for path in partial.glob("*.seconds"))
 
@@ -81,11 +81,11 @@ def _lock(path: Path) -> Path:
 def _shard(job: Job, path: Path, work: Callable[[], Any], timeout: float) -> Any:
     """The shard's result, made unless it is there. Raises Timeout where another process makes it
     for longer than that."""
-    if (shard := read_sealed(path)) is not None:
+    if (shard := read_checked(path)) is not None:
         return shard["result"]
     _leave_unless_wanted(job)
     with locked(_lock(path), timeout):
-        if (shard := read_sealed(path)) is not None:
+        if (shard := read_checked(path)) is not None:
             return shard["result"]
         if path.exists():
             log.warning("%s is damaged: does not match its digest. It is made again.", path)
@@ -94,7 +94,7 @@ def _shard(job: Job, path: Path, work: Callable[[], Any], timeout: float) -> Any
         _leave_unless_wanted(job)
         if job.wanted:
             path.with_suffix(".seconds").write_text(str(time.perf_counter() - started))
-        write_sealed(path, shard)
+        write_checked(path, shard)
         return shard["result"]
 
 

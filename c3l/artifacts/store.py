@@ -33,14 +33,14 @@ from pathlib import Path
 from filelock import Timeout
 
 from c3l.artifacts import provenance
-from c3l.artifacts.files import digests, fsync, fsync_tree, read_sealed, write_sealed
+from c3l.artifacts.files import digests, fsync, fsync_tree, read_checked, write_checked
 from c3l.artifacts.integrity import MANIFEST, Integrity
-from c3l.artifacts.shards import Helped, seconds_of_help, unmade
+from c3l.artifacts.shards import Helped, helper_seconds, shards_remaining
 from c3l.artifacts.stage import Job, Source, Stage
-from c3l.runtime.errors import UserError, cannot_write
+from c3l.runtime.errors import UserError, write_error_reason
 from c3l.runtime.locks import locked
-from c3l.runtime.progress import Place, written
-from c3l.runtime.progress import read as read_place
+from c3l.runtime.progress import Position, progress_file
+from c3l.runtime.progress import read_progress as read_place
 
 __all__ = ["Job", "Source", "Stage", "Store"]
 
@@ -88,7 +88,7 @@ class Store:
 
     def manifest(self, stage: Stage) -> dict | None:
         """The manifest of an artefact, or None when it is absent or damaged."""
-        return read_sealed(self.path(stage) / MANIFEST)
+        return read_checked(self.path(stage) / MANIFEST)
 
     def facts(self, stage: Stage) -> dict:
         """The facts of an artefact that was found or made. Raises UserError if it is damaged by
@@ -122,13 +122,13 @@ class Store:
         except OSError:
             return True
 
-    def place(self, stage: Stage) -> Place | None:
+    def place(self, stage: Stage) -> Position | None:
         """How far a stage that some process is at work on is, if it has said so."""
         return read_place(self._partial_path(stage) / PLACE)
 
     def shards_left(self, stage: Stage) -> int:
         """How many shards a stage that some process is at work on still lacks, if it has any."""
-        return unmade(self._partial_path(stage))
+        return shards_remaining(self._partial_path(stage))
 
     def make(self, stage: Stage) -> Path:
         """The stage's artefact, made now (inputs first) if it is not there whole."""
@@ -154,7 +154,7 @@ class Store:
         partial, begun = self._partial_path(stage), self._manifests(stage)
 
         def wanted() -> bool:
-            return read_sealed(partial / INPUTS) == begun
+            return read_checked(partial / INPUTS) == begun
 
         with self._write_errors(), suppress(Helped), tempfile.TemporaryDirectory() as out:
             if wanted():
@@ -170,7 +170,7 @@ class Store:
             if final.exists():
                 shutil.rmtree(partial, ignore_errors=True)
                 os.rename(final, partial)
-                write_sealed(partial / INPUTS, self._manifests(stage))
+                write_checked(partial / INPUTS, self._manifests(stage))
 
     def sweep(self) -> None:
         """Remove what dead processes left half-written."""
@@ -207,7 +207,7 @@ class Store:
                     facts = {"unscored": unscored}
                 else:
                     job = Job(work, partial, inputs, keys, stage.config, stage.seed)
-                    with written(partial / PLACE):
+                    with progress_file(partial / PLACE):
                         facts = stage.run(job)
             except Exception:
                 if self._are_intact(stage, partial):
@@ -215,7 +215,7 @@ class Store:
                 return
             if not self._are_intact(stage, partial):
                 return
-            seconds = time.perf_counter() - started + seconds_of_help(partial)
+            seconds = time.perf_counter() - started + helper_seconds(partial)
             self._seal(work, stage, keys, facts, seconds)
             os.rename(work, final)
             fsync(final.parent)
@@ -231,10 +231,10 @@ class Store:
         made again since: that one may have been damaged by then."""
         partial = self._partial_path(stage)
         inputs = self._manifests(stage)
-        if read_sealed(partial / INPUTS) != inputs:
+        if read_checked(partial / INPUTS) != inputs:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            write_sealed(partial / INPUTS, inputs)
+            write_checked(partial / INPUTS, inputs)
             for folder in (partial.parent, self.root):
                 fsync(folder)
         return partial
@@ -262,7 +262,7 @@ class Store:
             "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        write_sealed(work / MANIFEST, manifest)
+        write_checked(work / MANIFEST, manifest)
         fsync_tree(work)
 
     def _are_intact(self, stage: Stage, partial: Path) -> bool:
@@ -305,7 +305,7 @@ class Store:
             name = getattr(error, "filename", None)
             if name is not None and not Path(str(name)).is_relative_to(self.root):
                 raise
-            reason = cannot_write(error)
+            reason = write_error_reason(error)
             if shutil.disk_usage(self.root).free < 2**20:
                 reason = os.strerror(errno.ENOSPC)
             if reason is None:

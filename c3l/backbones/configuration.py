@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from c3l.runtime.errors import UserError, brief
+from c3l.runtime.errors import UserError, short_repr
 
 IGNORED = frozenset(
     {
@@ -83,7 +83,7 @@ def _checked(value: Any, file: Path) -> Any:
             )
     if value.get("transformers_weights"):
         raise UserError(
-            f"{file} names {brief(value['transformers_weights'])} as transformers_weights; remove "
+            f"{file} names {short_repr(value['transformers_weights'])} as transformers_weights; remove "
             "that key and call the weights model.safetensors"
         )
     if str(value.get("model_type")).startswith("timm"):

@@ -19,7 +19,7 @@ from c3l.backbones.idefics import Idefics
 from c3l.backbones.llava import Llava
 from c3l.backbones.minigpt4 import MiniGPT4
 from c3l.backbones.prompts import ChatFormat, answer_pieces
-from c3l.runtime.errors import UserError, brief, told
+from c3l.runtime.errors import UserError, printable, short_repr
 from c3l.runtime.hub import indexed_files, weight_files, weight_names, weights_folder
 
 INDEX = "model.safetensors.index.json"
@@ -128,7 +128,7 @@ def model_type(folder: Path) -> str:
     kind = read_config(folder).get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise UserError(
-            f"{folder} holds a backbone of the unknown family {brief(kind)}; "
+            f"{folder} holds a backbone of the unknown family {short_repr(kind)}; "
             f"use one of: {', '.join(FAMILIES)}"
         )
     return kind
@@ -149,7 +149,7 @@ def usable_device(device: str | torch.device | None) -> torch.device:
     # known where a name is not.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(
-            f"device {told(str(device))} cannot be used here; try {' or '.join(['cpu', *there])}"
+            f"device {printable(str(device))} cannot be used here; try {' or '.join(['cpu', *there])}"
         ) from error
 
 

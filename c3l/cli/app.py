@@ -15,8 +15,8 @@ from c3l.cli import convert as convert
 from c3l.cli.common import MARKUP, LaunchOption, run_app
 from c3l.data.left_out import left_out_path
 from c3l.runtime import distributed, progress
-from c3l.runtime.errors import UserError, brief, told
-from c3l.runtime.progress import say
+from c3l.runtime.errors import UserError, printable, short_repr
+from c3l.runtime.progress import echo
 
 if TYPE_CHECKING:
     from c3l.readings import Readings
@@ -134,13 +134,13 @@ def generate(
     from c3l.settings import MethodSettings
     from c3l.stages import launcher
 
-    distributed.alone("generate")
+    distributed.require_single_process("generate")
     if train:
         distributed.check_launch()
     settings = MethodSettings().changed(set_ or [])
     if batch_size:
         settings = settings.changed([f"generation.batch_size={batch_size}"])
-    if train and (shared := launcher.ask(launch)):
+    if train and (shared := launcher.request_launch(launch)):
         shared.check(settings.training, settings.readings.tuning, "training")
     from c3l import method as method
     from c3l.data.left_out import left_out_path
@@ -158,16 +158,18 @@ def generate(
         device=device,
         dtype=dtype,
     )
-    where = told(str(out))
-    say(f"{made.samples:,} samples about {made.images:,} images are in {where}; see its README.md.")
+    where = printable(str(out))
+    echo(
+        f"{made.samples:,} samples about {made.images:,} images are in {where}; see its README.md."
+    )
     if made.samples < n:
-        say(f"{n:,} were asked for, but the images gave no more valid ones.")
+        echo(f"{n:,} were asked for, but the images gave no more valid ones.")
     for what, reasons in (("Not in the data", made.dropped), ("Images left out", made.unreadable)):
         if reasons:
-            say(f"{what}: {counted(reasons)}.")
+            echo(f"{what}: {counted(reasons)}.")
     if left_out_path(out).exists():
-        say(f"What is left out is named in {left_out_path(out)}.")
-    say(f"{made.run} stages were run, {made.found} taken from the store.")
+        echo(f"What is left out is named in {left_out_path(out)}.")
+    echo(f"{made.run} stages were run, {made.found} taken from the store.")
 
 
 @app.command()
@@ -228,38 +230,38 @@ def score(
       python -m c3l score data.json --backbone llava-hf/llava-1.5-7b-hf \
           --images coco --out scored.json --dtype bfloat16
     """
-    distributed.alone("score")
+    distributed.require_single_process("score")
     readings = read_readings(set_ or [])
     from c3l.samples import read_data
 
     data = read_data(samples, strict=strict)
     found, folder = data.samples, data.pictures(images)
     if not found:
-        raise UserError(f"there is no sample in {told(samples)}")
-    with progress.Work() as work, ExitStack() as stack:
+        raise UserError(f"there is no sample in {printable(samples)}")
+    with progress.StatusLine() as work, ExitStack() as stack:
         work.on("loading the backbone")
         from c3l.backbones import load_backbone
         from c3l.cli import score as scoring
-        from c3l.runtime.locks import alone_at
+        from c3l.runtime.locks import exclusive_output
 
         scoring.check_out(data, out)
-        stack.enter_context(alone_at(out))
+        stack.enter_context(exclusive_output(out))
         model = load_backbone(backbone, device=device, dtype=dtype)
-        say(f"{len(found):,} samples to score.")
+        echo(f"{len(found):,} samples to score.")
         work.on("scores")
         without = scoring.to_file(model, data, folder, readings, out, batch_size=batch_size)
     count = len(found) - sum(without.values())
-    say(f"{count} of {len(found)} samples are scored in {out}.")
+    echo(f"{count} of {len(found)} samples are scored in {out}.")
     if repeated := len(found) - len({sample.id for sample in found}):
-        order = f"what is in {out} is in the order of {told(samples)}"
-        say(f"{repeated} ids stand there more than once; {order}.")
+        order = f"what is in {out} is in the order of {printable(samples)}"
+        echo(f"{repeated} ids stand there more than once; {order}.")
     if without:
-        say(f"{len(found) - count} have no score: {counted(without)}.")
+        echo(f"{len(found) - count} have no score: {counted(without)}.")
     if data.left_out:
         reasons = Counter(item.why for item in data.left_out)
-        say(f"{len(data.left_out)} are no samples: {counted(reasons)}.")
+        echo(f"{len(data.left_out)} are no samples: {counted(reasons)}.")
     if without or data.left_out:
-        say(f"Which, and where they stand: {left_out_path(out)}.")
+        echo(f"Which, and where they stand: {left_out_path(out)}.")
 
 
 @app.command()
@@ -328,12 +330,14 @@ def train(
         raise UserError("--scores are for a generator; give --generator too, or leave them out")
     # Said at once: torch takes seconds to import.
     if not data.exists() and not is_dataset(data):
-        raise UserError(f"{told(str(data))} does not exist; give a file of samples")
+        raise UserError(f"{printable(str(data))} does not exist; give a file of samples")
     if scores and not scores.exists():
-        raise UserError(f"{told(str(scores))} does not exist; give a file of scores")
+        raise UserError(f"{printable(str(scores))} does not exist; give a file of scores")
     if images and not images.is_dir():
-        raise UserError(f"{told(str(images))} is no folder; give the folder that holds the images")
-    with progress.Work() as work:
+        raise UserError(
+            f"{printable(str(images))} is no folder; give the folder that holds the images"
+        )
+    with progress.StatusLine() as work:
         work.on("loading the backbone")
         from c3l.cli import train as trainer
         from c3l.data.left_out import left_out_path
@@ -354,9 +358,9 @@ def train(
         )
     metrics = made["metrics"]
     if left_out := made.get("left_out"):  # older manifests do not count it
-        say(f"Not trained on: {counted(left_out)}; named in {left_out_path(out)}.")
-    where = told(str(out))
-    say(f"Trained in {metrics['steps']:,} steps, mean loss {metrics['loss']:.3f}: {where}.")
+        echo(f"Not trained on: {counted(left_out)}; named in {left_out_path(out)}.")
+    where = printable(str(out))
+    echo(f"Trained in {metrics['steps']:,} steps, mean loss {metrics['loss']:.3f}: {where}.")
 
 
 def counted(reasons: dict[str, int]) -> str:
@@ -375,7 +379,7 @@ def read_readings(changes: list[str]) -> "Readings":
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals:
-            raise UserError(f"--set {told(change)}: write it as field=value.")
+            raise UserError(f"--set {printable(change)}: write it as field=value.")
         try:
             values[name.strip()] = parsing.from_yaml(text)
             Readings.model_validate(values)
@@ -384,9 +388,11 @@ def read_readings(changes: list[str]) -> "Readings":
             reason = first["msg"][0].lower() + first["msg"][1:]
             if first["type"] == "extra_forbidden":
                 reason = f"there is no such reading; use one of {', '.join(Readings.model_fields)}"
-            raise UserError(f"--set {told(change)}: {reason}.") from error
+            raise UserError(f"--set {printable(change)}: {reason}.") from error
         except ValueError as error:
-            raise UserError(f"--set {told(change)}: {brief(text)} is not a YAML value.") from error
+            raise UserError(
+                f"--set {printable(change)}: {short_repr(text)} is not a YAML value."
+            ) from error
     return Readings.model_validate(values)
 
 

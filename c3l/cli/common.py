@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from c3l.runtime import distributed, progress, streams
-from c3l.runtime.errors import UserError, cannot_write, escaped, told
+from c3l.runtime.errors import UserError, escape_unprintable, printable, write_error_reason
 
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
 MARKUP = "rich" if sys.stdout and sys.stdout.isatty() else None
@@ -36,7 +36,7 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
     """
     streams.fill()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if not distributed.first():
+    if not distributed.is_main_process():
         progress.set_level(progress.QUIET)
     commands = _with_levels(typer.main.get_command(app))
     # Whatever asks libraries to speak has said so in the environment.
@@ -63,9 +63,11 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
         if error.errno == errno.EPIPE and not streams.readers_left():
             code = code or streams.GONE
         elif error.errno == errno.ENAMETOOLONG:
-            print(f"{told(str(error.filename))} is too long for a file's name", file=sys.stderr)
-        elif reason := cannot_write(error):
-            where = told(os.fsdecode(error.filename or "A file"))
+            print(
+                f"{printable(str(error.filename))} is too long for a file's name", file=sys.stderr
+            )
+        elif reason := write_error_reason(error):
+            where = printable(os.fsdecode(error.filename or "A file"))
             print(
                 f"{where} cannot be written ({reason}); make room or choose another place, then "
                 "run the same command again.",
@@ -81,7 +83,7 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
             raise
         print(
             "The memory of the device is full; run the same command again with a smaller batch, a "
-            f"smaller backbone or half precision ({escaped(str(error).splitlines()[0])})",
+            f"smaller backbone or half precision ({escape_unprintable(str(error).splitlines()[0])})",
             file=sys.stderr,
         )
         code = 2
@@ -109,9 +111,9 @@ def _code(commands: Any) -> int:
 def _end(code: int, words: str) -> int:
     """The code, with the last words of a command; of several processes that end alike, one says
     them."""
-    if distributed.first():
+    if distributed.is_main_process():
         with suppress(BrokenPipeError):
-            print(escaped(words), file=sys.stderr)
+            print(escape_unprintable(words), file=sys.stderr)
     return code
 
 
@@ -122,7 +124,7 @@ def _out_of_memory(error: BaseException) -> bool:
 
 def _chosen(level: int) -> Callable[[bool], None]:
     def choose(given: bool) -> None:
-        if not given or not distributed.first():
+        if not given or not distributed.is_main_process():
             return
         if progress.level() not in (progress.NORMAL, level):
             raise UserError("give either -v or -q, not both")

@@ -7,7 +7,7 @@ import typer
 
 from c3l.cli.common import MARKUP
 from c3l.runtime.errors import UserError
-from c3l.runtime.progress import say
+from c3l.runtime.progress import echo
 
 # The converters are imported by the commands: `--help` answers at once.
 
@@ -134,6 +134,6 @@ def _write(converted, out: Path, dtype) -> None:
 
     write(converted, out, dtype)
     count = len(converted.made.tensors)
-    say(f"{count} tensors are in {out}; its README.md says where from.")
+    echo(f"{count} tensors are in {out}; its README.md says where from.")
     if unused := sum(map(len, converted.made.unused.values())):
-        say(f"{unused} of the files' keys were not used; they are named there.")
+        echo(f"{unused} of the files' keys were not used; they are named there.")

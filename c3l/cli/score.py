@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from c3l import relevance
-from c3l.artifacts.files import digest, read_sealed, write_sealed, written_whole
+from c3l.artifacts.files import atomic_path, digest, read_checked, write_checked
 from c3l.backbones import Backbone
 from c3l.data.formats import SUFFIXES
 from c3l.data.left_out import LeftOut, left_out_path, write_left_out
-from c3l.data.scored import said_of, scored_records, write_back
+from c3l.data.scored import score_fields, scored_records, write_scores_into
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from c3l.runtime.progress import track
@@ -46,11 +46,11 @@ def in_shards(
         pictures = {s.image: images.digest(s.image) for s in some}
         key = digest([how, [asdict(s) for s in some], pictures])
         path = kept / f"{key}.json"
-        record = read_sealed(path)
+        record = read_checked(path)
         if record is None:
             made = relevance.score(backbone, some, images, readings, batch_size=batch_size)
             record = {"scores": [to_record(score) for score in made]}
-            write_sealed(path, record)
+            write_checked(path, record)
         found |= zip(shard, map(from_record, record["scores"]), strict=True)
     return [found[i] for i in range(len(samples))]
 
@@ -116,10 +116,10 @@ def to_file(
                 f"none of the {len(scores)} samples of {data.name} has a score ({reasons})"
             )
         if out.suffix == ".parquet":
-            with written_whole(out) as path:
+            with atomic_path(out) as path:
                 write_scores(path, scores, [*map(content_of, samples)])
         else:
-            write_back(data, out, [said_of(score, score.i2c) for score in scores])
+            write_scores_into(data, out, [score_fields(score, score.i2c) for score in scores])
         write_left_out(out, _left_out(data, scores))
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror or error})") from error

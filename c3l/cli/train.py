@@ -12,14 +12,14 @@ from typing import Any
 
 from c3l import training
 from c3l.artifacts import provenance
-from c3l.artifacts.files import digest, finite, fsync, read_sealed, write_sealed
+from c3l.artifacts.files import digest, fsync, read_checked, without_infinities, write_checked
 from c3l.backbones import Backbone, load_backbone
 from c3l.backbones.loading import usual_dtype
 from c3l.data.left_out import write_left_out
 from c3l.lessons import Lessons, check_images, check_lengths, digest_images, read_lessons
 from c3l.runtime import distributed
-from c3l.runtime.errors import UserError, told
-from c3l.runtime.locks import alone_at
+from c3l.runtime.errors import UserError, printable
+from c3l.runtime.locks import exclusive_output
 from c3l.samples import to_fields
 from c3l.selection import groups, top_share
 from c3l.settings import MethodSettings
@@ -56,12 +56,12 @@ def train(
     """
     settings = settings or MethodSettings()
     place = out.resolve()
-    with distributed.together(device) as own, ExitStack() as stack:
+    with distributed.process_group(device) as own, ExitStack() as stack:
 
         def begin() -> Lessons:
             _check_parent(place)
-            if distributed.first():
-                stack.enter_context(alone_at(place))
+            if distributed.is_main_process():
+                stack.enter_context(exclusive_output(place))
             _check_free(place)
             readings = settings.readings if generator else None
             return read_lessons(data, images, scores=scores, readings=readings, strict=strict)
@@ -69,9 +69,9 @@ def train(
         def load() -> Backbone:
             return load_backbone(backbone, device=own, dtype=dtype or usual_dtype(own))
 
-        lessons = distributed.agreed(begin)
+        lessons = distributed.run_on_all(begin)
         check_images(lessons, strict=strict)
-        model = distributed.agreed(load)
+        model = distributed.run_on_all(load)
         check_lengths(lessons, model, strict=strict)
         named = {"from": str(backbone), "data": Path(data).name}
         return _train(model, lessons, place, settings, seed, named)
@@ -84,7 +84,9 @@ def _train(
     task = {
         "trained": "generator" if generator else "vlit",
         "backbone": model.digest,
-        "samples": digest(finite([to_fields(sample) for sample in lessons.data.samples])),
+        "samples": digest(
+            without_infinities([to_fields(sample) for sample in lessons.data.samples])
+        ),
         "images": digest_images(lessons),
         "scores": digest(lessons.values) if generator else None,
         "readings": settings.readings.model_dump(mode="json"),
@@ -95,11 +97,11 @@ def _train(
     }
     if lessons.reasons:  # an image that is mended makes another training
         task["left_out"] = digest(sorted(lessons.reasons.items()))
-    done = read_sealed(out / MANIFEST)
+    done = read_checked(out / MANIFEST)
     if done and done["task"] == task:
         return done
     if done:
-        raise UserError(f"{told(str(out))} holds another training; give another --out")
+        raise UserError(f"{printable(str(out))} holds another training; give another --out")
     checkpoints = out.with_name(f".{out.name}.training-{digest(task)[:16]}")
     checkpoints.mkdir(exist_ok=True)
     how = (lessons.images, settings.training, settings.readings, seed, checkpoints)
@@ -112,26 +114,28 @@ def _train(
         metrics = training.tune(model, lessons.samples, *how, checked=True)
 
     def write() -> None:
-        if distributed.first():
+        if distributed.is_main_process():
             manifest = {"task": task, **named, "left_out": lessons.counts}
             manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
             _save(model, out, manifest, metrics, lessons)
             shutil.rmtree(checkpoints)
 
-    distributed.agreed(write)
-    return read_sealed(out / MANIFEST)
+    distributed.run_on_all(write)
+    return read_checked(out / MANIFEST)
 
 
 def _check_parent(out: Path) -> None:
     if not out.parent.is_dir():
-        raise UserError(f"{told(str(out.parent))} is no folder; make it, or give another --out")
+        raise UserError(
+            f"{printable(str(out.parent))} is no folder; make it, or give another --out"
+        )
 
 
 def _check_free(out: Path) -> None:
     empty = out.is_dir() and not any(out.iterdir())
-    if out.exists() and not empty and read_sealed(out / MANIFEST) is None:
+    if out.exists() and not empty and read_checked(out / MANIFEST) is None:
         raise UserError(
-            f"{told(str(out))} holds something else; give a new or an empty folder as --out"
+            f"{printable(str(out))} holds something else; give a new or an empty folder as --out"
         )
 
 
@@ -142,15 +146,15 @@ def _save(model: Backbone, out: Path, manifest: dict, metrics: dict, lessons: Le
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         model.save(work)
-        history = json.dumps(finite(metrics.pop("history")), indent=1, sort_keys=True)
+        history = json.dumps(without_infinities(metrics.pop("history")), indent=1, sort_keys=True)
         (work / "history.json").write_text(history)
         write_left_out(work, lessons.left_out)
-        write_sealed(work / MANIFEST, manifest | {"metrics": metrics})
+        write_checked(work / MANIFEST, manifest | {"metrics": metrics})
         for file in work.iterdir():
             fsync(file)
         os.replace(work, out)
         fsync(out.parent)
     except OSError as error:
         raise UserError(
-            f"{told(str(out))} cannot be written ({error.strerror or error})"
+            f"{printable(str(out))} cannot be written ({error.strerror or error})"
         ) from error

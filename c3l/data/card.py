@@ -20,7 +20,7 @@ WIDTH = 40  # of the histogram's longest bar, in letters
 
 
 @dataclass(frozen=True)
-class Making:
+class DatasetInfo:
     """How a data set was made."""
 
     backbone: str
@@ -43,7 +43,7 @@ class Making:
     """Images left out, by reason."""
 
 
-def card(samples: Sequence[Sample], making: Making) -> str:
+def card(samples: Sequence[Sample], making: DatasetInfo) -> str:
     """The README.md of a data set in data.parquet, data.jsonl and data.json."""
     front = {
         "configs": [{"config_name": "default", "data_files": "data.parquet"}],
@@ -90,7 +90,7 @@ class), `caption` (of the image, by the generator), `i2c`, `tokens` (of the answ
 folder reads `data.parquet`."""
 
 
-def _writer(making: Making) -> str:
+def _writer(making: DatasetInfo) -> str:
     if making.trained is None:
         return f"`{making.backbone}`, without further training"
     return f"a generator trained from `{making.backbone}`"
@@ -100,7 +100,7 @@ def _table(head: list[str], counts: Mapping[str, int]) -> str:
     return tabulate(sorted(counts.items()), head, tablefmt="pipe")
 
 
-def _counts(count: int, making: Making) -> str:
+def _counts(count: int, making: DatasetInfo) -> str:
     lines = [f"{making.asked:,} were asked for, {count:,} are here."]
     if making.dropped:
         lines += ["Not in the data, by reason:", _table(["reason", "count"], making.dropped)]
@@ -165,7 +165,7 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _made(making: Making) -> str:
+def _made(making: DatasetInfo) -> str:
     steps = [f"Backbone: `{making.backbone}`, sha256 of its files `{making.digest}`."]
     if making.trained is not None:
         steps.append(

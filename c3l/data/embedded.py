@@ -9,7 +9,7 @@ from cachetools import LRUCache, cached
 from PIL import Image
 
 from c3l.data.images import ImageFolder
-from c3l.runtime.errors import ImageError, brief, told
+from c3l.runtime.errors import ImageError, printable, short_repr
 
 if TYPE_CHECKING:
     import pyarrow
@@ -76,7 +76,7 @@ class EmbeddedImages(ImageFolder):
             if self._folder is not None:
                 return self._folder[name]
             raise ImageError(
-                f"image {told(name)} is not in the data; give the folder that holds the images",
+                f"image {printable(name)} is not in the data; give the folder that holds the images",
                 "image_missing",
             )
         column, row, place = self._cells[name]
@@ -89,7 +89,7 @@ class EmbeddedImages(ImageFolder):
         # Pillow's decoders raise anything for damaged pictures (`ImageFolder`).
         except Exception as error:
             raise ImageError(
-                f"image {told(name)} in the data cannot be read ({brief(str(error))})",
+                f"image {printable(name)} in the data cannot be read ({short_repr(str(error))})",
                 "image_unreadable",
             ) from error
 

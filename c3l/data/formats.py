@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from c3l.runtime import hub, parsing
-from c3l.runtime.errors import UserError, brief, told
+from c3l.runtime.errors import UserError, printable, short_repr
 
 if TYPE_CHECKING:
     import pyarrow
@@ -45,7 +45,7 @@ def read_file(path: Path, *, embedded: bool = False) -> Raw:
     With `embedded`, names take the place of pictures that lie in a parquet file. Raises UserError
     for a file that is missing, damaged or of another format.
     """
-    where = told(str(path))
+    where = printable(str(path))
     if path.suffix not in SUFFIXES:
         raise UserError(f"{where}: unknown format; use a name ending in {', '.join(SUFFIXES)}")
     try:
@@ -82,7 +82,7 @@ def read_dataset(source: str) -> Raw:
     except Exception as error:
         what = "no folder of data" if name.is_dir() else "not there, nor a data set of the Hub"
         raise UserError(
-            f"{told(source)} is {what} that can be read ({type(error).__name__}); check the name, "
+            f"{printable(source)} is {what} that can be read ({type(error).__name__}); check the name, "
             "or download the data and give their file or folder"
         ) from error
     if isinstance(found, dict):
@@ -90,8 +90,8 @@ def read_dataset(source: str) -> Raw:
         split = split or ("train" if "train" in names or len(names) != 1 else names[0])
         if split not in names:
             raise UserError(
-                f"{told(source)} has the splits {told(', '.join(names))}; give one, as "
-                f"{told(str(name))}:SPLIT"
+                f"{printable(source)} has the splits {printable(', '.join(names))}; give one, as "
+                f"{printable(str(name))}:SPLIT"
             )
         found = found[split]
     records, images = _rows(found.with_format("arrow")[:], embedded=True)
@@ -110,7 +110,7 @@ def read_json(text: str, where: str) -> Any:
 
 def first_line(error: Exception) -> str:
     """Return the first line of a library's message, which may go on for pages."""
-    return brief(str(error).strip().partition("\n")[0])
+    return short_repr(str(error).strip().partition("\n")[0])
 
 
 def _read_jsonl(path: Path) -> list[tuple[str, Any]]:
@@ -119,18 +119,18 @@ def _read_jsonl(path: Path) -> list[tuple[str, Any]]:
     # JSON strings may hold the other separators Python would split at.
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            where = f"{told(str(path))}, line {number}"
+            where = f"{printable(str(path))}, line {number}"
             if text := _text(line, where, first=number == 1).strip():
                 records.append((f"line {number}", read_json(text, where)))
     return records
 
 
 def _read_json(path: Path) -> list[tuple[str, Any]]:
-    where = told(str(path))
+    where = printable(str(path))
     records = read_json(_text(path.read_bytes(), where), where)
     if not isinstance(records, list):
-        names = told(", ".join(map(str, records))) if isinstance(records, dict) else ""
-        kind = f"an object ({names})" if names else brief(records)
+        names = printable(", ".join(map(str, records))) if isinstance(records, dict) else ""
+        kind = f"an object ({names})" if names else short_repr(records)
         raise UserError(f"{where}: expected a list of LLaVA records, not {kind} (docs/scores.md)")
     return [(f"record {number}", record) for number, record in enumerate(records, 1)]
 
@@ -152,13 +152,15 @@ def _read_parquet(path: Path, embedded: bool) -> Raw:
         records, images = _rows(table, embedded)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UserError(
-            f"{told(str(path))} is not a whole parquet file ({first_line(error)})"
+            f"{printable(str(path))} is not a whole parquet file ({first_line(error)})"
         ) from error
     if not embedded:
         for place, row in records:
             for name in JSON_COLUMNS & row.keys():
                 if isinstance(row[name], str):
-                    row[name] = read_json(row[name], f"{told(str(path))}, {place}, field {name}")
+                    row[name] = read_json(
+                        row[name], f"{printable(str(path))}, {place}, field {name}"
+                    )
     return Raw(str(path), path.stem, records, False, images)
 
 

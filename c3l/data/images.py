@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from c3l.artifacts.files import digest_file
 from c3l.data.left_out import LeftOut
-from c3l.runtime.errors import ImageError, UserError, brief, told
+from c3l.runtime.errors import ImageError, UserError, printable, short_repr
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -138,7 +138,7 @@ class ImageFolder:
             inside = os.path.relpath(inside, os.path.abspath(self.path))
         if inside.split(os.sep)[0] == os.pardir:
             raise ImageError(
-                f"image {told(name)} lies outside {self.path}; use paths relative to it",
+                f"image {printable(name)} lies outside {self.path}; use paths relative to it",
                 "image_outside",
             )
         return self.path / inside
@@ -151,7 +151,7 @@ class ImageFolder:
             return self._decoded(path, name)
         except FileNotFoundError:
             raise ImageError(
-                f"image {told(name)} is missing from {self.path}", "image_missing"
+                f"image {printable(name)} is missing from {self.path}", "image_missing"
             ) from None
         except ImageError:
             raise
@@ -159,7 +159,7 @@ class ImageFolder:
         # struct.error, zlib.error, and TypeError or IndexError out of EXIF.
         except Exception as error:
             raise ImageError(
-                f"image {told(str(self.path / name))} cannot be read ({brief(str(error))})",
+                f"image {printable(str(self.path / name))} cannot be read ({short_repr(str(error))})",
                 "image_unreadable",
             ) from error
 
@@ -176,7 +176,7 @@ class ImageFolder:
             except UnidentifiedImageError:
                 if known := _unsupported(path):
                     what, why = known
-                    raise ImageError(f"image {told(str(path))} is {what}", why) from None
+                    raise ImageError(f"image {printable(str(path))} is {what}", why) from None
                 raise
         with image:
             small, large = sorted(image.size)
@@ -184,7 +184,7 @@ class ImageFolder:
                 raise _too_large(path, f"{image.width} × {image.height} pixels")
             if getattr(image, "is_animated", False) and name not in self._animated:
                 self._animated.add(name)
-                log.warning("image %s is animated; its first frame is used", told(str(path)))
+                log.warning("image %s is animated; its first frame is used", printable(str(path)))
             return _rgb(ImageOps.exif_transpose(image))
 
 
@@ -240,7 +240,7 @@ def _size(image: Image.Image) -> int:
 
 def _too_large(path: Path, size: str) -> ImageError:
     return ImageError(
-        f"image {told(str(path))} is too large ({size}); at most {MAX_PIXELS:,} pixels, one side "
+        f"image {printable(str(path))} is too large ({size}); at most {MAX_PIXELS:,} pixels, one side "
         f"at most {MAX_ASPECT} times the other",
         "image_too_large",
     )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from c3l.instructions import CLASSES
-from c3l.runtime.errors import brief, told
+from c3l.runtime.errors import printable, short_repr
 
 PLACEHOLDER = "<image>"
 SCORED = ("i2c", "tokens", "unscored")
@@ -87,7 +87,7 @@ def _turns(record: Any, name: str) -> list[Fields]:
     if record.get("id") is not None:
         name = _text(record["id"])
         if not isinstance(name, str):
-            raise Unfit("wrong_type", f", field id: expected str, got {brief(name)}")
+            raise Unfit("wrong_type", f", field id: expected str, got {short_repr(name)}")
     pairs, texts, parts = _read_talk(record)
     if all(pair.unfit for pair in pairs):
         raise pairs[0].unfit
@@ -183,7 +183,7 @@ def _read_talk(record: dict) -> tuple[list[_Pair], set[str], list[Any]]:
     names = ("question", "answer")
     unknown = (
         ", field conversations: missing, and question and answer are not both there; its fields "
-        f"({told(', '.join(map(str, record)))}) are of no layout known here"
+        f"({printable(', '.join(map(str, record)))}) are of no layout known here"
     )
     if not set(names) & record.keys():
         raise Unfit("unknown_layout", unknown)
@@ -192,7 +192,7 @@ def _read_talk(record: dict) -> tuple[list[_Pair], set[str], list[Any]]:
             raise Unfit(f"no_{field}", unknown)
         if not isinstance(record[field], str):
             why = f"no_{field}" if record[field] is None else "wrong_type"
-            raise Unfit(why, f", field {field}: expected str, got {brief(record[field])}")
+            raise Unfit(why, f", field {field}: expected str, got {short_repr(record[field])}")
     check_answer(record["answer"])
     parts = []
     question = _named(record["question"], parts)
@@ -312,7 +312,7 @@ def _image(record: dict, parts: list[Any]) -> tuple[Any, str | None]:
     if value is None:
         raise Unfit("no_image", ", field image: missing")
     if not isinstance(_text(value), str):
-        raise Unfit("wrong_type", f", field image: expected str, got {brief(value)}")
+        raise Unfit("wrong_type", f", field image: expected str, got {short_repr(value)}")
     return _text(value), given
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from c3l.artifacts.files import written_whole
+from c3l.artifacts.files import atomic_path
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,6 @@ def write_left_out(out: Path, items: Iterable[LeftOut]) -> Path | None:
     if not lines:
         path.unlink(missing_ok=True)
         return None
-    with written_whole(path) as work:
+    with atomic_path(path) as work:
         work.write_text("".join(lines), encoding="utf-8", newline="\n", errors="backslashreplace")
     return path

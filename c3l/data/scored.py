@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from c3l.artifacts.files import write_atomically, written_whole
+from c3l.artifacts.files import atomic_path, write_atomically
 from c3l.data.formats import write_lines, write_list
 from c3l.data.layouts import SCORED
 from c3l.runtime.errors import UserError
@@ -16,7 +16,7 @@ from c3l.scores import Score
 TEXTS = ("id", "image", "question", "answer", "instruction")
 
 
-def said_of(score: Score, i2c: float) -> dict[str, Any]:
+def score_fields(score: Score, i2c: float) -> dict[str, Any]:
     """What a file says of a scored sample: I²C and the answer's tokens, or why there is none."""
     if score.unscored:
         return {"unscored": score.unscored}
@@ -28,7 +28,7 @@ def with_scores(
 ) -> list[Sample]:
     """The samples, each with what is said of its score in its `meta`."""
     return [
-        replace(sample, meta=_without(sample.meta, SCORED) | said_of(score, value))
+        replace(sample, meta=_without(sample.meta, SCORED) | score_fields(score, value))
         for sample, score, value in zip(samples, scores, values, strict=True)
     ]
 
@@ -44,7 +44,7 @@ def write_scored(path: Path, samples: Sequence[Sample]) -> None:
         return
     rows = [_row(sample) for sample in samples]
     try:
-        with written_whole(path) as work:
+        with atomic_path(path) as work:
             (_write_jsonl if path.suffix == ".jsonl" else _write_parquet)(work, rows)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
@@ -78,7 +78,7 @@ def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
 
 
-def write_back(data: Data, out: Path, said: Sequence[Mapping[str, Any]]) -> None:
+def write_scores_into(data: Data, out: Path, said: Sequence[Mapping[str, Any]]) -> None:
     """Write all records of the data once more, in order and shape, with what is `said` of them.
 
     `said` has an entry for each sample, in order; what is no sample says why in `unscored`. Of a

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from c3l.artifacts.store import Source
 from c3l.data.left_out import LeftOut
-from c3l.runtime.errors import ImageError, UserError, told
-from c3l.runtime.progress import VERBOSE, say, track
+from c3l.runtime.errors import ImageError, UserError, printable
+from c3l.runtime.progress import VERBOSE, echo, track
 from c3l.samples import ImageFolder
 from c3l.stages.common import image_source
 
@@ -31,7 +31,7 @@ class Pictures:
         if not self._names:
             counts = ", ".join(f"{why} {count}" for why, count in sorted(self.unreadable.items()))
             raise UserError(
-                f"there is no image in {told(str(folder.path))}"
+                f"there is no image in {printable(str(folder.path))}"
                 f"{f' that can be read ({counts})' if counts else ''}; give another --images"
             )
         random.Random(seed).shuffle(self._names)
@@ -52,7 +52,7 @@ class Pictures:
         count = count or min(INITIAL, max(1, len(self._names) * 4 // 5))
         if count > len(self._names):
             raise UserError(
-                f"{told(str(self.folder.path))} has {len(self._names)} images; give a smaller "
+                f"{printable(str(self.folder.path))} has {len(self._names)} images; give a smaller "
                 f"--initial than {count}"
             )
         places = track(range(count), "images")
@@ -78,7 +78,7 @@ class Pictures:
                 self.folder[name]
             except ImageError as error:
                 self.left_out.append(LeftOut(name, str(self.folder.path), error.reason))
-                say(f"Left out: {error}.", at=VERBOSE)
+                echo(f"Left out: {error}.", at=VERBOSE)
             else:
                 yield name
 

@@ -31,7 +31,9 @@ def difficulty(score: Score, alone: float) -> float:
     return math.exp(log_ifd) if log_ifd < 0 else -log_ifd
 
 
-def alone(backbone: "Backbone", answers: Sequence[str], *, batch_size: int) -> dict[str, float]:
+def answer_logprob_without_prompt(
+    backbone: "Backbone", answers: Sequence[str], *, batch_size: int
+) -> dict[str, float]:
     """Mean log p of a token of each answer behind an empty question, without an image, in nats.
 
     Answers without a token are left out, and those whose likelihood is no finite number. Every

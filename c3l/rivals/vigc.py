@@ -34,7 +34,7 @@ Sentence = Literal["any_mark", "full_stop"]
 _SENTENCE = re.compile(r"(.+?[.!?][\"')\]]*)(?:\s+|$)", re.DOTALL)
 
 
-def direct(
+def generate_pairs(
     backbone: "Backbone", images: ImageFolder, names: Sequence[str], *, n: int, **settings
 ) -> tuple[list[Sample], dict[str, int]]:
     """`n` pairs of each instruction class for each named image, and the dropped pieces by reason.
@@ -44,7 +44,7 @@ def direct(
     return write_pairs(backbone, dict.fromkeys(names), n=n, images=images, **settings)
 
 
-def iterative(
+def refine_answers(
     backbone: "Backbone",
     samples: Sequence[Sample],
     images: ImageFolder,
@@ -116,7 +116,7 @@ def first_sentence(text: str, *, finished: bool, ends: Sentence = "any_mark") ->
     return " ".join(found[1].split()), found.end() < len(text.strip()) or not finished
 
 
-def labelled(
+def build_pool(
     direct: Sequence[Sample], answers: Sequence[str]
 ) -> tuple[list[Sample], dict[str, int]]:
     """Both kinds as one pool, a question's direct answer before its correction; and what is not.

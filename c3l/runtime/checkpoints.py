@@ -4,14 +4,14 @@ import logging
 import shutil
 from pathlib import Path
 
-from c3l.artifacts.files import SEAL, broken_seal, seal
+from c3l.artifacts.files import SEAL, verify_digests, write_digests
 
 log = logging.getLogger(__name__)
 
 
-def keep(folder: Path, name: str) -> None:
+def keep_only(folder: Path, name: str) -> None:
     """Seal the checkpoint of that name, and only then remove all others."""
-    seal(folder / name)
+    write_digests(folder / name)
     for other in folder.glob("checkpoint-*"):
         if other.name != name:
             shutil.rmtree(other)
@@ -23,7 +23,7 @@ def last_checkpoint(folder: Path) -> str | None:
     for checkpoint in reversed(found):
         if not (checkpoint / SEAL).exists():
             continue
-        if (damage := broken_seal(checkpoint)) is None:
+        if (damage := verify_digests(checkpoint)) is None:
             return str(checkpoint)
         log.warning("%s is damaged: %s. The training goes on from before it.", checkpoint, damage)
     return None

@@ -14,20 +14,20 @@ from c3l.runtime.errors import UserError
 T = TypeVar("T")
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes there are."""
     size = os.environ.get("WORLD_SIZE", "")
     return int(size) if "LOCAL_RANK" in os.environ and size.isdecimal() else 1
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the one that speaks and writes."""
-    return count() == 1 or os.environ.get("RANK", "0") == "0"
+    return world_size() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def rank() -> int:
     """Return the place of this process among all of them, from 0."""
-    return 0 if count() == 1 else int(os.environ["RANK"])
+    return 0 if world_size() == 1 else int(os.environ["RANK"])
 
 
 def check_launch() -> None:
@@ -49,10 +49,10 @@ def check_launch() -> None:
 
 
 @contextmanager
-def together(device: str | None) -> Iterator[str | None]:
+def process_group(device: str | None) -> Iterator[str | None]:
     """Within, the processes can speak to each other; gives the device that is this one's."""
     check_launch()
-    if count() == 1:
+    if world_size() == 1:
         yield device
         return
     if device is not None and device.startswith("mps"):
@@ -65,12 +65,12 @@ def together(device: str | None) -> Iterator[str | None]:
     torch.distributed.destroy_process_group()
 
 
-def everyone(work: Callable[[], T]) -> list[T]:
+def all_gather_call(work: Callable[[], T]) -> list[T]:
     """What `work` gives in each process, by rank. Returns when all are done.
 
     A UserError of one is raised in all of them: none waits for another that has ended.
     """
-    if count() == 1:
+    if world_size() == 1:
         return [work()]
     import torch.distributed
 
@@ -79,7 +79,7 @@ def everyone(work: Callable[[], T]) -> list[T]:
         value = work()
     except UserError as raised:
         error = str(raised)
-    found: list = [None] * count()
+    found: list = [None] * world_size()
     torch.distributed.all_gather_object(found, (value, error))
     for _, error in found:
         if error is not None:
@@ -87,16 +87,16 @@ def everyone(work: Callable[[], T]) -> list[T]:
     return [value for value, _ in found]
 
 
-def agreed(work: Callable[[], T]) -> T:
+def run_on_all(work: Callable[[], T]) -> T:
     """What `work` gives in this process, once it is done in all; errors as in `everyone`."""
     kept: list[T] = []
-    everyone(lambda: kept.append(work()))
+    all_gather_call(lambda: kept.append(work()))
     return kept[0]
 
 
-def alone(command: str) -> None:
+def require_single_process(command: str) -> None:
     """Raise UserError where a command that is for one process was launched in several."""
-    if count() > 1:
+    if world_size() > 1:
         raise UserError(
             f"{command} works in one process; start it without `accelerate launch`, which is for "
             "`python -m c3l train`"

@@ -34,7 +34,7 @@ class ImageError(UserError):
         self.reason = reason
 
 
-def cannot_write(error: BaseException | None) -> str | None:
+def write_error_reason(error: BaseException | None) -> str | None:
     """Why a disk refused, in the system's words; None for an error that is about something else.
 
     Libraries wrap the system's error or keep no more of it than its words (safetensors).
@@ -63,7 +63,7 @@ class NotFiniteError(UserError):
         self.rows = list(rows)
 
 
-def brief(value: object) -> str:
+def short_repr(value: object) -> str:
     """A value out of somebody's data for a sentence: on one line, escaped, and never long."""
     return _SHORT.repr(value)
 
@@ -71,10 +71,10 @@ def brief(value: object) -> str:
 def list_names(names: Sequence[str]) -> str:
     """The first ten names out of somebody's data for a sentence, and how many more there are."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(map(told, names[:10])) + more
+    return ", ".join(map(printable, names[:10])) + more
 
 
-def escaped(text: str, keep: str = "") -> str:
+def escape_unprintable(text: str, keep: str = "") -> str:
     """A text as a terminal may show it: what is no printable letter is written out.
 
     Whatever was forgotten on the way, nobody's data move the cursor or colour the words. `keep`
@@ -88,6 +88,6 @@ def escaped(text: str, keep: str = "") -> str:
     )
 
 
-def told(name: str) -> str:
+def printable(name: str) -> str:
     """A name out of somebody's data for a sentence: as it is, or `brief` where it is odd."""
-    return name if name.isprintable() and len(name) <= 200 else brief(name)
+    return name if name.isprintable() and len(name) <= 200 else short_repr(name)

@@ -10,7 +10,9 @@ from c3l.runtime import distributed
 from c3l.runtime.errors import UserError
 
 
-def plan(plugin: FullyShardedDataParallelPlugin, losses: nn.Module, precision: str) -> None:
+def prepare_sharding(
+    plugin: FullyShardedDataParallelPlugin, losses: nn.Module, precision: str
+) -> None:
     """Which precision sharded weights compute in ("no": their own, "bf16"), before they are.
 
     ξ computes in float32, as without shards (`c3l.losses`), and so are gradients added up. Raises
@@ -30,18 +32,18 @@ def plan(plugin: FullyShardedDataParallelPlugin, losses: nn.Module, precision: s
         fully_shard(losses.projection)
 
 
-def trained(module: nn.Module) -> dict[str, Tensor]:
+def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
     """The parameters that train, by name (one name for a shared one)."""
     return {n: p for n, p in module.named_parameters() if p.requires_grad}
 
 
-def whole(weight: Tensor) -> Tensor:
+def full_tensor(weight: Tensor) -> Tensor:
     """The whole of a weight. Where it is in shards, all processes have to ask for it."""
     return weight.full_tensor() if isinstance(weight, DTensor) else weight
 
 
 @torch.no_grad()
-def fill(weight: Tensor, value: Tensor) -> None:
+def copy_into(weight: Tensor, value: Tensor) -> None:
     """Write a value into a weight, in each process its shard."""
     if isinstance(weight, DTensor):
         value = distribute_tensor(
@@ -64,9 +66,9 @@ def gather(module: nn.Module) -> bool:
                 continue
             if weight not in put:  # a shared one stays shared
                 full = weight.full_tensor()
-                if distributed.first():
+                if distributed.is_main_process():
                     put[weight] = nn.Parameter(full.cpu(), requires_grad=weight.requires_grad)
                 else:
                     put[weight] = weight
             part._parameters[name] = put[weight]
-    return distributed.first() or not put
+    return distributed.is_main_process() or not put

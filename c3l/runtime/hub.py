@@ -5,8 +5,8 @@ import os
 import re
 from pathlib import Path
 
-from c3l.artifacts.files import SEAL, broken_seal, seal
-from c3l.runtime.errors import UserError, brief, cannot_write
+from c3l.artifacts.files import SEAL, verify_digests, write_digests
+from c3l.runtime.errors import UserError, short_repr, write_error_reason
 
 # What a backbone is made of: all that loading may open. A folder may hold cards, logs and optimizer
 # states besides.
@@ -119,7 +119,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
             "it is not in the Hub's cache and HF_HUB_OFFLINE is set; unset it, or get the model "
             f"by `hf download {name}` where there is a network"
         )
-    if why := next(filter(None, map(cannot_write, causes)), None):
+    if why := next(filter(None, map(write_error_reason, causes)), None):
         return f"the Hub's cache {hub.HF_HUB_CACHE} cannot be written ({why}); set HF_HOME"
     if raised(errors.GatedRepoError):
         return f"it is gated; accept its licence at {page} and log in by `hf auth login`{mirror}"
@@ -191,13 +191,13 @@ def weight_names(folder: Path) -> list[str]:
 def seal_weights(folder: Path) -> None:
     """Write the digests of a backbone's files beside them: damage to a backbone without them, such
     as a flipped bit in its weights, cannot be told from another backbone."""
-    seal(folder, weight_names(folder))
+    write_digests(folder, weight_names(folder))
 
 
 def check_seal(folder: Path) -> None:
     """Raise UserError for a backbone whose files its seal does not match. Without a seal, or with
     another one, it is another backbone."""
-    if (folder / SEAL).exists() and (damage := broken_seal(folder)):
+    if (folder / SEAL).exists() and (damage := verify_digests(folder)):
         raise UserError(
             f"The backbone in {folder} is damaged: {damage} ({SEAL} keeps the digests). Get it "
             f"again; or, if it was edited on purpose, remove {folder / SEAL}, and it is a backbone "
@@ -218,7 +218,7 @@ def indexed_files(index: Path) -> list[Path]:
         raise UserError(f"{index} is no index of weights; get it again") from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or name == "..":
-            raise UserError(f"{index} names {brief(name)}, which is no file beside it")
+            raise UserError(f"{index} names {short_repr(name)}, which is no file beside it")
         if index.name.endswith("safetensors.index.json") and not name.endswith(".safetensors"):
-            raise UserError(f"{index} names {brief(name)}, which is no safetensors file")
+            raise UserError(f"{index} names {short_repr(name)}, which is no safetensors file")
     return [index.with_name(name) for name in sorted(names)]

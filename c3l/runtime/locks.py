@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from c3l.runtime.errors import UserError, told
+from c3l.runtime.errors import UserError, printable
 
 # What a file system answers that has no locks (some network disks, some FUSE mounts).
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -36,7 +36,7 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
             raise
         reason = os.strerror(getattr(error, "errno", None) or errno.ENOSYS)
         raise UserError(
-            f"{told(str(path.absolute().parent))} lies on a file system without locks ({reason}); "
+            f"{printable(str(path.absolute().parent))} lies on a file system without locks ({reason}); "
             "give one on a local disk"
         ) from error
     try:
@@ -46,24 +46,24 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
 
 
 @contextmanager
-def alone_at(out: Path) -> Iterator[None]:
+def exclusive_output(out: Path) -> Iterator[None]:
     """Be the only process that makes `out`, by a lock file beside it that is gone afterwards.
 
     Raises UserError where another process is at work on it, and where no lock can be had.
     """
     if not out.name:
-        raise UserError(f"{told(str(out))} is no place for a result; give a new folder")
+        raise UserError(f"{printable(str(out))} is no place for a result; give a new folder")
     path = out.absolute().with_name(f".{out.name}.lock")
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(path, timeout=0))
         except Timeout as error:
             raise UserError(
-                f"another run is at work on {told(str(out))}; wait for it, or stop it"
+                f"another run is at work on {printable(str(out))}; wait for it, or stop it"
             ) from error
         except OSError as error:
             reason = error.strerror or error
-            raise UserError(f"{told(str(out))} cannot be written ({reason})") from error
+            raise UserError(f"{printable(str(out))} cannot be written ({reason})") from error
         # While it is held: who has opened the file meanwhile sees that it has no name any more.
         stack.callback(path.unlink, missing_ok=True)
         yield

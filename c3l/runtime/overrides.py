@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from c3l.runtime import parsing
-from c3l.runtime.errors import UserError, brief, told
+from c3l.runtime.errors import UserError, printable, short_repr
 
 _SECRET = re.compile(r"key|judge|served|://|\bsk-", re.IGNORECASE)
 """Of a change whose value is not repeated."""
@@ -28,14 +28,14 @@ def values_of(record: BaseModel) -> dict[str, Any]:
     return plain(record)
 
 
-def changed(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
+def apply_overrides(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
     """The nested values with one change, "key.key=value", the value in YAML.
 
     Raises UserError naming the change, and the valid keys of `what`, where there is no such key.
     """
     key, equals, text = change.partition("=")
     if not equals:
-        raise UserError(f"--set {shown(change)}: write it as key=value.")
+        raise UserError(f"--set {format_value(change)}: write it as key=value.")
     values = copy.deepcopy(values)
     *parents, last = key.strip().split(".")
     place: Any = values
@@ -45,24 +45,26 @@ def changed(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
             valid = (
                 f"valid keys: {', '.join(place)}" if isinstance(place, dict) else "it is a value"
             )
-            raise UserError(f"--set {shown(change)}: {where} has no key {brief(part)}; {valid}.")
+            raise UserError(
+                f"--set {format_value(change)}: {where} has no key {short_repr(part)}; {valid}."
+            )
         if depth < len(parents):
             place = place[part]
     try:
         place[last] = parsing.from_yaml(text)
     except ValueError as error:
-        raise UserError(f"--set {shown(change)}: it is not a YAML value.") from error
+        raise UserError(f"--set {format_value(change)}: it is not a YAML value.") from error
     return values
 
 
-def shown(change: str) -> str:
+def format_value(change: str) -> str:
     """A change for a sentence: without its value where that may be a key or an address with one."""
     if "=" in change and _SECRET.search(change):
         change = f"{change.partition('=')[0]}=…"
-    return told(change)
+    return printable(change)
 
 
-def checked(record: type[R], values: dict[str, Any], where: str) -> R:
+def validate(record: type[R], values: dict[str, Any], where: str) -> R:
     """The values as a record. Raises UserError naming `where`, the key, and what is wrong."""
     try:
         return record.model_validate(values)
@@ -78,4 +80,4 @@ def first_wrong(error: ValidationError) -> tuple[str, str]:
     reason = reason[0].lower() + reason[1:] if first["loc"] else reason
     if first["type"] == "extra_forbidden":
         reason = "there is no such key"
-    return told(".".join(str(part) for part in first["loc"])), reason
+    return printable(".".join(str(part) for part in first["loc"])), reason

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from c3l.runtime.errors import brief
+from c3l.runtime.errors import short_repr
 
 DEPTH = 100
 """Most levels of lists and objects: every writer and copier in the standard library bears them."""
@@ -68,7 +68,7 @@ def check_plain(value: Any, depth: int = DEPTH) -> None:
             for part in value.values() if isinstance(value, dict) else ():
                 check_plain(part, depth - 1)
         case _:
-            raise ValueError(f"{brief(value)} is no JSON value")
+            raise ValueError(f"{short_repr(value)} is no JSON value")
 
 
 def check_depth(value: Any, depth: int = DEPTH + 10) -> None:
@@ -88,7 +88,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {brief(twice)} stands twice in one object")
+        raise ValueError(f"the key {short_repr(twice)} stands twice in one object")
     return made
 
 
@@ -100,7 +100,7 @@ def _integer(digits: str) -> int:
 
 def _float(digits: str) -> float:
     if math.isinf(value := float(digits)):
-        raise ValueError(f"{brief(digits)} is no finite number")
+        raise ValueError(f"{short_repr(digits)} is no finite number")
     return value
 
 
@@ -159,7 +159,8 @@ class _Loader(yaml.SafeLoader):
                 continue
             if (key.tag, key.value) in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {brief(key.value)} stands twice", problem_mark=key.start_mark
+                    problem=f"the key {short_repr(key.value)} stands twice",
+                    problem_mark=key.start_mark,
                 )
             seen.add((key.tag, key.value))
         return node

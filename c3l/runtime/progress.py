@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from c3l.runtime.errors import escaped
+from c3l.runtime.errors import escape_unprintable
 
 T = TypeVar("T")
 
@@ -38,10 +38,10 @@ def level() -> int:
     return int(os.environ.get(_LEVEL, NORMAL))
 
 
-def say(text: str, *, at: int = NORMAL) -> None:
+def echo(text: str, *, at: int = NORMAL) -> None:
     """A line on standard error, unless less is to be said."""
     if level() >= at:
-        print(escaped(text, keep="\n"), file=sys.stderr, flush=True)
+        print(escape_unprintable(text, keep="\n"), file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -52,7 +52,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def pace(each: float) -> str:
+def format_rate(each: float) -> str:
     """How many in a second: "4.2/s", or in a minute or an hour where that is less than one."""
     for seconds, unit in ((1, "s"), (60, "min"), (3600, "h")):
         if each * seconds >= 1 or unit == "h":
@@ -65,7 +65,7 @@ def pace(each: float) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """How far a loop is: `done` of `total`, in `unit`s. What loops within it have done of the
     current step counts."""
 
@@ -80,7 +80,7 @@ class Place:
 
 _loops: list["Loop"] = []
 """The loops at work, the outermost first."""
-_listeners: list[Callable[[Place], None]] = []
+_listeners: list[Callable[[Position], None]] = []
 
 
 class Loop:
@@ -100,9 +100,9 @@ class Loop:
         if self in _loops:  # else a new listener has cleared what an exception left
             _loops.remove(self)
 
-    def place(self, share: float) -> Place:
+    def place(self, share: float) -> Position:
         """Where the loop is when a share of its current step is done."""
-        return Place(self._unit, self._done + share * self._step, self._total)
+        return Position(self._unit, self._done + share * self._step, self._total)
 
 
 def track(steps: Collection[T], unit: str, sizes: Sequence[float] | None = None) -> Iterator[T]:
@@ -131,7 +131,7 @@ def _tell() -> None:
 
 
 @contextmanager
-def listening(listener: Callable[[Place], None]) -> Iterator[None]:
+def listening(listener: Callable[[Position], None]) -> Iterator[None]:
     """Within, the listener is told how far the outermost loop is."""
     if not _listeners:
         _loops.clear()  # those that an exception left
@@ -143,11 +143,11 @@ def listening(listener: Callable[[Place], None]) -> Iterator[None]:
 
 
 @contextmanager
-def written(path: Path) -> Iterator[None]:
+def progress_file(path: Path) -> Iterator[None]:
     """Within, how far this process is stands in a file, for another one to `read`."""
     spoke = 0.0
 
-    def write(place: Place) -> None:
+    def write(place: Position) -> None:
         nonlocal spoke
         if time.monotonic() - spoke < 1:
             return
@@ -161,10 +161,10 @@ def written(path: Path) -> Iterator[None]:
         yield
 
 
-def read(path: Path) -> Place | None:
+def read_progress(path: Path) -> Position | None:
     """What `written` said last."""
     try:
-        return Place(**json.loads(path.read_bytes()))
+        return Position(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -214,10 +214,10 @@ class Display:
             self._bar.update(self._task, completed=done, total=total, description=words)
         elif time.monotonic() - self._spoke >= EVERY:
             self._spoke = time.monotonic()
-            say(f"{words[0].upper()}{words[1:]}.")
+            echo(f"{words[0].upper()}{words[1:]}.")
 
 
-class Work:
+class StatusLine:
     """What this process is at, shown as it goes on. A context manager.
 
     `on` names what is begun; loops that are tracked add how much of it is done, how fast, and the
@@ -229,7 +229,7 @@ class Work:
         self._title = ""
         self._begun: tuple[str, float, float, float] | None = None  # unit, total, done, when
 
-    def __enter__(self) -> "Work":
+    def __enter__(self) -> "StatusLine":
         self._listening = listening(self._told)
         self._listening.__enter__()
         self._display.__enter__()
@@ -244,7 +244,7 @@ class Work:
         self._title, self._begun = title, None
         self._display.update(title)
 
-    def _told(self, place: Place) -> None:
+    def _told(self, place: Position) -> None:
         now, begun = time.monotonic(), self._begun
         if not begun or begun[:2] != (place.unit, place.total) or place.done < begun[2]:
             # What is done when the first word comes may have been found, not made: it has no rate.
@@ -253,5 +253,5 @@ class Work:
         made, seconds = place.done - begun[2], now - begun[3]
         if made > 0 and seconds > 0:
             rate = made / seconds
-            words += f" · {pace(rate)} · {duration((place.total - place.done) / rate)} left"
+            words += f" · {format_rate(rate)} · {duration((place.total - place.done) / rate)} left"
         self._display.update(words, place.done, place.total)

@@ -20,7 +20,7 @@ class Record(BaseModel):
         return value
 
 
-def added(default: Any, **limits: Any) -> Any:
+def later_field(default: Any, **limits: Any) -> Any:
     """A field that records of before do not have: left out of a dump, and so of every key and
     digest, at its default, which is how those were made. `limits` as in pydantic's Field."""
     return Field(default, exclude_if=lambda value: value == default, **limits)

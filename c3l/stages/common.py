@@ -5,7 +5,7 @@ from typing import Any
 
 from c3l.artifacts.stage import Job, Source, Stage
 from c3l.readings import Readings, Step
-from c3l.runtime.errors import UserError, told
+from c3l.runtime.errors import UserError, printable
 from c3l.runtime.hub import check_seal, weight_names, weights_folder
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 
@@ -43,7 +43,9 @@ def image_names(folder: Path, count: int) -> list[str]:
     """Return the first `count` images of a folder by name. Raises UserError when there are fewer."""
     names = ImageFolder(folder).names()
     if len(names) < count:
-        raise UserError(f"{told(str(folder))} has {len(names)} images, but {count} are asked for.")
+        raise UserError(
+            f"{printable(str(folder))} has {len(names)} images, but {count} are asked for."
+        )
     return names[:count]
 
 

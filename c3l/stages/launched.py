@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 
-from c3l.artifacts.files import write_sealed
+from c3l.artifacts.files import write_checked
 from c3l.artifacts.stage import Job
 from c3l.runtime import distributed
-from c3l.runtime.errors import UserError, cannot_write
-from c3l.runtime.progress import written
+from c3l.runtime.errors import UserError, write_error_reason
+from c3l.runtime.progress import progress_file
 from c3l.stages import launcher, models, training
 
 
@@ -27,25 +27,27 @@ def main(folder: Path) -> None:
     threading.Thread(target=_die_with, args=(record["parent"],), daemon=True).start()
     inputs = {name: Path(path) for name, path in record["inputs"].items()}
     job = Job(Path(record["out"]), folder, inputs, record["keys"], record["config"], record["seed"])
-    told = written(folder / launcher.PLACE) if distributed.first() else nullcontext()
+    told = (
+        progress_file(folder / launcher.PLACE) if distributed.is_main_process() else nullcontext()
+    )
     try:
         with (
-            distributed.together(record["device"]) as own,
+            distributed.process_group(record["device"]) as own,
             models.model_options(own, record["dtype"]),
         ):
             with told:
                 facts = getattr(training, record["stage"])(job)
-            if distributed.first():
-                write_sealed(folder / launcher.FACTS, facts)
-            distributed.everyone(lambda: None)
+            if distributed.is_main_process():
+                write_checked(folder / launcher.FACTS, facts)
+            distributed.all_gather_call(lambda: None)
     except Exception as error:
         words = str(error)
         if not isinstance(error, UserError):
-            if not (reason := cannot_write(error)):
+            if not (reason := write_error_reason(error)):
                 raise
             words = f"{folder.parent} cannot be written ({reason}); make room, then run it again"
         rank = os.environ["RANK"]
-        write_sealed(folder / launcher.ERROR.format(rank=rank), {"error": words})
+        write_checked(folder / launcher.ERROR.format(rank=rank), {"error": words})
         sys.exit(2)
 
 

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 
-from c3l.artifacts.files import digest, read_sealed
+from c3l.artifacts.files import digest, read_checked
 from c3l.artifacts.stage import Job, Stage
 from c3l.runtime import parsing
-from c3l.runtime.errors import UserError, told
-from c3l.runtime.progress import Loop, read
+from c3l.runtime.errors import UserError, printable
+from c3l.runtime.progress import Loop, read_progress
 from c3l.settings import TrainingSettings
 
 SHIPPED = Path(__file__).parents[1] / "launch"
@@ -60,7 +60,7 @@ class Launch:
             )
 
 
-def ask(how: str | None) -> Launch | None:
+def request_launch(how: str | None) -> Launch | None:
     """From now on stages train so, in this process and in those it starts; None: in one process.
 
     `how` is ddp or fsdp (the files in c3l/launch) or the file of another configuration, and may end
@@ -77,17 +77,17 @@ def ask(how: str | None) -> Launch | None:
         sharded = values["distributed_type"] == "FSDP"
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"--launch {told(how)}: give ddp, fsdp, or a file that `accelerate config` writes, "
+            f"--launch {printable(how)}: give ddp, fsdp, or a file that `accelerate config` writes, "
             "perhaps with the number of processes behind it: fsdp:8."
         ) from error
     if processes < 2:
-        raise UserError(f"--launch {told(how)}: give two processes or more, or no --launch.")
+        raise UserError(f"--launch {printable(how)}: give two processes or more, or no --launch.")
     found = Launch(str(path.resolve()), processes, sharded)
     os.environ[ASKED] = json.dumps(asdict(found))
     return found
 
 
-def asked() -> Launch | None:
+def requested_launch() -> Launch | None:
     """What was asked for, here or by the process that started this one."""
     text = os.environ.get(ASKED)
     return Launch(**json.loads(text)) if text else None
@@ -98,7 +98,7 @@ def trains(run: Callable[[Job], dict]) -> Callable[[Job], dict]:
 
     @wraps(run)
     def here_or_launched(job: Job) -> dict:
-        launch = asked()
+        launch = requested_launch()
         return _launched(run.__name__, job, launch) if launch else run(job)
 
     here_or_launched.trains = True
@@ -144,9 +144,9 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
     finally:
         launcher.terminate()
         launcher.wait()
-    for error in filter(None, map(read_sealed, _errors(folder))):
+    for error in filter(None, map(read_checked, _errors(folder))):
         raise UserError(error["error"])
-    if launcher.returncode or not (facts := read_sealed(folder / FACTS)):
+    if launcher.returncode or not (facts := read_checked(folder / FACTS)):
         raise UserError(
             f"the {launch.processes} processes that trained ended with exit code "
             f"{launcher.returncode}; see {folder / LOG}, then run the same command again"
@@ -165,7 +165,7 @@ def _wait(launcher: subprocess.Popen, folder: Path) -> None:
         try:
             launcher.wait(timeout=1)
         except subprocess.TimeoutExpired:
-            if place := read(folder / PLACE):
+            if place := read_progress(folder / PLACE):
                 loop = loop or Loop(place.unit, place.total)
                 loop.at(place.done, 0)
     if loop:

@@ -54,20 +54,20 @@ def run_scores(job: Job) -> dict:
     return facts
 
 
-def alone(backbone: Weights, samples: Stage, batch_size: int) -> Stage:
+def answer_logprobs(backbone: Weights, samples: Stage, batch_size: int) -> Stage:
     """Log-probability of each answer without its prompt, for instruction-following difficulty."""
     inputs = {"backbone": backbone, "samples": samples}
-    return Stage("alone", 1, run_alone, {"batch_size": batch_size}, inputs)
+    return Stage("alone", 1, run_answer_logprobs, {"batch_size": batch_size}, inputs)
 
 
-def run_alone(job: Job) -> dict:
-    from c3l.rivals.ifd import alone
+def run_answer_logprobs(job: Job) -> dict:
+    from c3l.rivals.ifd import answer_logprob_without_prompt
 
     backbone, batch_size = load_model(job, "backbone"), job.config["batch_size"]
     answers = sorted({sample.answer for sample in samples_of(job)})
 
     def work(shard: list[str], _: int) -> dict[str, float]:
-        return alone(backbone, shard, batch_size=batch_size)
+        return answer_logprob_without_prompt(backbone, shard, batch_size=batch_size)
 
     shards = in_shards(job, "alone", answers, work, "answers")
     values = {answer: value for shard in shards for answer, value in shard.items()}
@@ -76,7 +76,7 @@ def run_alone(job: Job) -> dict:
     return {"answers": len(answers), "without_token": len(answers) - len(values)}
 
 
-def read_alone(job: Job) -> dict[str, float] | None:
+def read_answer_logprobs(job: Job) -> dict[str, float] | None:
     """Return the values of the stage `alone`, or None where it is no input."""
     if "alone" not in job.inputs:
         return None
@@ -94,7 +94,7 @@ def scored(job: Job) -> "tuple[list[Sample], list[Score]]":
         return samples, []
     from c3l.scores import read_scores
 
-    alone = read_alone(job)
+    alone = read_answer_logprobs(job)
     both = [
         (sample, score)
         for sample, score in zip(samples, read_scores(job.inputs["scores"] / SCORES), strict=True)

@@ -9,7 +9,7 @@ from c3l.readings import Readings, ScoreForm, Step
 from c3l.samples import Sample
 from c3l.selection import LABELS, Group, Method, Selection, code_of
 from c3l.stages.common import readings_of, samples_of, save_samples
-from c3l.stages.scoring import read_alone, scored
+from c3l.stages.scoring import read_answer_logprobs, scored
 
 SELECTION = "selection.json"
 
@@ -90,7 +90,7 @@ def run_rival_selection(job: Job) -> dict:
             "contradiction": readings.self_instruct_contradiction,
             "blacklist": readings.self_instruct_blacklist,
         }
-    value = values(by, samples, scores, alone=read_alone(job), seed=job.seed, rules=rules)
+    value = values(by, samples, scores, alone=read_answer_logprobs(job), seed=job.seed, rules=rules)
     chosen = select(
         by,
         samples,

@@ -2,7 +2,7 @@
 
 import json
 
-from c3l.artifacts.files import finite
+from c3l.artifacts.files import without_infinities
 from c3l.artifacts.stage import Job, Source, Stage
 from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.readings import Readings, Step
@@ -102,8 +102,8 @@ def run_vlit(job: Job) -> dict:
 def _save_model(job: Job, backbone, metrics: dict) -> dict:
     """Write the trained weights with the history of the losses, and return the other metrics."""
     # Sorted: a record that comes back from a checkpoint has its keys in another order.
-    history = json.dumps(finite(metrics.pop("history")), indent=1, sort_keys=True)
-    if distributed.first():
+    history = json.dumps(without_infinities(metrics.pop("history")), indent=1, sort_keys=True)
+    if distributed.is_main_process():
         backbone.save(job.out)
         (job.out / "history.json").write_text(history)
     return metrics

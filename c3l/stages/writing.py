@@ -219,7 +219,7 @@ def run_vigc(job: Job) -> dict:
     sizes = {"max_new_tokens": job.config["pair_tokens"], "batch_size": job.config["batch_size"]}
 
     def work(names: list[str], number: int) -> dict:
-        written, dropped = vigc.direct(
+        written, dropped = vigc.generate_pairs(
             backbone,
             images,
             names,
@@ -231,7 +231,7 @@ def run_vigc(job: Job) -> dict:
         )
         # Each kind by itself: a corrected answer is no duplicate of the direct one.
         pairs, invalid = filter_samples(written, blacklist=readings.blacklist)
-        answers = vigc.iterative(
+        answers = vigc.refine_answers(
             backbone,
             pairs,
             images,
@@ -239,7 +239,7 @@ def run_vigc(job: Job) -> dict:
             sentence=readings.vigc_sentence,
             **sizes,
         )
-        pool, same = vigc.labelled(pairs, answers)
+        pool, same = vigc.build_pool(pairs, answers)
         valid, wrong = filter_samples(filter(vigc.is_corrected, pool))
         ids = {sample.id for sample in valid}
         pool = [sample for sample in pool if sample.id in ids or not vigc.is_corrected(sample)]

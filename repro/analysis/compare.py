@@ -60,7 +60,7 @@ def reports(run: Run) -> Iterator[str]:
     for name in claimed():
         if (cells := run.tables.get(name)) is None:
             continue
-        if runner.missing(stages(cells), run.store):
+        if runner.not_in_store(stages(cells), run.store):
             raise not_run(name)
         found = findings(name, cells, run.profile, run.seeds, run.store)
         yield render_claims(found)
@@ -107,7 +107,7 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     found = []
     for claim in claims(name):
         pairs = [compared(claim, pair) for pair in claim.pairs]
-        said = {"verdict": together([pair["verdict"] for pair in pairs]), "pairs": pairs}
+        said = {"verdict": combine_verdicts([pair["verdict"] for pair in pairs]), "pairs": pairs}
         found.append(claim.model_dump(exclude={"compared"}) | said)
     kept = ("table", "profile", "seeds", "tuning_seeds", "commit", "interval", "units")
     few = [FEW_SEEDS] if table["tuning_seeds"] and len(seeds) < 3 else []
@@ -126,7 +126,7 @@ def verdict(interval: list[float], bounds: tuple[float, float]) -> str:
     return NOT_REPRODUCED if high <= least or most <= low else UNDECIDED
 
 
-def together(verdicts: list[str]) -> str:
+def combine_verdicts(verdicts: list[str]) -> str:
     """Of a claim from those of its parts: false with one of them, true with all of them.
 
     In between, a part that cannot be tested goes before one that is undecided: more seeds would

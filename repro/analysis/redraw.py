@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from c3l.runtime.errors import brief
+from c3l.runtime.errors import short_repr
 from repro.analysis import statistics
 from repro.analysis.statistics import Difference, Estimate, UndefinedError
 
@@ -99,6 +99,6 @@ def _value(metric: Metric, frame: "pd.DataFrame") -> float:
         # Somebody's own function: its fault costs its cells, and no table that took hours.
         except Exception as error:
             raise UndefinedError(
-                f"the column's metric fails ({type(error).__name__}: {brief(str(error))})"
+                f"the column's metric fails ({type(error).__name__}: {short_repr(str(error))})"
             ) from error
     return value if np.isfinite(value) else float("nan")

@@ -16,7 +16,7 @@ from repro.profile import Profile
 from repro.recipe import Cells, Runs, stages
 from repro.render import markdown
 from repro.rows import TABLES, Ranking, Row, Table
-from repro.run.runner import everything
+from repro.run.runner import closure
 
 INTERVAL = (
     "95% percentile intervals, bootstrap clustered by image over {over}, {resamples} resamples"
@@ -36,7 +36,7 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     them.
     """
     table, paper = TABLES[name], repro.paper.load().get(name)
-    found = (store.manifest(stage) for stage in everything(stages(cells)).values())
+    found = (store.manifest(stage) for stage in closure(stages(cells)).values())
     manifests = [manifest for manifest in found if manifest]
     measured = {
         row.label: {
@@ -122,7 +122,7 @@ def _short(cells: Cells, store: Store) -> list[str]:
     """Which rows learnt from fewer samples than were asked for."""
     notes = []
     for label, row in cells.items():
-        manifests = (store.manifest(stage) for stage in everything(stages({label: row})).values())
+        manifests = (store.manifest(stage) for stage in closure(stages({label: row})).values())
         facts = [manifest["facts"] for manifest in manifests if manifest]
         short = [found for found in facts if found.get("asked", 0) > found.get("samples", 0)]
         if short:

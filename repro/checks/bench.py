@@ -13,9 +13,9 @@ from c3l.artifacts import provenance
 from c3l.backbones.llava import Llava
 from c3l.backbones.loading import usable_device
 from c3l.runtime.errors import UserError
-from c3l.runtime.progress import say
+from c3l.runtime.progress import echo
 from repro.estimate import cost
-from repro.estimate.cost import PROCESSOR, Cost, Shape, Texts, Way
+from repro.estimate.cost import PROCESSOR, Cost, Shape, Texts, TrainingMode
 from repro.estimate.devices import named
 
 SMALL = (
@@ -82,7 +82,9 @@ def _counted(shape: Shape, run: Run) -> Cost:
         case "scores":
             question = run.tokens - run.predicted
             return cost.score(shape, 1, run.rows, question, run.predicted, **batch)
-    way = Way("lora" if "lora" in run.kind else "language+projector", "checkpointing" in run.kind)
+    way = TrainingMode(
+        "lora" if "lora" in run.kind else "language+projector", "checkpointing" in run.kind
+    )
     texts = [Texts(stages.STEP, run.tokens, run.predicted, True)]
     return cost.train(shape, run.rows / stages.STEP, texts, way, parts=1, numbers=PROCESSOR)
 
@@ -107,7 +109,7 @@ def _ways(
     rows = []
     for name in names:
         # Lines and no bar: whatever draws takes time from what is timed.
-        say(f"Timing {name}, samples as long as {lengths}, in {rounds} rounds.")
+        echo(f"Timing {name}, samples as long as {lengths}, in {rounds} rounds.")
         backbone = make(name, device=device, dtype=dtype)
         with tempfile.TemporaryDirectory() as folder:
             load = scoring.workload(Path(folder), images, lengths=lengths)
@@ -141,7 +143,7 @@ def _ways(
 
 def _growth(sizes: tuple[int, ...]) -> str:
     told = ", ".join(f"{size:,}" for size in sizes)
-    say(f"Timing the pocket backbone on {told} samples, each in a process of its own.")
+    echo(f"Timing the pocket backbone on {told} samples, each in a process of its own.")
     runs = growth.measure(sizes)
     rows = [
         [r.samples, r.wall, r.process, 1000 * r.process / r.samples, r.before, r.peak] for r in runs

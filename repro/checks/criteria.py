@@ -54,7 +54,7 @@ def run_perfect(job: Job) -> dict:
 def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     """The criteria as markdown tables. Raises UserError for data without scene graphs."""
     store.sweep()
-    data = recipe.prepare(profile, store)
+    data = recipe.resolve_inputs(profile, store)
     if data.final_graphs is None:
         raise UserError("The criteria need scene graphs, which only the pocket world has.")
     backbone = backbone_source(profile.backbones[BACKBONE].weights)
@@ -77,8 +77,8 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     ]
     after = {task: [score(model, task) for model in tuned] for task in TASKS}
     targets = [*before.values(), truth, *(stage for some in after.values() for stage in some)]
-    todo = runner.missing(targets, store)
-    everything = runner.everything(targets)
+    todo = runner.not_in_store(targets, store)
+    everything = runner.closure(targets)
     times = Times(profile.expected, everything.values(), store)
     with Progress(todo, len(everything) - len(todo), times, jobs) as progress:
         runner.run(todo, store, jobs, progress, log)

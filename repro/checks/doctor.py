@@ -12,7 +12,7 @@ from tabulate import tabulate
 from benchmarks import served as addresses
 from benchmarks.api.keys import unset_hint
 from benchmarks.judge import judge as judges
-from c3l.artifacts.graph import everything
+from c3l.artifacts.graph import closure
 from c3l.runtime.errors import UserError
 from repro import recipe
 from repro.profile import Profile
@@ -146,19 +146,19 @@ def _need(profile: Profile, seeds: int) -> tuple[float, float]:
     what it takes to train it."""
     from repro.estimate import workload
     from repro.estimate.devices import named
-    from repro.estimate.plan import Reckoner
+    from repro.estimate.plan import Estimator
     from repro.run.run import cells
 
-    data = recipe.assumed(profile, (row for name in ALL for row in TABLES[name].rows))
+    data = recipe.placeholder_inputs(profile, (row for name in ALL for row in TABLES[name].rows))
     tables = (cells(TABLES[name], profile, data, list(range(seeds))) for name in ALL)
     targets = [stage for table in tables for stage in recipe.stages(table)]
-    reckoner = Reckoner(named(None), profile)
-    stages = everything(targets).values()
+    reckoner = Estimator(named(None), profile)
+    stages = closure(targets).values()
     # While a model trains, the last checkpoint stays until the next one is whole.
     training = [
         (reckoner.written(stage), 2 * reckoner.checkpoint(stage))
         for stage in stages
-        if workload.way(stage)
+        if workload.training_mode(stage)
     ]
     checkpoints = max((checkpoint for _, checkpoint in training), default=0.0)
     least = max(map(sum, training), default=0.0)

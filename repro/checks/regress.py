@@ -37,7 +37,7 @@ from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.render import markdown
 from repro.run import runner
-from repro.run.progress import Progress, Times, say
+from repro.run.progress import Progress, Times, echo
 from repro.stages import evaluation as driver
 
 MAKE_ONE = "the same command with --update makes one, of what the backbone scores now"
@@ -160,7 +160,7 @@ def _conformance(gate: Gate) -> tuple[dict, list[Case]]:
     model = {"digest": backbone.digest, "dtype": str(backbone.dtype).removeprefix("torch.")}
     cases = []
     for found in examine(backbone, gate.profile.readings.tuning):
-        say(f"{found.name}: {found.result} ({found.seconds:.1f} s)")
+        echo(f"{found.name}: {found.result} ({found.seconds:.1f} s)")
         cases.append(Case(found.name, found.result, found.message, found.seconds, found.asserts))
     # The workers that follow need its memory.
     del backbone
@@ -179,7 +179,7 @@ def _evaluate(
         stage = driver.evaluation(weights, scoring.tasks[name], source, scoring)
         stages[name] = replace(stage, config=stage.config | {"surroundings": surroundings})
     runner.discard_transient(stages.values(), store)
-    todo = runner.missing(stages.values(), store)
+    todo = runner.not_in_store(stages.values(), store)
     times = Times(gate.profile.expected, stages.values(), store)
     problem = None
     with Progress(todo, len(stages) - len(todo), times, gate.jobs) as progress:

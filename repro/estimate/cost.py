@@ -32,7 +32,7 @@ FOUR_BITS = 0.516  # bytes of a weight in NF4 with its doubly quantised scales (
 
 
 @dataclass(frozen=True)
-class Numbers:
+class DtypeSizes:
     """How numbers lie in a device's memory, in bytes."""
 
     size: int
@@ -43,8 +43,8 @@ class Numbers:
 
 
 # Measured (benchmarks/speed/README.md): float32, masks too, and glibc, which gives little back.
-PROCESSOR = Numbers(4, mask=4, slack=1.6)
-HALF = Numbers(2)
+PROCESSOR = DtypeSizes(4, mask=4, slack=1.6)
+HALF = DtypeSizes(2)
 
 
 @dataclass(frozen=True)
@@ -173,12 +173,12 @@ class Cost:
 _WORK = ("reading", "training", "writing", "fetched", "updated")
 
 
-def reading(s: Shape, tokens: float, seen: float) -> float:
+def prefill_flops(s: Shape, tokens: float, seen: float) -> float:
     """Operations of the layers for so many tokens that see so many positions, all together."""
     return 2 * s.language * tokens + 4 * s.layers * s.width * seen
 
 
-def looking(s: Shape) -> float:
+def vision_flops(s: Shape) -> float:
     """Operations of encoder and projector for an image."""
     seen = 4 * s.vision_layers * s.vision_width * s.vision_tokens**2
     return 2 * s.vision * s.vision_tokens + seen + 2 * s.projector * s.image_tokens
@@ -187,7 +187,7 @@ def looking(s: Shape) -> float:
 def _row(s: Shape, tokens: float, pictured: bool) -> float:
     """Operations of a text of so many tokens that is read, behind an image or not."""
     n = tokens + s.image_tokens * pictured
-    return reading(s, n, n * n / 2) + looking(s) * pictured
+    return prefill_flops(s, n, n * n / 2) + vision_flops(s) * pictured
 
 
 def weights(s: Shape, size: int) -> float:
@@ -201,7 +201,14 @@ def _passing(s: Shape, tokens: float, pictures: float, size: int) -> float:
 
 
 def write(
-    s: Shape, rows: int, prompt: float, new: float, *, pictured: bool, batch: int, numbers: Numbers
+    s: Shape,
+    rows: int,
+    prompt: float,
+    new: float,
+    *,
+    pictured: bool,
+    batch: int,
+    numbers: DtypeSizes,
 ) -> Cost:
     """`rows` texts of `new` tokens behind prompts of `prompt`, so many in a batch.
 
@@ -216,7 +223,7 @@ def write(
     logits = batch * s.vocabulary * (size + 5 * 4)
     return Cost(
         reading=rows * _row(s, prompt, pictured),
-        writing=rows * (2 * s.head * new + reading(s, new, seen)),
+        writing=rows * (2 * s.head * new + prefill_flops(s, new, seen)),
         fetched=rows / batch * new * (s.language + s.head) * size + 3 * rows * cached * seen,
         memory=weights(s, size)
         + batch * cached * (start + new)
@@ -235,7 +242,7 @@ def score(
     answer: float,
     *,
     batch: int,
-    numbers: Numbers,
+    numbers: DtypeSizes,
     behind: bool = True,
     without: bool = True,
 ) -> Cost:
@@ -247,9 +254,9 @@ def score(
     size, n, texts = numbers.size, question + answer, images * each
     run = min(each, batch) if s.shared else 1  # texts that share an image's tokens
     rows = min(batch, texts) / run
-    image = reading(s, s.image_tokens, s.image_tokens**2 / 2) + looking(s)
-    shown = texts / run * image + texts * reading(s, n, n * (s.image_tokens + n / 2))
-    alone = texts * reading(s, n, n * n / 2)
+    image = prefill_flops(s, s.image_tokens, s.image_tokens**2 / 2) + vision_flops(s)
+    shown = texts / run * image + texts * prefill_flops(s, n, n * (s.image_tokens + n / 2))
+    alone = texts * prefill_flops(s, n, n * n / 2)
     logits = min(batch, texts) * answer * s.vocabulary * 6 * 4
     passing = _passing(s, rows * (s.image_tokens * behind + run * n), rows * behind, size)
     return Cost(
@@ -272,7 +279,7 @@ class Texts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Way:
+class TrainingMode:
     """How is trained."""
 
     tuning: Tuning
@@ -296,7 +303,13 @@ def trained(s: Shape, tuning: Tuning) -> int:
 
 
 def train(
-    s: Shape, steps: float, texts: Iterable[Texts], way: Way, *, parts: int, numbers: Numbers
+    s: Shape,
+    steps: float,
+    texts: Iterable[Texts],
+    way: TrainingMode,
+    *,
+    parts: int,
+    numbers: DtypeSizes,
 ) -> Cost:
     """So many steps on these texts each, computed in `parts` (gradient accumulation)."""
     size = numbers.size
@@ -308,7 +321,9 @@ def train(
         each = (3 if whole else 2) * linear + 3 * seen + way.checkpointing * (linear + seen)
         each += 6 * s.adapters * n * (way.tuning in ("lora", "qlora"))
         each += (6 if whole else 4) * s.head * text.predicted
-        image = looking(s) * (3 if way.tuning == "full" else 1) + 4 * s.projector * s.image_tokens
+        image = (
+            vision_flops(s) * (3 if way.tuning == "full" else 1) + 4 * s.projector * s.image_tokens
+        )
         operations += text.count * (each + text.pictured * image)
         kept += text.count * n
         predicted += text.count * text.predicted
@@ -329,7 +344,7 @@ def train(
     )
 
 
-def _states(s: Shape, way: Way, size: int) -> float:
+def _states(s: Shape, way: TrainingMode, size: int) -> float:
     """Bytes of weights and of AdamW's two states; what trains is float32."""
     moving = trained(s, way.tuning)
     frozen = s.parameters + (s.adapters + s.projector) * (way.tuning in ("lora", "qlora")) - moving
@@ -343,7 +358,9 @@ def _states(s: Shape, way: Way, size: int) -> float:
     return states / way.gpus + 2 * s.language / s.layers * size
 
 
-def _kept(s: Shape, way: Way, tokens: float, pictures: float, numbers: Numbers) -> float:
+def _kept(
+    s: Shape, way: TrainingMode, tokens: float, pictures: float, numbers: DtypeSizes
+) -> float:
     """Bytes that the layers keep of so many tokens until their gradient has been computed.
 
     Of a layer: the residual stream before each norm, in float32; queries, keys, values and what

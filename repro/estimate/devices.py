@@ -3,8 +3,8 @@
 import os
 from dataclasses import dataclass
 
-from c3l.runtime.errors import UserError, told
-from repro.estimate.cost import GIB, HALF, PROCESSOR, Cost, Numbers
+from c3l.runtime.errors import UserError, printable
+from repro.estimate.cost import GIB, HALF, PROCESSOR, Cost, DtypeSizes
 
 PROCESS = 0.9 * GIB
 """Of a worker before it loads anything, its packages: 924 MiB measured."""
@@ -39,7 +39,7 @@ class Device:
     bandwidth: float
     """Bytes a second."""
     shares: Shares
-    numbers: Numbers = HALF
+    numbers: DtypeSizes = HALF
     others: float = 0.5 * GIB
     """Bytes that a worker takes besides what `repro.estimate.cost` counts."""
 
@@ -89,7 +89,7 @@ def named(name: str | None) -> Device:
         return Device(name, memory * GIB, operations, bandwidth, ON_A_GPU)
     if name not in (None, "cpu", "cuda"):
         raise UserError(
-            f"There is no device {told(name)}: give cpu, cuda, or one of {', '.join(GPUS)}."
+            f"There is no device {printable(name)}: give cpu, cuda, or one of {', '.join(GPUS)}."
         )
     import torch
 

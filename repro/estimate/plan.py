@@ -12,7 +12,7 @@ from benchmarks.judge.cost import Asked, asked
 from benchmarks.judge.judge import Judge
 from c3l.artifacts.store import Source, Stage, Store
 from repro.estimate import cost, workload
-from repro.estimate.cost import GIB, Way
+from repro.estimate.cost import GIB, TrainingMode
 from repro.estimate.devices import Device
 from repro.profile import Expected, Profile
 from repro.recipe import Cells, stages
@@ -23,7 +23,7 @@ GPUS = (2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Reckoned:
+class Estimate:
     """A stage with a model, on a device."""
 
     seconds: float
@@ -33,23 +33,23 @@ class Reckoned:
     """How it would fit; "" where it does."""
 
 
-class Reckoner:
+class Estimator:
     """What stages take on a device. Raises UserError for a backbone of which nothing is known."""
 
     def __init__(self, device: Device, profile: Profile):
         self.device, self._profile, self._shape = device, profile, cache(cost.shape)
 
-    def of(self, stage: Stage) -> Reckoned | None:
+    def of(self, stage: Stage) -> Estimate | None:
         """None for a stage without a model: seconds, and little memory."""
         source = workload.weights(stage)
         if not isinstance(source, Source):
             return None
-        found = workload.of(stage, self._shape(source.path), self.device.numbers)
+        found = workload.cost_of(stage, self._shape(source.path), self.device.numbers)
         if found is None:
             return None
         memory = self.device.needed(found)
         remedy = "" if memory <= self.device.memory else self._remedy(stage)
-        return Reckoned(self.device.seconds(found), memory, remedy)
+        return Estimate(self.device.seconds(found), memory, remedy)
 
     def written(self, stage: Stage) -> float:
         """Bytes that it leaves on the disk."""
@@ -60,15 +60,15 @@ class Reckoner:
     def checkpoint(self, stage: Stage) -> float:
         """Bytes of a training's checkpoint: weights that train and two states, in float32."""
         shape = self._shape(workload.weights(stage).path)
-        return 12 * cost.trained(shape, workload.way(stage).tuning)
+        return 12 * cost.trained(shape, workload.training_mode(stage).tuning)
 
-    def _needs(self, stage: Stage, way: Way | None = None) -> float:
+    def _needs(self, stage: Stage, way: TrainingMode | None = None) -> float:
         shape = self._shape(workload.weights(stage).path)
-        return self.device.needed(workload.of(stage, shape, self.device.numbers, way))
+        return self.device.needed(workload.cost_of(stage, shape, self.device.numbers, way))
 
     def _remedy(self, stage: Stage) -> str:
         """The first thing that makes it fit: what changes a result least comes first."""
-        if way := workload.way(stage):
+        if way := workload.training_mode(stage):
             for other in ways(way):
                 if self._needs(stage, other) <= self.device.memory:
                     return self._told(stage, way, other)
@@ -85,7 +85,7 @@ class Reckoner:
             return f"a GPU of {self._needs(smallest) / GIB:.0f} GiB or more, or a smaller backbone"
         return "a larger GPU, or a smaller backbone: 8 of these would not do"
 
-    def _told(self, stage: Stage, way: Way, other: Way) -> str:
+    def _told(self, stage: Stage, way: TrainingMode, other: TrainingMode) -> str:
         """What to give for a stage to be trained in the other way."""
         parts = [f"{other.gpus} GPUs (--launch fsdp:{other.gpus})"] if other.gpus > 1 else []
         if other.tuning != way.tuning:
@@ -104,7 +104,7 @@ class Reckoner:
         return "generator" if stage.config["crm"] else "contrastive"
 
 
-def ways(way: Way) -> list[Way]:
+def ways(way: TrainingMode) -> list[TrainingMode]:
     """Other ways to train, the ones to be tried first before the others: layers computed twice
     (the same result), adapters, adapters beside four bits, then several GPUs."""
     tunings = [way.tuning]
@@ -112,12 +112,12 @@ def ways(way: Way) -> list[Way]:
         tunings += ["lora"]
     if way.tuning != "projector":
         tunings += ["qlora"]
-    found = [Way(tuning, again) for tuning in tunings for again in (False, True)]
-    found += [Way(way.tuning, again, gpus) for gpus, again in product(GPUS, (False, True))]
+    found = [TrainingMode(tuning, again) for tuning in tunings for again in (False, True)]
+    found += [TrainingMode(way.tuning, again, gpus) for gpus, again in product(GPUS, (False, True))]
     return [other for other in dict.fromkeys(found) if other != way]
 
 
-def reckoned(todo: Iterable[Stage], reckoner: Reckoner) -> dict[str, Reckoned]:
+def estimate_stages(todo: Iterable[Stage], reckoner: Estimator) -> dict[str, Estimate]:
     """What can be reckoned, by a stage's key."""
     found = {stage.key: reckoner.of(stage) for stage in todo}
     return {key: one for key, one in found.items() if one}
@@ -139,13 +139,13 @@ def report(
     of the input is not there.
     """
     targets = [stage for cells in tables.values() for stage in stages(cells)]
-    everything, todo = runner.everything(targets), runner.missing(targets, store)
-    reckoner = Reckoner(device, profile)
-    found = reckoned(everything.values(), reckoner)
+    everything, todo = runner.closure(targets), runner.not_in_store(targets, store)
+    reckoner = Estimator(device, profile)
+    found = estimate_stages(everything.values(), reckoner)
     seconds = {key: one.seconds for key, one in found.items()}
     said = profile.expected if here and device.shares.measured else Expected()
     times = Times(said, everything.values() if here else (), store, seconds)
-    depths = {s.name: len(runner.everything([s])) for s in everything.values()}
+    depths = {s.name: len(runner.closure([s])) for s in everything.values()}
     lines = []
     for name in sorted(depths, key=depths.__getitem__):
         some = [stage for stage in everything.values() if stage.name == name]
@@ -162,7 +162,7 @@ def report(
             ]
         )
     alone = sum(
-        len(runner.everything(stages({label: row})))
+        len(runner.closure(stages({label: row})))
         for cells in tables.values()
         for label, row in cells.items()
     )
@@ -193,7 +193,7 @@ def report(
 
 
 def _not_fitting(
-    todo: dict[str, Stage], found: dict[str, Reckoned], device: Device, workers: int, memory: float
+    todo: dict[str, Stage], found: dict[str, Estimate], device: Device, workers: int, memory: float
 ) -> list[str]:
     """A line for each kind of stage that the device's memory is too small for."""
     lines: dict[str, str] = {}

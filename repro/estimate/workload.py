@@ -14,7 +14,7 @@ from c3l.samples import read_records
 from c3l.settings import TrainingSettings
 from repro import paper
 from repro.estimate import cost
-from repro.estimate.cost import GIB, PROCESSOR, Cost, Numbers, Shape, Texts, Way
+from repro.estimate.cost import GIB, PROCESSOR, Cost, DtypeSizes, Shape, Texts, TrainingMode
 from repro.estimate.devices import ON_A_PROCESSOR, Device
 from repro.rows import PUBLISHED
 
@@ -106,15 +106,17 @@ def questions(stage: Stage) -> int:
     return rows or ROWS.get(stage.config["task"], 1000)
 
 
-def way(stage: Stage) -> Way | None:
+def training_mode(stage: Stage) -> TrainingMode | None:
     """How a stage trains, if it does."""
     if stage.name not in ("vlit", "generator"):
         return None
     settings = TrainingSettings(**stage.config["settings"])
-    return Way(stage.config["readings"]["tuning"], settings.gradient_checkpointing)
+    return TrainingMode(stage.config["readings"]["tuning"], settings.gradient_checkpointing)
 
 
-def of(stage: Stage, s: Shape, numbers: Numbers, trained: Way | None = None) -> Cost | None:
+def cost_of(
+    stage: Stage, s: Shape, numbers: DtypeSizes, trained: TrainingMode | None = None
+) -> Cost | None:
     """What a stage costs with a model of this shape; None where no model is at work.
 
     `trained` is another way to train than the stage's own.
@@ -123,20 +125,20 @@ def of(stage: Stage, s: Shape, numbers: Numbers, trained: Way | None = None) -> 
     if make is None:
         return None
     found = make(stage, s, numbers)
-    return found(trained or way(stage)) if way(stage) else found
+    return found(trained or training_mode(stage)) if training_mode(stage) else found
 
 
-def beside_others(stage: Stage) -> float:
+def relative_cost(stage: Stage) -> float:
     """What a stage has to do, for comparison with others of its name: seconds of a small model on
     one core, whatever its own model is. 1.0 for a stage without a model.
 
     No model is looked at, so that nothing large is imported.
     """
-    found = of(stage, SMALL, PROCESSOR)
+    found = cost_of(stage, SMALL, PROCESSOR)
     return CORE.seconds(found) if found else 1.0
 
 
-def written(stage: Stage, s: Shape | None, numbers: Numbers) -> float:
+def written(stage: Stage, s: Shape | None, numbers: DtypeSizes) -> float:
     """Bytes that a stage leaves on the disk: models whole, in the precision they are loaded in."""
     if stage.name in ("vlit", "generator"):
         return cost.weights(s, numbers.size) if s else 0.0
@@ -149,7 +151,7 @@ def written(stage: Stage, s: Shape | None, numbers: Numbers) -> float:
     return 0.0
 
 
-def _captions(stage: Stage, s: Shape, numbers: Numbers) -> Cost:
+def _captions(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     c = stage.config
     return cost.write(
         s,
@@ -162,7 +164,7 @@ def _captions(stage: Stage, s: Shape, numbers: Numbers) -> Cost:
     )
 
 
-def _pairs(stage: Stage, s: Shape, numbers: Numbers) -> Cost:
+def _pairs(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     c = stage.config
     captions = stage.inputs.get("captions", stage).config.get("caption_tokens", 0)
     return cost.write(
@@ -176,7 +178,7 @@ def _pairs(stage: Stage, s: Shape, numbers: Numbers) -> Cost:
     )
 
 
-def _vigc(stage: Stage, s: Shape, numbers: Numbers) -> Cost:
+def _vigc(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     """Pairs from the images, and each answered again, by sentences, in up to four rounds."""
     c = stage.config
     each = {"pictured": True, "batch": c["batch_size"], "numbers": numbers}
@@ -186,7 +188,7 @@ def _vigc(stage: Stage, s: Shape, numbers: Numbers) -> Cost:
     return direct + cost.write(s, again, PROMPT + QUESTION, c["pair_tokens"], **each)
 
 
-def _scores(stage: Stage, s: Shape, numbers: Numbers) -> Cost:
+def _scores(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     shown = images(stage)
     return cost.score(
         s,
@@ -199,12 +201,12 @@ def _scores(stage: Stage, s: Shape, numbers: Numbers) -> Cost:
     )
 
 
-def _alone(stage: Stage, s: Shape, numbers: Numbers) -> Cost:
+def _alone(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     texts, batch = samples(stage), stage.config["batch_size"]
     return cost.score(s, 1, texts, PROMPT, ANSWER, batch=batch, numbers=numbers, behind=False)
 
 
-def _vlit(stage: Stage, s: Shape, numbers: Numbers) -> Callable[[Way], Cost]:
+def _vlit(stage: Stage, s: Shape, numbers: DtypeSizes) -> Callable[[TrainingMode], Cost]:
     settings = TrainingSettings(**stage.config["settings"])
     size, epochs = settings.batch_size, stage.config["readings"]["epochs"] or settings.epochs
     steps = samples(stage.inputs["samples"]) * epochs / size
@@ -214,7 +216,7 @@ def _vlit(stage: Stage, s: Shape, numbers: Numbers) -> Callable[[Way], Cost]:
     )
 
 
-def _generator(stage: Stage, s: Shape, numbers: Numbers) -> Callable[[Way], Cost]:
+def _generator(stage: Stage, s: Shape, numbers: DtypeSizes) -> Callable[[TrainingMode], Cost]:
     """L_r on the best share, L_c on a group an image: its texts and an anchor that is written."""
     config, settings = stage.config, TrainingSettings(**stage.config["settings"])
     pool, groups = samples(stage.inputs["samples"]), images(stage.inputs["samples"])
@@ -244,7 +246,7 @@ def _generator(stage: Stage, s: Shape, numbers: Numbers) -> Callable[[Way], Cost
             )
     steps = count * epochs / size
 
-    def found(way: Way) -> Cost:
+    def found(way: TrainingMode) -> Cost:
         made = cost.train(s, steps, texts, way, parts=settings.accumulation, numbers=numbers)
         # Anchors are written between steps, beside gradients' and optimizer's states.
         states = 12 * cost.trained(s, way.tuning) / way.gpus if anchors.memory else 0.0
@@ -253,7 +255,7 @@ def _generator(stage: Stage, s: Shape, numbers: Numbers) -> Callable[[Way], Cost
     return found
 
 
-def _evaluation(stage: Stage, s: Shape, numbers: Numbers) -> Cost:
+def _evaluation(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     task, rows, batch = stage.config["task"], questions(stage), stage.config["batch_size"]
     if task == "seedbench_ppl":
         options = {"batch": batch, "numbers": numbers, "without": False}

@@ -9,7 +9,7 @@ from repro.profile import Profile
 from repro.report.contents import Contents
 from repro.report.found import find
 from repro.report.page import html
-from repro.run.progress import say
+from repro.run.progress import echo
 
 OWN = "report.html"
 
@@ -25,7 +25,7 @@ def write(
     """
     folder = runs / profile.name
     found, missing, store = find(profile, seeds, runs)
-    say(f"Reading what stands behind {', '.join(found)}.")
+    echo(f"Reading what stands behind {', '.join(found)}.")
     named = [
         {
             "table": name,

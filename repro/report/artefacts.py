@@ -1,7 +1,7 @@
 """The artefacts behind the tables, each with what its manifest says and what it was made from."""
 
 from c3l.artifacts.store import Source, Stage, Store
-from repro.run.runner import everything
+from repro.run.runner import closure
 
 
 class Artefacts:
@@ -18,7 +18,7 @@ class Artefacts:
     def add(self, stage: Stage) -> int:
         """The place of a stage's artefact in `all`; what it was made from is there as well."""
         if stage.key not in self._places:
-            for key, made in everything([stage]).items():
+            for key, made in closure([stage]).items():
                 if key not in self._places:
                     self._places[key] = len(self.all)
                     self.all.append(self._said(made))

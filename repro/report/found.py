@@ -56,7 +56,7 @@ def find(
     for name, record in records.items():
         if _artefacts(record) != _expected(cells[name]):
             missing[name] = "was last run with other options"
-        elif runner.missing(stages(cells[name]), store):
+        elif runner.not_in_store(stages(cells[name]), store):
             missing[name] = "lacks some of its artefacts"
         else:
             found[name] = Found(record, cells[name])

@@ -15,7 +15,7 @@ from c3l.stages.common import SAMPLES, SCORES
 from repro.report.found import Found
 from repro.report.listings import draw
 from repro.rows import TABLES, Row
-from repro.run.runner import everything
+from repro.run.runner import closure
 
 SHOWN = 8  # pairs of each class, token by token
 
@@ -53,7 +53,7 @@ def _scores(row: dict) -> Iterator[tuple[int, Stage]]:
     """The scores of filtered initial pairs behind a row, with their data seed."""
     for runs in row.values():
         for seed, some in enumerate(runs):
-            for stage in everything(some).values():
+            for stage in closure(some).values():
                 if stage.name == "scores" and stage.inputs["samples"].name == "filtered":
                     yield seed, stage
 

@@ -17,7 +17,7 @@ RETRIES = 2
 """Of a server that is busy: it may be at work for others."""
 
 
-def look(todo: Iterable[Stage]) -> None:
+def check(todo: Iterable[Stage]) -> None:
     """Raise UserError for weights that cannot be loaded and for addresses that do not answer, of
     those that the stages will use. Weights with a seal have been looked at when it was read."""
     weights: dict[Path, None] = {}

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 
 from c3l.artifacts.store import Stage, Store
-from c3l.runtime.progress import VERBOSE, Display, duration, pace, say
+from c3l.runtime.progress import VERBOSE, Display, duration, echo, format_rate
 from repro.estimate import workload
 from repro.profile import Expected
 
-__all__ = ["Progress", "Times", "duration", "say"]
+__all__ = ["Progress", "Times", "duration", "echo"]
 
 
 class Times:
@@ -57,7 +57,7 @@ class Times:
 
     def _of(self, stage: Stage) -> float:
         if stage.key not in self._work:
-            self._work[stage.key] = workload.beside_others(stage)
+            self._work[stage.key] = workload.relative_cost(stage)
         return self._work[stage.key]
 
     def total(self, stages: Iterable[Stage], jobs: int) -> float:
@@ -92,12 +92,12 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         minutes = duration(self.times.total(self.left.values(), self.jobs))
-        say(
+        echo(
             f"{self.total} stages to run, {self.stored} taken from the store; "
             f"about {minutes} with {self.jobs} workers."
         )
         for stage in self._found:
-            say(f"from the store: {stage.name} {stage.key[:12]}{self._row(stage)}", at=VERBOSE)
+            echo(f"from the store: {stage.name} {stage.key[:12]}{self._row(stage)}", at=VERBOSE)
         if self.total:
             self._display.__enter__()
         return self
@@ -114,7 +114,7 @@ class Progress:
         done = self.total - len(self.left)
         words = f"{done} of {self.total} stages"
         if done:
-            words += f" · {pace(done / (now - self._started))}"
+            words += f" · {format_rate(done / (now - self._started))}"
         words += f" · {self._time_left(running)} left"
         self._display.update(
             " · ".join([words, *self._at_work(running)]), done + self._shares(running), self.total
@@ -125,7 +125,7 @@ class Progress:
         self.left.pop(stage.key, None)  # made once more, if it was damaged meanwhile
         self.times.add(stage, seconds)
         name = f"{stage.name} {stage.key[:12]}"
-        say(f"done in {duration(seconds)}: {name}{self._row(stage)}", at=VERBOSE)
+        echo(f"done in {duration(seconds)}: {name}{self._row(stage)}", at=VERBOSE)
 
     def _at_work(self, running: list[Stage]) -> list[str]:
         """ "generator 12/40 steps (table4: CRM)"; "4 × final" of stages that say the same."""

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from c3l.artifacts.store import Stage
-from c3l.runtime.errors import UserError, told
+from c3l.runtime.errors import UserError, printable
 from repro.run import worker
 from repro.run.engines import Lost
 
@@ -125,13 +125,15 @@ def _connect() -> None:
     address = os.environ["RAY_ADDRESS"]
     host, _, port = address.rpartition(":")
     if "://" in address or (address != "auto" and not port.isdigit()):
-        raise UserError(f"RAY_ADDRESS is {told(address)}: give HOST:PORT of the head, or auto.")
+        raise UserError(
+            f"RAY_ADDRESS is {printable(address)}: give HOST:PORT of the head, or auto."
+        )
     try:
         if host:  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"No Ray answers at {told(address)} ({error}): start it there with `ray start --head`, "
+            f"No Ray answers at {printable(address)} ({error}): start it there with `ray start --head`, "
             "or unset RAY_ADDRESS to use this machine alone."
         ) from error
     _init(address=address)

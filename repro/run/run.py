@@ -18,7 +18,7 @@ from repro.profile import Profile
 from repro.recipe import Cells, Data, stages
 from repro.rows import TABLES, Ranking, Row, Table
 from repro.run import engines, preflight, runner
-from repro.run.progress import Progress, Times, duration, say
+from repro.run.progress import Progress, Times, duration, echo
 from repro.stages import evaluation as driver
 
 
@@ -47,7 +47,7 @@ class Run:
         """
         _require_a_backbone(names, profile)
         store.sweep()
-        data = recipe.prepare(profile, store, _rows(names), fetch=fetch)
+        data = recipe.resolve_inputs(profile, store, _rows(names), fetch=fetch)
         return cls.of(names, profile, seeds, store, data)
 
     @classmethod
@@ -85,7 +85,9 @@ class Run:
     def assumed(cls, names: list[str], profile: Profile, seeds: list[int], store: Store) -> "Run":
         """The stages as if the profile's input were there: to be planned, not to be run."""
         _require_a_backbone(names, profile)
-        return cls.of(names, profile, seeds, store, recipe.assumed(profile, _rows(names)))
+        return cls.of(
+            names, profile, seeds, store, recipe.placeholder_inputs(profile, _rows(names))
+        )
 
     def finish(self, folder: Path, jobs: int, engine: engines.Name = "local") -> Iterator[str]:
         """Run what is missing; write each table to `folder` and give its markdown."""
@@ -96,11 +98,11 @@ class Run:
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}).") from error
         runner.discard_transient(targets, self.store)
-        todo = runner.missing(targets, self.store)
-        everything = runner.everything(targets)
-        if launch := launcher.asked():
+        todo = runner.not_in_store(targets, self.store)
+        everything = runner.closure(targets)
+        if launch := launcher.requested_launch():
             launch.check_stages(todo.values())
-        preflight.look(todo.values())
+        preflight.check(todo.values())
         said = self.profile.expected
         times = Times(said, everything.values(), self.store, self._reckoned(todo) if todo else {})
         ran, rows = bool(todo), recipe.rows(self.tables)
@@ -108,20 +110,20 @@ class Run:
         with Progress(todo, stored, times, jobs, rows=rows, everything=everything) as progress:
             while todo:
                 runner.run(todo, self.store, jobs, progress, folder / "workers.log", engine)
-                todo = runner.missing(targets, self.store)  # nothing, if nothing was damaged
+                todo = runner.not_in_store(targets, self.store)  # nothing, if nothing was damaged
         seconds = time.monotonic() - started
         for name, cells in self.tables.items():
             yield self._write(name, cells, folder, seconds if ran else None)
-        say(f"Done in {duration(seconds)}; the tables are in {folder}.")
+        echo(f"Done in {duration(seconds)}; the tables are in {folder}.")
 
     def _reckoned(self, todo: Stages) -> dict[str, float]:
         """Seconds of the stages here, where the profile says nothing of how long any takes."""
         if self.profile.expected.seconds or self.profile.expected.factors:
             return {}
         from repro.estimate.devices import named
-        from repro.estimate.plan import Reckoner, reckoned
+        from repro.estimate.plan import Estimator, estimate_stages
 
-        found = reckoned(todo.values(), Reckoner(named(None), self.profile))
+        found = estimate_stages(todo.values(), Estimator(named(None), self.profile))
         return {key: one.seconds for key, one in found.items()}
 
     def _write(self, name: str, cells: Cells, folder: Path, seconds: float | None) -> str:
@@ -189,7 +191,8 @@ def cells(table: Table, profile: Profile, data: Data, seeds: list[int]) -> Cells
     if table.tuning_seeds is not None:
         profile = profile.with_tuning_seeds(at_most=table.tuning_seeds)
     return {
-        row.label: recipe.row_stages(row, table.columns, profile, data, seeds) for row in table.rows
+        row.label: recipe.stages_for_row(row, table.columns, profile, data, seeds)
+        for row in table.rows
     }
 
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
-from c3l.artifacts.graph import Stages, everything, missing
+from c3l.artifacts.graph import Stages, closure, not_in_store
 from c3l.artifacts.store import Stage, Store
 from c3l.runtime.errors import UserError
 from repro.run import engines
-from repro.run.progress import Progress, Times, say
+from repro.run.progress import Progress, Times, echo
 
-__all__ = ["Stages", "chains", "discard_transient", "everything", "missing", "run"]
+__all__ = ["Stages", "chains", "closure", "discard_transient", "not_in_store", "run"]
 
 TRIES = 3  # workers that a stage may cost
 
@@ -128,4 +128,4 @@ class _Run:
                 f"{TRIES} workers that were at {name} were lost, perhaps for lack of memory "
                 f"({lost}); run the same command again with fewer --jobs: finished stages are kept."
             ) from lost
-        say(f"A worker was lost ({lost}); {name} goes on in another.")
+        echo(f"A worker was lost ({lost}); {name} goes on in another.")

@@ -16,7 +16,7 @@ from c3l.readings import ScoreForm
 from c3l.samples import Sample, write_samples
 from c3l.selection import LABELS, RIVALS, SELECTORS, code_of
 from c3l.stages import common
-from c3l.stages.scoring import read_alone, scored
+from c3l.stages.scoring import read_answer_logprobs, scored
 
 if TYPE_CHECKING:
     from c3l.scores import Score
@@ -140,7 +140,7 @@ def _ranked(job: Job, pool: list[Sample], scores: "list[Score]") -> tuple[list[f
     from c3l.selection import top_share, values
 
     by = job.config["by"]
-    found = values(by, pool, scores, alone=read_alone(job), seed=job.seed)
+    found = values(by, pool, scores, alone=read_answer_logprobs(job), seed=job.seed)
     if by in LABELS:
         return found, {sample.id for sample, value in zip(pool, found, strict=True) if value}
     return found, {sample.id for sample in top_share(pool, found, job.config["share"])}

@@ -33,7 +33,7 @@ def test_a_profile_runs_on_what_was_laid_out(coco, cache, tmp_path, tiny_llava):
     profile = profiles.load(str(path), [f"data={out}"])
     found = [finding for finding in doctor.examine(profile, tmp_path) if finding.needed]
     assert not [finding.remedy for finding in found if finding.remedy]
-    made = recipe.prepare(profile, Store(tmp_path / "store"))
+    made = recipe.resolve_inputs(profile, Store(tmp_path / "store"))
     assert made.benchmarks.keys() == {"SEED", "POPE", "MMB", "LLaVA^W"}
 
 

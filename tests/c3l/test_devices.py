@@ -66,8 +66,11 @@ def test_random_numbers_of_an_apple_gpu_are_left_as_they_were(monkeypatch):
 
 
 def test_several_processes_do_not_share_an_apple_gpu(monkeypatch):
-    monkeypatch.setattr(distributed, "count", lambda: 2)
-    with pytest.raises(UserError, match="cannot share an Apple GPU"), distributed.together("mps"):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with (
+        pytest.raises(UserError, match="cannot share an Apple GPU"),
+        distributed.process_group("mps"),
+    ):
         pass
 
 

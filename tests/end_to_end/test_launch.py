@@ -62,12 +62,12 @@ def launched(trained, tmp_path_factory):
 
 def made(stage, root, how="ddp"):
     """A stage's artefact in a store of its own."""
-    launcher.ask(how)
+    launcher.request_launch(how)
     try:
         with models.model_options("cpu", None):
             return Store(root).make(stage)
     finally:
-        launcher.ask(None)
+        launcher.request_launch(None)
 
 
 def test_a_stage_is_what_one_process_makes(trained, launched, tmp_path):
@@ -138,8 +138,8 @@ def test_a_launch_that_cannot_be_is_said_before_anything_runs(how, words, toy_pr
 
 
 def test_four_bits_are_not_sharded():
-    fsdp, ddp = launcher.ask("fsdp:2"), launcher.ask("ddp")
-    launcher.ask(None)
+    fsdp, ddp = launcher.request_launch("fsdp:2"), launcher.request_launch("ddp")
+    launcher.request_launch(None)
     ddp.check(SETTINGS, "qlora", "vlit")
     with pytest.raises(UserError, match="give ddp"):
         fsdp.check(SETTINGS, "qlora", "vlit")

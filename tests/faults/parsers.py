@@ -13,7 +13,7 @@ from benchmarks.pocket.scenes import draw_scenes
 from c3l.filtering import filter_samples
 from c3l.generation import parse_pairs
 from c3l.rivals.self_instruct import survivors
-from c3l.rivals.vigc import first_sentence, labelled
+from c3l.rivals.vigc import build_pool, first_sentence
 from c3l.samples import Sample
 
 SCENE = draw_scenes(0, "benchmark", 1)[0]
@@ -63,7 +63,7 @@ def _filters(text: str) -> None:
     assert len(kept) + sum(dropped.values()) == len(samples)
     good, rejected, counts = survivors(samples, blacklist=True)
     assert len(good) + sum(counts.values()) == len(good) + len(rejected) == len(samples)
-    pool, lost = labelled(samples, [text] * len(samples))
+    pool, lost = build_pool(samples, [text] * len(samples))
     assert len(pool) + sum(lost.values()) == 2 * len(samples)
 
 

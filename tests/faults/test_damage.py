@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from c3l.artifacts.files import SEAL, broken_seal, read_sealed
+from c3l.artifacts.files import SEAL, read_checked, verify_digests
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.stages import common
@@ -70,18 +70,18 @@ def test_damage_to_any_file_at_any_place_is_found_named_and_made_again(
     data, copy, undisturbed, targets, caplog, record_fault
 ):
     manifest = data.draw(st.sampled_from(sorted(manifests(copy))))
-    names = ["manifest.json", *sorted(read_sealed(manifest)["files"])]
+    names = ["manifest.json", *sorted(read_checked(manifest)["files"])]
     name, way = data.draw(st.sampled_from(names)), data.draw(st.sampled_from(list(WAYS)))
     place, bit = data.draw(st.floats(0, 1, exclude_max=True)), data.draw(st.integers(0, 7))
     file, key = manifest.parent / name, manifest.parent.name
-    before = file.read_bytes(), read_sealed(manifest)
+    before = file.read_bytes(), read_checked(manifest)
     with record_fault("damage", f"a file of an artefact, {WAYS[way]}"):
         caplog.clear()
         damage(file, way, place, bit)
-        same = file.exists() and (file.read_bytes(), read_sealed(manifest)) == before
-        blank = name == "manifest.json" and read_sealed(manifest) == before[1]  # white space
+        same = file.exists() and (file.read_bytes(), read_checked(manifest)) == before
+        blank = name == "manifest.json" and read_checked(manifest) == before[1]  # white space
         with caplog.at_level(logging.WARNING):
-            todo = runner.missing(targets, Store(copy / "store"))
+            todo = runner.not_in_store(targets, Store(copy / "store"))
         aside = copy / "store" / "damaged" / manifest.parent.parent.name / key
         assert (key in todo) == aside.exists() == (not same and not blank)
         if key in todo:
@@ -130,7 +130,7 @@ def test_a_damaged_run_is_mended_by_the_next_one(
 @pytest.mark.parametrize("folder", BACKBONES, ids=lambda folder: Path(folder).name)
 def test_a_shipped_backbone_is_as_it_was_sealed(folder):
     assert (Path(folder) / SEAL).is_file()
-    assert broken_seal(Path(folder)) is None
+    assert verify_digests(Path(folder)) is None
 
 
 @pytest.mark.parametrize("way", WAYS)

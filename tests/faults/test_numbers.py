@@ -13,7 +13,7 @@ from c3l.backbones import load_backbone
 from c3l.generation import captions, write_pairs
 from c3l.instructions import CLASSES
 from c3l.relevance import score
-from c3l.rivals.ifd import alone
+from c3l.rivals.ifd import answer_logprob_without_prompt
 from c3l.runtime.errors import NotFiniteError, UserError
 from c3l.samples import ImageFolder, Sample, read_samples, write_samples
 from c3l.scores import Score, unscored, write_scores
@@ -121,7 +121,7 @@ def test_scores_that_are_none_are_set_aside(backbone, images, record_fault, valu
 
 def test_likelihoods_of_answers_alone_that_are_none_are_left_out(backbone):
     spoil(backbone, math.nan)
-    assert alone(backbone, ["A cup."], batch_size=2) == {}
+    assert answer_logprob_without_prompt(backbone, ["A cup."], batch_size=2) == {}
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])

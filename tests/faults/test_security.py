@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.evaluate import evaluate
 from benchmarks.judge.judge import Judge, probe, serve
-from c3l.artifacts.files import SEAL, seal
+from c3l.artifacts.files import SEAL, write_digests
 from c3l.artifacts.store import Source, Store
 from c3l.backbones import load_backbone
 from c3l.backbones.loading import inspect
@@ -118,7 +118,7 @@ def test_a_malicious_training_state_is_not_run(
     torch.save({"evil": Payload(trap)}, checkpoint / name)
     torch.save(Payload(trap), checkpoint / "training_args.bin")
     (checkpoint / SEAL).unlink()  # whoever can write a checkpoint can seal it
-    seal(checkpoint, [path.name for path in checkpoint.iterdir()])
+    write_digests(checkpoint, [path.name for path in checkpoint.iterdir()])
     more = settings.model_copy(update={"epochs": 2})  # so that there is a step to take
     backbone = load_backbone(tiny_llava, device="cpu")
     with record_fault(AREA, "a malicious pickle for a training's state"):
@@ -216,7 +216,7 @@ def test_lengths_ask_for_no_code(tmp_path, tiny_llava, trap, monkeypatch):
         transformers.AutoTokenizer, "from_pretrained", lambda *_, **options: asked.update(options)
     )
     monkeypatch.setattr("c3l.stages.common.read_samples", lambda *_: [])
-    monkeypatch.setattr("repro.stages.published.stages.read", lambda *_: [])
+    monkeypatch.setattr("repro.stages.published.samples_of", lambda *_: [])
     job = type("Job", (), {"inputs": {"backbone": tiny_llava}, "out": tmp_path})
     with pytest.raises(TypeError):  # what stands for a tokenizer is none
         run_lengths(job)

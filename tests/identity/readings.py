@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from c3l.artifacts.files import digest
-from c3l.artifacts.graph import everything
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Stage
 from repro import recipe
 from repro.profile import Profile
@@ -19,9 +19,9 @@ def planned(
 ) -> dict[tuple[str, str], dict[str, Stage]]:
     """Return the stages by key behind each row of the tables, by table and label."""
     rows = [row for name in tables for row in TABLES[name].rows]
-    data = recipe.assumed(profile, rows)
+    data = recipe.placeholder_inputs(profile, rows)
     return {
-        (name, label): everything(recipe.stages({label: row}))
+        (name, label): closure(recipe.stages({label: row}))
         for name in tables
         for label, row in cells(TABLES[name], profile, data, [seed]).items()
     }

@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 from pydantic import create_model
 
-from c3l.readings import ReadBy, Readings, added, read_by
+from c3l.readings import ReadBy, Readings, later_field, read_by
 from repro import profile as profiles
 from repro.rows import TABLES, TOGETHER
 from tests.identity.readings import others, own, planned, reached
@@ -73,14 +73,14 @@ def test_a_reading_that_no_step_reads_is_an_error_where_it_is_written():
     with pytest.raises(TypeError, match=message):
         create_model("Wider", __base__=Readings, mood=(str, "good"))
     with pytest.raises(TypeError, match=message):
-        create_model("Wider", __base__=Readings, mood=(str, added("good")))
+        create_model("Wider", __base__=Readings, mood=(str, later_field("good")))
     for steps in ((), ("score",)):
         with pytest.raises(TypeError, match="ReadBy takes one or more of captions, initial"):
             ReadBy(*steps)
 
 
 def test_a_reading_that_earlier_records_lack_is_left_out_at_its_default():
-    turns = (Annotated[str, ReadBy("scores")], added("in_conversation"))
+    turns = (Annotated[str, ReadBy("scores")], later_field("in_conversation"))
     wider = create_model("Wider", __base__=Readings, turns=turns)
     assert wider().of("scores") == Readings().of("scores")
     assert wider().model_dump() == Readings().model_dump()

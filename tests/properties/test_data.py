@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from c3l.data.scored import write_back
+from c3l.data.scored import write_scores_into
 from c3l.runtime.errors import UserError
 from c3l.samples import read_data
 from tests.c3l.people import ANSWER, ASK, MORE, READ, SAY, SET_ASIDE, llava
@@ -79,7 +79,7 @@ def test_in_is_out_and_set_aside(tmp_path_factory, given, suffix):
     said[0] = {"unscored": "empty_answer"}
     for out in (folder / "1" / f"in{suffix}", folder / "2" / f"in{suffix}"):
         out.parent.mkdir()
-        write_back(data, out, said)
+        write_scores_into(data, out, said)
         written = records_of(out)
         values, reasons = [], []
         for record, before in zip(written, given, strict=True):

@@ -109,6 +109,6 @@ def test_a_claim_of_another_kind_is_refused(wrong):
 
 def test_a_cell_outside_the_columns_is_refused():
     with pytest.raises(ValidationError, match="outside the columns"):
-        repro.paper.Table(
-            title="t", columns=["A"], rows=[repro.paper.Row(label="r", cells={"B": 1})]
+        repro.paper.PaperTable(
+            title="t", columns=["A"], rows=[repro.paper.PaperRow(label="r", cells={"B": 1})]
         )

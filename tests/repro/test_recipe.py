@@ -24,7 +24,7 @@ from repro.rows import (
     Table,
 )
 from repro.run.run import Run
-from repro.run.runner import everything
+from repro.run.runner import closure
 from tests.repro import toy
 
 LACKING = Row("another", backbone="LLaVA-99B", base=BASELINE.label)
@@ -42,15 +42,15 @@ def store(tmp_path):
 
 def names(row, profile, data) -> dict[str, list[str]]:
     """The keys of the stages behind a row's SEED, by stage name."""
-    cells = recipe.row_stages(row, ("SEED",), profile, data, [0])
+    cells = recipe.stages_for_row(row, ("SEED",), profile, data, [0])
     found: dict[str, list[str]] = {}
-    for key, stage in everything(recipe.stages({"": cells})).items():
+    for key, stage in closure(recipe.stages({"": cells})).items():
         found.setdefault(stage.name, []).append(key)
     return found
 
 
 def test_a_share_changes_the_selection_and_what_is_made_from_it(profile, store):
-    data = recipe.prepare(profile, store, [C3L])
+    data = recipe.resolve_inputs(profile, store, [C3L])
     same = names(C3L, profile, data)
     row = next(row for row in PROPORTIONS if row.label == "LLaVA, 50%")
     other = names(row, profile, data)
@@ -69,9 +69,9 @@ def longest(samples, scores):
 def test_a_selector_is_given_the_scores(profile, store, monkeypatch, method):
     monkeypatch.setitem(SELECTORS, "longest", longest)
     row = replace(C3L, selection=method)
-    data = recipe.prepare(profile, store, [row])
-    cells = recipe.row_stages(row, ("SEED",), profile, data, [0])
-    stages = everything(recipe.stages({"": cells})).values()
+    data = recipe.resolve_inputs(profile, store, [row])
+    cells = recipe.stages_for_row(row, ("SEED",), profile, data, [0])
+    stages = closure(recipe.stages({"": cells})).values()
     [selection] = [stage for stage in stages if stage.name == "selection"]
     assert {"samples", "scores"} == selection.inputs.keys()
     assert ("code" in selection.config) == (method == "longest")
@@ -104,8 +104,8 @@ def test_a_benchmark_without_a_task_says_so(profile, store):
     tasks = {name: profile.scoring.tasks[name] for name in ("SEED", "POPE")}
     scoring = profile.scoring.model_copy(update={"tasks": tasks})
     less = profile.model_copy(update={"scoring": scoring})
-    data = recipe.prepare(less, store, [C3L])
-    cells = recipe.row_stages(C3L, ("SEED", "MMB"), less, data, [0])
+    data = recipe.resolve_inputs(less, store, [C3L])
+    cells = recipe.stages_for_row(C3L, ("SEED", "MMB"), less, data, [0])
     assert {stage.name for stage in cells["SEED"][0]} == {"evaluation"}
     for stage in cells["MMB"][0]:
         assert stage.run(stage) == {"unscored": "the profile toy has no task for MMB"}
@@ -113,8 +113,8 @@ def test_a_benchmark_without_a_task_says_so(profile, store):
 
 def test_a_ranking_without_its_backbone_says_so(profile, store):
     lacking = profile.model_copy(update={"backbones": {}})
-    data = recipe.prepare(profile, store)
-    cells = recipe.row_stages(RANKINGS[0], ("AUROC",), lacking, data, [0])
+    data = recipe.resolve_inputs(profile, store)
+    cells = recipe.stages_for_row(RANKINGS[0], ("AUROC",), lacking, data, [0])
     assert cells["AUROC"][0][0].name == "unscored"
 
 
@@ -130,12 +130,12 @@ def test_a_backbone_may_be_tuned_on_others_data_first(profile, store):
     }
     training = profile.training.model_dump() | {"first": {"learning_rate": 1e-3}}
     first = with_backbones(profile, backbones=backbones, training=training)
-    data = recipe.prepare(first, store, [C3L])
+    data = recipe.resolve_inputs(first, store, [C3L])
     start = data.backbones["LLaVA-7B"]
     assert (start.name, start.config["settings"]["learning_rate"]) == ("vlit", 1e-3)
     assert {stage.name for stage in start.stages} == {"comparison"}
-    cells = recipe.row_stages(C3L, ("SEED",), first, data, [0])
-    made = everything(recipe.stages({"": cells})).values()
+    cells = recipe.stages_for_row(C3L, ("SEED",), first, data, [0])
+    made = closure(recipe.stages({"": cells})).values()
     # All that loads a backbone begins from the tuned one.
     for stage in made:
         if "backbone" in stage.inputs and stage is not start:
@@ -149,7 +149,7 @@ def test_a_backbone_to_be_tuned_on_what_is_not_there_is_an_error_at_once(profile
     training = profile.training.model_dump() | {"first": {}}
     first = with_backbones(profile, backbones=backbones, training=training)
     with pytest.raises(UserError, match=r"tunes LLaVA-7B on lrv first: put .*comparison/lrv/data"):
-        recipe.prepare(first, store, [C3L])
+        recipe.resolve_inputs(first, store, [C3L])
 
 
 def test_a_backbone_may_have_readings_of_its_own(profile, store):
@@ -164,14 +164,14 @@ def test_a_backbone_may_have_readings_of_its_own(profile, store):
     }
     mixed = with_backbones(profile, backbones=backbones)
     row = replace(C3L, backbone="LLaVA-13B", writer="LLaVA-7B")
-    data = recipe.prepare(mixed, store, [row])
-    cells = recipe.row_stages(row, ("SEED",), mixed, data, [0])
-    made = {stage.name: stage for stage in everything(recipe.stages({"": cells})).values()}
+    data = recipe.resolve_inputs(mixed, store, [row])
+    cells = recipe.stages_for_row(row, ("SEED",), mixed, data, [0])
+    made = {stage.name: stage for stage in closure(recipe.stages({"": cells})).values()}
     assert made["generator"].config["readings"]["tuning"] == "projector"
     assert made["vlit"].config["readings"]["tuning"] == "language+projector"
     row = replace(row, readings={"tuning": "lora"})
-    cells = recipe.row_stages(row, ("SEED",), mixed, data, [0])
-    made = {stage.name: stage for stage in everything(recipe.stages({"": cells})).values()}
+    cells = recipe.stages_for_row(row, ("SEED",), mixed, data, [0])
+    made = {stage.name: stage for stage in closure(recipe.stages({"": cells})).values()}
     assert made["generator"].config["readings"]["tuning"] == "lora"
 
 
@@ -180,17 +180,19 @@ def test_a_served_backbone_is_scored_at_its_address_and_not_trained(profile, sto
     tasks = profile.scoring.model_dump() | {"tasks": {"SEED": "seedbench", "POPE": "pope"}}
     mixed = with_backbones(profile, served={"VisualGLM-6B": at}, scoring=tasks)
     plain = Row("VisualGLM", "VisualGLM-6B", tuned=False)
-    data = recipe.prepare(mixed, store, [plain])
-    cells = recipe.row_stages(plain, ("SEED", "POPE", TRUTH), mixed, data, [0])
+    data = recipe.resolve_inputs(mixed, store, [plain])
+    cells = recipe.stages_for_row(plain, ("SEED", "POPE", TRUTH), mixed, data, [0])
     assert list(cells) == ["SEED", "POPE"]
     (stage,) = {stage.key: stage for stage in cells["SEED"][0]}.values()
     assert stage.config["served"]["model"] == "visualglm" and list(stage.inputs) == ["data"]
     for row in (replace(plain, tuned=True), replace(C3L, writer="VisualGLM-6B")):
-        cells = recipe.row_stages(row, ("SEED",), mixed, recipe.prepare(mixed, store, [row]), [0])
+        cells = recipe.stages_for_row(
+            row, ("SEED",), mixed, recipe.resolve_inputs(mixed, store, [row]), [0]
+        )
         ((stage,),) = cells["SEED"]
         assert "nothing can be trained" in stage.run(stage)["unscored"]
     by_likelihood = with_backbones(profile, served={"VisualGLM-6B": at})
-    cells = recipe.row_stages(plain, ("SEED",), by_likelihood, data, [0])
+    cells = recipe.stages_for_row(plain, ("SEED",), by_likelihood, data, [0])
     stage = cells["SEED"][0][0]
     assert "scoring.tasks.SEED=seedbench" in stage.run(stage)["unscored"]
 
@@ -206,19 +208,19 @@ def test_where_no_row_can_run_nothing_does(profile, store, monkeypatch):
 
 def test_a_contrast_without_effect_is_an_error_at_once_or_leaves_its_row_unscored(profile, store):
     """The profile's own readings are an error, what a row of table 7 makes of them is not."""
-    data = recipe.prepare(profile, store, [C3L])
+    data = recipe.resolve_inputs(profile, store, [C3L])
     readings = profile.readings.model_copy(update={"tuning": "lora"})
     adapters = profile.model_copy(update={"readings": readings})
     row = replace(C3L, label="embedding = input", readings={"embedding": "input"}, base=C3L.label)
     assert names(C3L, adapters, data).keys() == names(row, profile, data).keys()
-    cells = recipe.row_stages(row, ("SEED", TRUTH), adapters, data, [0])
+    cells = recipe.stages_for_row(row, ("SEED", TRUTH), adapters, data, [0])
     ((stage,),) = cells["SEED"]
     assert stage.run(stage)["unscored"].startswith("L_c would reach no weight of the model: ")
     without = profile.readings.model_copy(update={"tuning": "projector"})
     projector = profile.model_copy(update={"readings": without})
     for lost in (C3L, CLM, row, replace(row, readings={"temperature": 1.0})):
         with pytest.raises(UserError, match=r"set .*contrastive_image=true"):
-            recipe.row_stages(lost, ("SEED",), projector, data, [0])
+            recipe.stages_for_row(lost, ("SEED",), projector, data, [0])
     assert "generator" in names(CRM, projector, data)  # no L_c, nothing lost
     (row,) = [row for row in SENSITIVITY if row.label == "tuning = projector"]
     for changed in (profile, adapters):

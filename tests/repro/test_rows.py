@@ -12,7 +12,7 @@ from c3l.readings import Readings, Step, read_by
 from c3l.selection import LABELS, RIVALS
 from repro import profile
 from repro.columns import COLUMNS
-from repro.rows import C3L, CLM, PROPORTIONS, RANKINGS, SELECTORS, SENSITIVITY, TABLES, TOGETHER
+from repro.rows import C3L, CLM, PROPORTIONS, RANKINGS, SENSITIVITY, TABLE5_ROWS, TABLES, TOGETHER
 from repro.stages.ranking import RANKERS
 from tests.repro.toy import ROOT
 
@@ -74,7 +74,7 @@ def test_every_choice_of_every_reading_has_its_row():
             assert tried | {getattr(default, name)} >= set(get_args(field.annotation)) - UNTRIED
 
 
-@pytest.mark.parametrize("row", SELECTORS, ids=lambda row: row.label)
+@pytest.mark.parametrize("row", TABLE5_ROWS, ids=lambda row: row.label)
 def test_a_rival_replaces_the_selection_of_the_full_method_and_nothing_else(row):
     full = replace(C3L, backbone=row.backbone)
     assert row.label.startswith(f"{row.backbone} w/ ")
@@ -91,9 +91,9 @@ def test_a_rival_replaces_the_selection_of_the_full_method_and_nothing_else(row)
 
 
 def test_both_sizes_have_the_same_rows():
-    small, large = ([row for row in SELECTORS if size in row.label] for size in ("-7B", "-13B"))
+    small, large = ([row for row in TABLE5_ROWS if size in row.label] for size in ("-7B", "-13B"))
     assert [row.label.replace("7B", "13B") for row in small] == [row.label for row in large]
-    assert len(small) + len(large) == len(SELECTORS)
+    assert len(small) + len(large) == len(TABLE5_ROWS)
 
 
 def test_every_way_to_rank_has_its_row_in_table_6():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from c3l.artifacts.graph import missing
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.read_only import NotStoredError, ReadOnlyStore
 from c3l.artifacts.store import Job, Stage, Store
 
@@ -55,7 +55,7 @@ def test_what_is_there_is_read_and_nothing_is_written(tmp_path, request):
     assert store.make(SECOND) == store.find(SECOND) == path
     assert store.facts(SECOND) == {"lines": 1}
     assert store.read(SECOND, "file") == b"text"
-    assert not missing([SECOND], store)
+    assert not not_in_store([SECOND], store)
     assert writes == []
 
 
@@ -70,7 +70,7 @@ def test_what_is_damaged_is_absent_and_stays(tmp_path, request, caplog):
     store.discard(FIRST)
     assert store.find(SECOND) is None
     assert "is damaged" in caplog.text
-    assert list(missing([SECOND], store).values()) == [SECOND]
+    assert list(not_in_store([SECOND], store).values()) == [SECOND]
     with pytest.raises(NotStoredError, match="not there or damaged"):
         store.make(SECOND)
     assert writes == []
@@ -82,6 +82,6 @@ def test_a_folder_that_is_not_there_holds_nothing(tmp_path, writes):
     store = ReadOnlyStore(tmp_path / "nowhere" / "store")
     store.sweep()
     assert store.find(FIRST) is store.manifest(FIRST) is store.place(FIRST) is None
-    assert list(missing([SECOND], store).values()) == [FIRST, SECOND]
+    assert list(not_in_store([SECOND], store).values()) == [FIRST, SECOND]
     assert writes == []
     assert not Path(tmp_path / "nowhere").exists()

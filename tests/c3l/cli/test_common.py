@@ -101,10 +101,10 @@ app = typer.Typer()
 
 @app.command()
 def speak(fail: str = "") -> None:
-    from c3l.runtime.progress import VERBOSE, say
+    from c3l.runtime.progress import VERBOSE, echo
 
-    say("words")
-    say("more words", at=VERBOSE)
+    echo("words")
+    echo("more words", at=VERBOSE)
     if fail == "user":
         raise UserError("no such thing; give another")
     if fail == "memory":
@@ -143,7 +143,7 @@ def test_what_was_forgotten_on_the_way_is_written_out(run, capfd):
 
     @app.command()
     def fail() -> None:
-        progress.say(f"{HOSTILE} is looked at.")
+        progress.echo(f"{HOSTILE} is looked at.")
         raise UserError(f"{HOSTILE} cannot be read; café is fine")
 
     assert run(app) == 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from c3l.backbones import load_backbone
 from c3l.readings import Readings
 from c3l.relevance import score
-from c3l.rivals.ifd import alone, difficulty
+from c3l.rivals.ifd import answer_logprob_without_prompt, difficulty
 from c3l.samples import ImageFolder, Sample
 from c3l.scores import Score
 
@@ -28,7 +28,7 @@ def backbone(tiny_llava):
 
 
 def test_an_answer_alone_stands_behind_an_empty_question(backbone):
-    found = alone(backbone, [*ANSWERS, ANSWERS[0], " "], batch_size=2)
+    found = answer_logprob_without_prompt(backbone, [*ANSWERS, ANSWERS[0], " "], batch_size=2)
     assert found.keys() == set(ANSWERS)
     for answer in ANSWERS:
         batch = backbone.encode([""], answers=[answer])
@@ -44,7 +44,9 @@ def test_the_condition_is_image_and_question(backbone, tiny_images):
     """By definition: perplexity of the answer behind both, over its perplexity behind neither."""
     sample = Sample("s", "image-0.png", "What can be seen?", ANSWERS[1])
     (scored,) = score(backbone, [sample], ImageFolder(tiny_images), Readings())
-    likelihood = alone(backbone, [sample.answer], batch_size=1)[sample.answer]
+    likelihood = answer_logprob_without_prompt(backbone, [sample.answer], batch_size=1)[
+        sample.answer
+    ]
     ifd = math.exp(-scored.logp_visual.mean()) / math.exp(-likelihood)
     value = difficulty(scored, likelihood)
     assert value == pytest.approx(ifd if ifd < 1 else -math.log(ifd), rel=1e-4)

@@ -15,11 +15,11 @@ from c3l.instructions import CLASSES, caption_prompt, pair_prompt
 from c3l.rivals.vigc import (
     ROUNDS,
     Sentence,
-    direct,
+    build_pool,
     first_sentence,
+    generate_pairs,
     is_corrected,
-    iterative,
-    labelled,
+    refine_answers,
 )
 from c3l.samples import ImageFolder, Sample
 
@@ -108,7 +108,7 @@ def test_as_published_a_round_asks_with_the_instruction_and_the_reply_begins_wit
             text = "One. Two." if begun[0].endswith("Answer: ") else "Two."
             return [Generated(text, finished=True)]
 
-    answers = iterative(
+    answers = refine_answers(
         Writer(), ask("What?"), PICTURES, max_new_tokens=9, asks="instruction_and_question"
     )
     assert answers == ["One. Two."]
@@ -120,7 +120,7 @@ def test_as_published_a_round_asks_with_the_instruction_and_the_reply_begins_wit
 
 def test_each_round_asks_again_with_the_answer_so_far():
     backbone = Speaker({"What?": "One. Two. Three.", "Why?": "Because."})
-    answers = iterative(backbone, ask("What?", "Why?"), PICTURES, max_new_tokens=9)
+    answers = refine_answers(backbone, ask("What?", "Why?"), PICTURES, max_new_tokens=9)
     assert answers == ["One. Two. Three.", "Because."]
     assert backbone.calls == [
         [("What?", "picture 0", ""), ("Why?", "picture 1", "")],
@@ -135,14 +135,17 @@ def test_four_rounds_at_most_and_batches_do_not_matter():
     expected = [" ".join(f"S{k} {i}." for i in range(min(k, ROUNDS))) for k in range(1, 8)]
     for size in (1, 3, 64):
         backbone = Speaker(long)
-        assert iterative(backbone, samples, PICTURES, max_new_tokens=9, batch_size=size) == expected
+        assert (
+            refine_answers(backbone, samples, PICTURES, max_new_tokens=9, batch_size=size)
+            == expected
+        )
 
 
 def test_a_sentence_that_is_cut_off_is_no_answer():
     backbone = Speaker(
         {"What?": "Much too long a word.", "Why?": "So. And much too long."}, words=3
     )
-    answers = iterative(backbone, ask("What?", "Why?"), PICTURES, max_new_tokens=9)
+    answers = refine_answers(backbone, ask("What?", "Why?"), PICTURES, max_new_tokens=9)
     assert answers == ["", "So."]
 
 
@@ -155,7 +158,7 @@ def test_on_llava_the_rounds_are_one_answer_cut_after_four_sentences(tmp_path):
     pictures = [images[sample.image] for sample in samples]
     whole = backbone.generate([s.question for s in samples], pictures, max_new_tokens=96)
     cut = [" ".join(text.split(". ")[:ROUNDS]) for text in whole]
-    found = iterative(backbone, samples, images, max_new_tokens=96)
+    found = refine_answers(backbone, samples, images, max_new_tokens=96)
     assert [text.replace(".", "") for text in found] == [text.replace(".", "") for text in cut]
     assert any(len(text.split(". ")) > ROUNDS for text in whole)
 
@@ -167,7 +170,7 @@ def test_direct_generation_sees_the_image_and_no_caption():
             return [Generated("Question: Why is it red?\nAnswer: Heat.", True)] * len(questions)
 
     backbone = Writer()
-    samples, dropped = direct(backbone, PICTURES, ["2.png"], n=2, max_new_tokens=9)
+    samples, dropped = generate_pairs(backbone, PICTURES, ["2.png"], n=2, max_new_tokens=9)
     assert backbone.asked == [(pair_prompt(name, 2), "picture 2") for name in CLASSES]
     assert [sample.id for sample in samples] == ["2.png-c-0", "2.png-d-0", "2.png-r-0"]
     assert dropped == {}
@@ -175,7 +178,7 @@ def test_direct_generation_sees_the_image_and_no_caption():
 
 def test_a_pool_holds_each_question_twice_but_for_equal_and_missing_corrections():
     pairs = ask("What?", "Why?", "Who?")
-    pool, dropped = labelled(pairs, ["It is red.", "So.", ""])
+    pool, dropped = build_pool(pairs, ["It is red.", "So.", ""])
     assert [(s.id, s.question, s.answer, is_corrected(s)) for s in pool] == [
         ("s0", "What?", "So.", False),
         ("s0-v", "What?", "It is red.", True),

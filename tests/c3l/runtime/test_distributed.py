@@ -29,17 +29,17 @@ def third_of_three(monkeypatch):
 def test_a_command_that_was_not_launched_is_alone(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")  # as a batch system may say of other things
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert distributed.count() == 1 and distributed.first()
-    assert distributed.everyone(lambda: 5) == [5] and distributed.agreed(lambda: 5) == 5
-    with distributed.together("cuda:1") as device:
+    assert distributed.world_size() == 1 and distributed.is_main_process()
+    assert distributed.all_gather_call(lambda: 5) == [5] and distributed.run_on_all(lambda: 5) == 5
+    with distributed.process_group("cuda:1") as device:
         assert device == "cuda:1"
     assert not torch.distributed.is_initialized()
 
 
 def test_one_speaks(third_of_three):
-    assert distributed.count() == 3 and not distributed.first()
+    assert distributed.world_size() == 3 and not distributed.is_main_process()
     with pytest.raises(UserError, match="score works in one process"):
-        distributed.alone("score")
+        distributed.require_single_process("score")
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_half_a_launch_is_a_sentence(
         monkeypatch.delenv(name, raising=False)
     for name, value in ({"LOCAL_RANK": "0"} | given).items():
         monkeypatch.setenv(name, value)
-    assert distributed.first() and distributed.count() == 1
-    with pytest.raises(UserError, match=words), distributed.together("cpu"):
+    assert distributed.is_main_process() and distributed.world_size() == 1
+    with pytest.raises(UserError, match=words), distributed.process_group("cpu"):
         pass
     with pytest.raises(UserError, match=f"{words} a launcher's; unset LOCAL_RANK"):
         tune(backbone, samples, images, SETTINGS, READINGS, 0, tmp_path)
@@ -95,21 +95,21 @@ def test_shards_are_planned_as_the_configuration_says(plugin, backbone):
     losses = Losses(backbone, None, READINGS)
     assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
     assert not plugin.cpu_ram_efficient_loading
-    fsdp.plan(plugin, losses, "bf16")
+    fsdp.prepare_sharding(plugin, losses, "bf16")
     assert plugin.mixed_precision_policy == MixedPrecisionPolicy(
         param_dtype=torch.bfloat16, reduce_dtype=torch.float32
     )
     with pytest.raises(UserError, match="float16 cannot train in shards"):
-        fsdp.plan(plugin, losses, "fp16")
+        fsdp.prepare_sharding(plugin, losses, "fp16")
     plugin.fsdp_version = 1
     with pytest.raises(UserError, match="needs fsdp_version: 2"):
-        fsdp.plan(plugin, losses, "no")
+        fsdp.prepare_sharding(plugin, losses, "no")
 
 
 def test_four_bits_are_not_put_in_shards(plugin, backbone):
     backbone.trainable("qlora")
     with pytest.raises(UserError, match="cannot be sharded"):
-        fsdp.plan(plugin, Losses(backbone, None, READINGS), "no")
+        fsdp.prepare_sharding(plugin, Losses(backbone, None, READINGS), "no")
 
 
 def assert_layers_are_gathered(backbone, plugin):

@@ -14,7 +14,7 @@ from c3l.cli.app import app
 from c3l.cli.train import train
 from c3l.method import generate
 from c3l.runtime.errors import UserError
-from c3l.runtime.locks import alone_at, locked
+from c3l.runtime.locks import exclusive_output, locked
 from c3l.samples import Sample, write_samples
 
 
@@ -45,16 +45,16 @@ def test_no_lock_is_a_sentence_at_every_place(no_locks, tmp_path, tiny_llava, ti
 
 
 def test_a_lock_is_one_processes_and_leaves_nothing(tmp_path):
-    with alone_at(tmp_path / "out"):
+    with exclusive_output(tmp_path / "out"):
         with (
             pytest.raises(UserError, match="another run is at work on"),
-            alone_at(tmp_path / "out"),
+            exclusive_output(tmp_path / "out"),
         ):
             pass
         with pytest.raises(Timeout), locked(tmp_path / ".out.lock", timeout=0):
             pass
     assert not list(tmp_path.iterdir())
-    with pytest.raises(KeyError), alone_at(tmp_path / "out"):
+    with pytest.raises(KeyError), exclusive_output(tmp_path / "out"):
         raise KeyError
     assert not list(tmp_path.iterdir())
 
@@ -62,7 +62,7 @@ def test_a_lock_is_one_processes_and_leaves_nothing(tmp_path):
 def test_what_cannot_be_locked_for_another_reason_says_so(tmp_path):
     (tmp_path / ".out.lock").mkdir()
     said = r"out cannot be written \(Is a directory\)"
-    with pytest.raises(UserError, match=said), alone_at(tmp_path / "out"):
+    with pytest.raises(UserError, match=said), exclusive_output(tmp_path / "out"):
         pass
 
 
@@ -71,7 +71,7 @@ def test_two_scorings_do_not_share_a_file(tmp_path, tiny_llava, tiny_images):
     out = tmp_path / "out.jsonl"
     ask = ["score", tmp_path / "in.jsonl", "--backbone", tiny_llava, "--images", tiny_images]
     run = [*map(str, ask), "--out", str(out)]
-    with alone_at(out):
+    with exclusive_output(out):
         refused = CliRunner().invoke(app, run)
     assert isinstance(refused.exception, UserError)
     assert "another run is at work on" in str(refused.exception)
@@ -81,7 +81,7 @@ def test_two_scorings_do_not_share_a_file(tmp_path, tiny_llava, tiny_images):
 
 
 def test_no_result_takes_the_place_of_the_root():
-    with pytest.raises(UserError, match="no place for a result"), alone_at(Path("/")):
+    with pytest.raises(UserError, match="no place for a result"), exclusive_output(Path("/")):
         pass
 
 
@@ -94,9 +94,9 @@ def test_a_lock_stays_one_holders_when_lmms_eval_is_at_work(tmp_path):
         with FileLock(tmp_path / "theirs"), FileLock(tmp_path / "theirs", timeout=0):
             pass  # what it does
         with (
-            alone_at(tmp_path / "out"),
+            exclusive_output(tmp_path / "out"),
             pytest.raises(UserError, match="another run is at work"),
-            alone_at(tmp_path / "out"),
+            exclusive_output(tmp_path / "out"),
         ):
             pass
     finally:

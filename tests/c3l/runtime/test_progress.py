@@ -9,11 +9,11 @@ import time
 import pytest
 
 from c3l.runtime import progress
-from c3l.runtime.progress import Loop, Place, Work, listening, track, written
+from c3l.runtime.progress import Loop, Position, StatusLine, listening, progress_file, track
 from tests.repro.toy import ROOT
 
 
-def told(steps) -> list[Place]:
+def told(steps) -> list[Position]:
     """Run through tracked steps; all that a listener is told."""
     places = []
     with listening(places.append):
@@ -24,7 +24,7 @@ def told(steps) -> list[Place]:
 
 def test_a_loop_tells_what_is_done_of_it():
     assert [place.done for place in told(track("abc", "letters", [2, 3, 5]))] == [0, 2, 5, 10]
-    assert told(track("abc", "letters"))[-1] == Place("letters", 3, 3)
+    assert told(track("abc", "letters"))[-1] == Position("letters", 3, 3)
 
 
 def test_loops_within_count_as_shares_of_the_step_around_them():
@@ -43,24 +43,26 @@ def test_a_loop_that_an_error_left_is_forgotten():
     left = Loop("steps", 5)
     with listening(lambda _: pytest.fail("it is no loop of this listener's")):
         left.at(1, 1)
-    assert told(track("ab", "letters"))[-1] == Place("letters", 2, 2)
+    assert told(track("ab", "letters"))[-1] == Position("letters", 2, 2)
     left.end()
 
 
 def test_another_process_can_read_how_far_it_is(tmp_path):
-    with written(tmp_path / "place.json"):
-        assert progress.read(tmp_path / "place.json") is None
+    with progress_file(tmp_path / "place.json"):
+        assert progress.read_progress(tmp_path / "place.json") is None
         for _ in track(range(3), "steps"):
             pass
-    assert progress.read(tmp_path / "place.json") == Place("steps", 0, 3)  # a word a second
+    assert progress.read_progress(tmp_path / "place.json") == Position(
+        "steps", 0, 3
+    )  # a word a second
     (tmp_path / "place.json").write_text("{")
-    assert progress.read(tmp_path / "place.json") is None
+    assert progress.read_progress(tmp_path / "place.json") is None
 
 
 def test_a_plain_line_a_minute(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with Work() as work:
+    with StatusLine() as work:
         work.on("scores")
         for _ in track(range(100), "samples"):
             now[0] += 3
@@ -73,15 +75,15 @@ def test_a_plain_line_a_minute(capsys, monkeypatch):
     ("each", "words"), [(250, "250/s"), (4.23, "4.2/s"), (0.2, "12/min"), (1 / 1800, "2.0/h")]
 )
 def test_a_rate_is_in_units_that_can_be_read(each, words):
-    assert progress.pace(each) == words
+    assert progress.format_rate(each) == words
 
 
 CODE = """
 import time
-from c3l.runtime.progress import EVERY, Work, track
+from c3l.runtime.progress import EVERY, StatusLine, track
 import c3l.runtime.progress
 c3l.runtime.progress.EVERY = 0.1
-with Work() as work:
+with StatusLine() as work:
     work.on("scores")
     for _ in track(range(8), "samples"):
         time.sleep(0.08)

@@ -12,7 +12,7 @@ APP = """
 import os, sys
 import typer
 from c3l.cli.common import run_app
-from c3l.runtime.progress import say
+from c3l.runtime.progress import echo
 
 app = typer.Typer()
 
@@ -20,7 +20,7 @@ app = typer.Typer()
 def speak(lines: int = 1, code: int = 0) -> None:
     with open(sys.argv[0] + ".txt", "w") as file:  # must not become a standard stream
         file.write("a result")
-        say("words")
+        echo("words")
         os.system("echo from a child")
         for _ in range(lines):
             print("a line of a table")

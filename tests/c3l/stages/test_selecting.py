@@ -91,7 +91,7 @@ def test_no_positive_at_all_is_said(store):
 
 def test_difficulty_ranks_what_has_a_score(store, tiny_llava):
     pool, backbone = pool_stage(), common.backbone_source(tiny_llava)
-    alone = scoring.alone(backbone, pool, 4)
+    alone = scoring.answer_logprobs(backbone, pool, 4)
     known = {"scores": Stage("scored", 1, some_scores), "alone": alone}
     _, chosen, _ = selected(store, "ifd", share=0.3, **known)
     found = json.loads((store.path(alone) / scoring.ALONE).read_text())

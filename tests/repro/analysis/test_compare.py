@@ -7,17 +7,17 @@ import repro.paper
 from c3l.artifacts.store import Job, Stage, Store
 from repro import profile
 from repro.analysis import compare
-from repro.analysis.compare import claimed, claims, findings, together, verdict
+from repro.analysis.compare import claimed, claims, combine_verdicts, findings, verdict
 from repro.render.claims import render_claims
 from repro.rows import TABLES, Row, Table
 
 ROWS = {"base": 40, "better": 60, "alike": 41, "worse": 20}  # of 100 questions right
-PAPER = repro.paper.Table(
+PAPER = repro.paper.PaperTable(
     title="Ours",
     columns=["SEED", "POPE"],
     rows=[
-        repro.paper.Row(label="base", cells={"SEED": 40.0}),
-        repro.paper.Row(label="better", cells={"SEED": 42.5}),
+        repro.paper.PaperRow(label="base", cells={"SEED": 40.0}),
+        repro.paper.PaperRow(label="better", cells={"SEED": 42.5}),
     ],
 )
 SEEDS = 3
@@ -152,7 +152,7 @@ def test_a_verdict_is_of_the_whole_interval(interval, bounds, expected):
 def test_the_worst_part_is_the_whole_claims_verdict():
     order = ("reproduced", "undecided", "untestable", "not reproduced")
     for k, worst in enumerate(order):
-        assert together([worst, *order[: k + 1]]) == worst
+        assert combine_verdicts([worst, *order[: k + 1]]) == worst
 
 
 def test_what_is_printed_has_every_claim_pair_and_reason(find):

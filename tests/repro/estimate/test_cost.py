@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from c3l.backbones.published import PUBLISHED
 from c3l.runtime.errors import UserError
 from repro.estimate import cost
-from repro.estimate.cost import HALF, PROCESSOR, Cost, Texts, Way
+from repro.estimate.cost import HALF, PROCESSOR, Cost, Texts, TrainingMode
 from repro.estimate.devices import GPUS, named
 from tests.repro.toy import ROOT
 
@@ -59,11 +59,11 @@ def test_adapters_are_as_many_as_peft_makes():
 
 def test_operations_are_six_a_weight_and_token_and_four_where_weights_are_frozen():
     short = [Texts(1, 1, 0, False)]
-    whole = needs(LLAVA, Way("language+projector"), short).training
+    whole = needs(LLAVA, TrainingMode("language+projector"), short).training
     assert whole == pytest.approx(6 * LLAVA.language, rel=1e-3)
-    frozen = needs(LLAVA, Way("projector"), short).training
+    frozen = needs(LLAVA, TrainingMode("projector"), short).training
     assert frozen == pytest.approx(4 * LLAVA.language, rel=1e-3)
-    again = needs(LLAVA, Way("projector", checkpointing=True), short).training
+    again = needs(LLAVA, TrainingMode("projector", checkpointing=True), short).training
     assert again == pytest.approx(6 * LLAVA.language, rel=1e-3)
 
 
@@ -79,7 +79,7 @@ def test_packed_texts_read_their_image_once():
     options = {"batch": 8, "numbers": HALF}
     packed = cost.score(LLAVA, 1, 8, 31, 17, **options).reading
     apart = cost.score(replace(LLAVA, shared=False), 1, 8, 31, 17, **options).reading
-    image = cost.looking(LLAVA) + cost.reading(LLAVA, 576, 576**2 / 2)
+    image = cost.vision_flops(LLAVA) + cost.prefill_flops(LLAVA, 576, 576**2 / 2)
     assert apart - packed == pytest.approx(7 * image)
     # both conditions: behind the image and without it
     halves = [cost.score(LLAVA, 1, 8, 31, 17, **options, **one).reading for one in (
@@ -90,7 +90,7 @@ def test_packed_texts_read_their_image_once():
 def test_full_tuning_of_seven_billion_takes_what_method_says():
     """METHOD: about 112 GB of weights, gradients and optimizer state, sixteen bytes a parameter."""
     tiny = [Texts(1, 1, 0, False)]
-    found = needs(LLAVA, Way("full"), tiny, numbers=replace(HALF, size=4)).memory
+    found = needs(LLAVA, TrainingMode("full"), tiny, numbers=replace(HALF, size=4)).memory
     assert found == pytest.approx(16 * LLAVA.parameters, rel=0.01)
 
 
@@ -99,7 +99,7 @@ texts = st.builds(
     Texts, st.integers(1, 16), st.integers(1, 1000), st.integers(0, 300), st.booleans()
 )
 ways = st.builds(
-    Way,
+    TrainingMode,
     st.sampled_from(("full", "language+projector", "lora", "qlora", "projector")),
     st.booleans(),
     st.sampled_from((1, 2, 8)),
@@ -113,7 +113,7 @@ def test_of_a_few_texts_lora_needs_no_more_than_all_weights_nor_qlora_more_than_
 ):
     assume(text.count <= 2)  # of many, what adapters keep outweighs the weights
     full, language, lora, qlora = (
-        needs(shape, Way(tuning, again), [text]).memory
+        needs(shape, TrainingMode(tuning, again), [text]).memory
         for tuning in ("full", "language+projector", "lora", "qlora")
     )
     assert full >= language >= lora >= qlora >= cost.weights(shape, 2)

@@ -9,11 +9,11 @@ from benchmarks.judge.cost import REPLY, asked
 from c3l.artifacts.store import Store
 from repro import profile as profiles
 from repro.estimate import plan, workload
-from repro.estimate.cost import GIB, Way
+from repro.estimate.cost import GIB, TrainingMode
 from repro.estimate.devices import named
 from repro.recipe import stages
 from repro.run.run import Run
-from repro.run.runner import everything
+from repro.run.runner import closure
 from tests.benchmarks import data
 from tests.repro import toy
 
@@ -59,10 +59,10 @@ def test_the_profile_for_24_gb_fits_there(tmp_path):
 def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
     loaded, small = profiles.load("paper", ["readings.tuning=full"]), named("RTX-2080-Ti-11GB")
     run = Run.assumed(["table1"], loaded, [0], Store(tmp_path / "store"))
-    todo = everything(stages(run.tables["table1"])).values()
+    todo = closure(stages(run.tables["table1"])).values()
     told = set()
     for memory in (11, 24, 40, 80, 200):
-        reckoner = plan.Reckoner(replace(small, memory=memory * GIB), loaded)
+        reckoner = plan.Estimator(replace(small, memory=memory * GIB), loaded)
         for stage in todo:
             one = reckoner.of(stage)
             if one is None or not one.remedy:
@@ -74,7 +74,7 @@ def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
                 other = replace(stage, config=stage.config | smaller)
                 assert reckoner.of(other).memory <= memory * GIB
             elif "larger GPU" not in one.remedy and "a GPU of" not in one.remedy:
-                way = workload.way(stage)
+                way = workload.training_mode(stage)
                 words = {"checkpointing": "checkpointing" in one.remedy or way.checkpointing}
                 if found := re.search(r"tuning=(\w+)", one.remedy):
                     words["tuning"] = found[1]
@@ -86,11 +86,11 @@ def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
 
 
 def test_ways_change_a_result_least_first():
-    found = plan.ways(Way("full"))
-    assert found[0] == Way("full", checkpointing=True)
+    found = plan.ways(TrainingMode("full"))
+    assert found[0] == TrainingMode("full", checkpointing=True)
     assert [way.tuning for way in found[1:5]] == ["lora", "lora", "qlora", "qlora"]
     assert {way.gpus for way in found[5:]} == {2, 4, 8}
-    assert all(way.tuning == "projector" for way in plan.ways(Way("projector")))
+    assert all(way.tuning == "projector" for way in plan.ways(TrainingMode("projector")))
 
 
 def test_the_judge_is_counted_and_priced_only_where_a_price_is_stated(tmp_path):
@@ -132,7 +132,7 @@ def test_what_is_measured_comes_before_what_is_reckoned(tmp_path, tiny_llava):
     path = toy.profile(tmp_path, tiny_llava)
     loaded, store = profiles.load(str(path)), Store(tmp_path / "runs" / "store")
     run = Run.prepare(["table4"], loaded, [0], store)
-    todo = everything(stages(run.tables["table4"])).values()
+    todo = closure(stages(run.tables["table4"])).values()
     captions = next(stage for stage in todo if stage.name == "captions")
 
     def line(here):

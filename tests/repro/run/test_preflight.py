@@ -77,18 +77,18 @@ def test_a_judge_that_answers_nonsense(judged):
     said = "does not judge: its reply does not begin with two scores"
     nonsense = saying((200, completion("Both are nice.")))
     with serve(nonsense) as url, pytest.raises(UserError, match=said):
-        preflight.look([judged(url)])
+        preflight.check([judged(url)])
 
 
 def test_a_judge_that_is_not_there(judged):
     with pytest.raises(UserError, match=r"does not judge: .*scoring\.judge=null"):
-        preflight.look([judged("http://127.0.0.1:9/v1")])
+        preflight.check([judged("http://127.0.0.1:9/v1")])
 
 
 def test_a_judge_that_is_busy_is_asked_again_and_one_call_is_enough(judged):
     handler = saying((429, "{}"), (200, completion("8 4")), (500, "once too often"))
     with serve(handler) as url:
-        preflight.look([judged(url), judged(url)])
+        preflight.check([judged(url), judged(url)])
     assert len(handler.left) == 1
 
 
@@ -98,7 +98,7 @@ def test_a_served_model(tmp_path):
         served = Served(model="m", url=url)
         stage = evaluation.evaluation(served, "pope", Source.of(tmp_path), scoring)
         with pytest.raises(UserError, match=r"m at .* does not answer: .*no such model"):
-            preflight.look([stage])
+            preflight.check([stage])
 
 
 def test_the_pocket_profile_needs_no_look(monkeypatch):
@@ -110,4 +110,4 @@ def test_the_pocket_profile_needs_no_look(monkeypatch):
     stage = evaluation.evaluation(weights, "llava_w", weights, pocket.scoring)
     monkeypatch.setattr("c3l.backbones.loading.inspect", None)
     monkeypatch.setattr(preflight, "_ask", None)
-    preflight.look([stage])
+    preflight.check([stage])

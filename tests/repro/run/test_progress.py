@@ -12,7 +12,7 @@ from repro.estimate import workload
 from repro.profile import Expected
 from repro.run.progress import Progress, Times
 from repro.run.run import Run
-from repro.run.runner import everything
+from repro.run.runner import closure
 from tests.c3l import store_stages as toy
 
 
@@ -47,7 +47,7 @@ def test_what_a_stage_tells_lies_in_the_store(tmp_path):
 def test_a_line_names_rate_time_stage_row_and_place(tmp_path, stages, often, capsys, monkeypatch):
     store = Store(tmp_path / "store")
     monkeypatch.setattr(
-        store, "place", lambda s: progress.Place("steps", 12, 40) if s is stages[1] else None
+        store, "place", lambda s: progress.Position("steps", 12, 40) if s is stages[1] else None
     )
     rows = {stages[1].key: ["table4: CRM", "table5: I²C", "figure3: 10%"]}
     times = Times(Expected(seconds={"toy": 60.0}), [], store)
@@ -89,7 +89,7 @@ def test_a_stage_belongs_to_all_rows_that_need_it(tmp_path):
 def generators(tmp_path):
     """Figure 3's, of one backbone, by the share that each learns from."""
     run = Run.assumed(["figure3"], profiles.load("pocket"), [0], Store(tmp_path / "store"))
-    found = everything(recipe.stages(run.tables["figure3"])).values()
+    found = closure(recipe.stages(run.tables["figure3"])).values()
     backbone = next(s for s in found if s.name == "generator").inputs["backbone"]
     return {
         stage.inputs["selection"].config["share"]: stage
