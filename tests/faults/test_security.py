@@ -215,8 +215,7 @@ def test_lengths_ask_for_no_code(tmp_path, tiny_llava, trap, monkeypatch):
     monkeypatch.setattr(
         transformers.AutoTokenizer, "from_pretrained", lambda *_, **options: asked.update(options)
     )
-    monkeypatch.setattr("c3l.stages.common.read_samples", lambda *_: [])
-    monkeypatch.setattr("repro.stages.published.samples_of", lambda *_: [])
+    monkeypatch.setattr("c3l.stages.common.samples_of", lambda *_: [])
     job = type("Job", (), {"inputs": {"backbone": tiny_llava}, "out": tmp_path})
     with pytest.raises(TypeError):  # what stands for a tokenizer is none
         run_lengths(job)
