@@ -238,8 +238,10 @@ def _score_window(
             continue
         rows = [i for run, _ in shown for i in run]
         pictures = [picture for run, picture in shown for _ in run]
-        sizes = [len(run) for run, _ in shown]
-        visual = _encode_answers(backbone, [pairs[i] for i in rows], pictures, sizes, readings)
+        group_sizes = [len(run) for run, _ in shown]
+        visual = _encode_answers(
+            backbone, [pairs[i] for i in rows], pictures, group_sizes, readings
+        )
         both = [(i, x, direct[pairs[i]]) for i, x in zip(rows, visual, strict=True)]
         long = [i for i, x, y in both if x is None or y is None]
         yield from ((i, "longer_than_context") for i in long)
@@ -264,9 +266,9 @@ def _read_without_image(
     for start in range(0, len(ordered), batch_size):
         some = ordered[start : start + batch_size]
         pictures = None if picture is None else [picture] * len(some)
-        sizes = [len(some[k : k + _TEXTS]) for k in range(0, len(some), _TEXTS)]
+        group_sizes = [len(some[k : k + _TEXTS]) for k in range(0, len(some), _TEXTS)]
         found.update(
-            zip(some, _encode_answers(backbone, some, pictures, sizes, readings), strict=True)
+            zip(some, _encode_answers(backbone, some, pictures, group_sizes, readings), strict=True)
         )
     return found
 
@@ -275,21 +277,21 @@ def _encode_answers(
     backbone: Backbone,
     pairs: Sequence[Pair],
     pictures: Sequence[Image.Image] | None,
-    sizes: Sequence[int],
+    group_sizes: Sequence[int],
     readings: Readings,
 ) -> list[AnswerStates | None]:
-    """Each answer's states and tokens, packed in runs of `sizes`; None for one that is too long."""
+    """Each answer's states and tokens, packed in runs of `group_sizes`; None for one that is too long."""
     questions, answers, histories = map(list, zip(*pairs, strict=True))
     batch = backbone.encode(questions, pictures, answers, histories=histories)
     fits = batch["attention_mask"].sum(dim=1) <= backbone.context
-    sizes = [int(run.sum()) for run in fits.split(list(sizes)) if run.any()]
-    if not sizes:
+    group_sizes = [int(run.sum()) for run in fits.split(list(group_sizes)) if run.any()]
+    if not group_sizes:
         return [None] * len(pairs)
     if not fits.all():  # else it would copy every picture
         batch = {name: tensor[fits] for name, tensor in batch.items()}
     mask = batch["labels"] != -100 if readings.score_eos else batch["answer_mask"]
     lengths = mask.sum(dim=1).tolist()
-    states, tokens = answer_states(backbone, batch, mask, sizes)
+    states, tokens = answer_states(backbone, batch, mask, group_sizes)
     found = map(AnswerStates, states.split(lengths), tokens.split(lengths))
     return [next(found) if fit else None for fit in fits.tolist()]
 
@@ -319,17 +321,17 @@ def answer_states(
     backbone: Backbone,
     batch: Mapping[str, Tensor],
     mask: Tensor,
-    sizes: Sequence[int] | None = None,
+    group_sizes: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The hidden states [n, d] that predict the n tokens under `mask` [b, t], and the tokens [n].
 
-    `batch` is what `Backbone.encode` gives, padded on the right, and `sizes` as in
-    `Backbone.states`; tokens come row after row. `backbone.head` makes logits of the states: at
+    `batch` is what `Backbone.encode` gives, padded on the right, and `group_sizes` as in
+    `Backbone.hidden_states`; tokens come row after row. `backbone.head` makes logits of the states: at
     32,000 words they are what fills the memory, so they are made for these places alone.
     """
     # The state of a position predicts the next token. Before the first one there is no state.
     before = F.pad(mask[:, 1:], (0, 1))
-    return backbone.states(batch, before, sizes), batch["input_ids"][mask]
+    return backbone.hidden_states(batch, before, group_sizes), batch["input_ids"][mask]
 
 
 def _batches(runs: Iterable[list[int]], size: int) -> Iterator[list[list[int]]]:
