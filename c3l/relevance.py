@@ -19,6 +19,7 @@ from c3l.readings import Readings, ScoreForm
 from c3l.runtime.errors import ImageError
 from c3l.runtime.progress import track
 from c3l.samples import ImageFolder, Sample
+from c3l.score_forms import FORMS, divergence
 from c3l.scores import ARRAYS, Score
 
 
@@ -35,7 +36,7 @@ def i2c(
     `logp_visual` is log p^v_t (with the image), `logp_direct` log p^d_t (without it), in nats;
     -inf is allowed, and 0·log 0 = 0. `mask` is true on the answer's tokens; default: everywhere.
     `kl` [batch, tokens] is the divergence of the whole vocabulary at each position, which the
-    two full-vocabulary forms are made of and the others ignore.
+    two full-vocabulary forms need and the others ignore. `form` is a name in FORMS:
 
     - literal_sum: Σ p^v log(p^v/p^d), eq. 1 as printed; literal_mean: the same per token
     - full_vocab_sum, full_vocab_mean: Σ_t KL_t over the vocabulary, and per token
@@ -46,73 +47,30 @@ def i2c(
 
     Raises ValueError for an answer without a token, which no form defines.
     """
+    if form not in FORMS:
+        raise ValueError(f"Unknown score form {form!r}.")
     dtype = torch.promote_types(logp_visual.dtype, torch.float32)
-    visual, direct = logp_visual.to(dtype), logp_direct.to(dtype)
     if mask is None:
-        mask = torch.ones_like(visual, dtype=torch.bool)
+        mask = torch.ones_like(logp_visual, dtype=torch.bool)
     mask = mask.bool()
     if not mask.any(dim=-1).all():
         raise ValueError("An answer without a single token has no score.")
     # A token of probability zero under both models adds nothing to any form.
-    visual, direct = visual.masked_fill(~mask, -torch.inf), direct.masked_fill(~mask, -torch.inf)
-    length = mask.sum(dim=-1)
-    match form:
-        case "literal_sum":
-            return _divergence(visual, direct).sum(-1)
-        case "literal_mean":
-            return _divergence(visual, direct).sum(-1) / length
-        case "full_vocab_sum" | "full_vocab_mean":
-            if kl is None:
-                raise ValueError(f"The form {form} needs the divergence of every token (kl).")
-            total = kl.to(dtype).masked_fill(~mask, 0).sum(-1)
-            return total if form == "full_vocab_sum" else total / length
-        case "renormalised":
-            return _divergence(_log_normalise(visual), _log_normalise(direct)).sum(-1)
-        case "generalised":
-            return (_divergence(visual, direct) - visual.exp() + direct.exp()).sum(-1)
-        case "bernoulli":
-            others = _divergence(_log_complement(visual), _log_complement(direct))
-            return (_divergence(visual, direct) + others).sum(-1)
-        case "logratio":
-            return _log_ratio(visual, direct).sum(-1)
-        case "logratio_mean":
-            return _log_ratio(visual, direct).sum(-1) / length
-    raise ValueError(f"Unknown score form {form!r}.")
+    visual, direct = (
+        logp.to(dtype).masked_fill(~mask, -torch.inf) for logp in (logp_visual, logp_direct)
+    )
+    return FORMS[form](visual, direct, mask, kl if kl is None else kl.to(dtype))
 
 
 def contributions(score: Score) -> Tensor:
-    """What each token of an answer adds to eq. 1 as printed, p^v log(p^v/p^d), [tokens]."""
-    return _divergence(*map(torch.from_numpy, (score.logp_visual, score.logp_direct)))
+    """Each token's term of eq. 1 as printed, p^v log(p^v/p^d), [tokens]."""
+    return divergence(*map(torch.from_numpy, (score.logp_visual, score.logp_direct)))
 
 
 def full_vocabulary_kl(logp: Tensor, logq: Tensor) -> Tensor:
     """KL(p ‖ q) of each position [n], in nats, from log-probabilities [n, vocabulary]."""
     # Rounding may take the divergence of two equal distributions a little below zero.
     return F.kl_div(logq, logp, log_target=True, reduction="none").sum(-1).clamp(min=0)
-
-
-def _log_ratio(a: Tensor, b: Tensor) -> Tensor:
-    """log(exp(a)/exp(b)), and 0 where both are zero."""
-    return torch.where(a == b, 0, a - b)
-
-
-def _divergence(a: Tensor, b: Tensor) -> Tensor:
-    """exp(a)·(a − b), and 0 where exp(a) is zero."""
-    return torch.where(a.exp() == 0, 0, a.exp() * _log_ratio(a, b))
-
-
-def _log_normalise(a: Tensor) -> Tensor:
-    """The log-probabilities as shares of their sum; all -inf stays all -inf."""
-    return torch.where(a.isneginf(), a, F.log_softmax(a, dim=-1))
-
-
-def _log_complement(a: Tensor) -> Tensor:
-    """log(1 − exp(a)).
-
-    A log-probability that rounds to 0 is one the type cannot tell from 1, not certainty: it is
-    taken half a unit in the last place below, so that a sure model does not score infinity.
-    """
-    return torch.log(-torch.expm1(a.clamp(max=-torch.finfo(a.dtype).eps / 2)))
 
 
 def in_form(scores: Sequence[Score], form: ScoreForm) -> list[float]:
