@@ -52,7 +52,7 @@ class Lessons:
     @property
     def counts(self) -> dict[str, int]:
         """How many are left out, by reason."""
-        return dict(Counter(item.why for item in self.left_out))
+        return dict(Counter(item.reason for item in self.left_out))
 
     @property
     def left_out(self) -> list[LeftOut]:

@@ -29,7 +29,7 @@ from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.data.card import DatasetInfo, card
 from c3l.data.left_out import LeftOut, left_out_path, write_left_out
 from c3l.data.scored import with_scores, write_scored
-from c3l.data.subset import Pictures, parts
+from c3l.data.subset import ImageSubset, batches
 from c3l.filtering import judged
 from c3l.runtime.errors import UserError, printable
 from c3l.runtime.locks import locked
@@ -88,14 +88,14 @@ def generate(
     lock = locked(store.root / "locks" / "generate.lock", timeout=0)
     try:
         with lock, models.model_options(device, dtype), StatusLine() as work:
-            store.sweep()
-            work.on("reading the backbone's files")
+            store.remove_leftovers()
+            work.begin("reading the backbone's files")
             source = backbone_source(backbone)
             readings = (settings or MethodSettings()).readings
             if train and (reason := contrast_unreached(readings, model_type(source))):
                 raise UserError(reason)
             weights = Source.of(source.path, source.names, dtype) if dtype else source
-            pictures = Pictures(folder, store.root / "images", seed)
+            pictures = ImageSubset(folder, store.root / "images", seed)
             run = _Run(str(backbone), weights, pictures, store, settings, seed, work)
             samples, making, left_out = run.finish(n, initial, final, train=train)
             making = replace(making, digest=source.key)
@@ -136,7 +136,7 @@ class _Run:
         self,
         name: str,
         backbone: Source,
-        pictures: Pictures,
+        pictures: ImageSubset,
         store: Store,
         settings: MethodSettings | None,
         seed: int,
@@ -151,7 +151,7 @@ class _Run:
         self, n: int, initial: int | None, final: int | None, *, train: bool
     ) -> tuple[list[Sample], DatasetInfo, list[LeftOut]]:
         """The final samples, how they were made, and what is not among them."""
-        self.work.on("looking at the images")
+        self.work.begin("looking at the images")
         first = self.pictures.initial(initial) if train else []
         if train and not first:
             raise UserError(
@@ -195,7 +195,7 @@ class _Run:
         todo = not_in_store([stage], self.store)
         self.found += not todo
         for one in todo.values():
-            self.work.on(f"{title}, {one.name}")
+            self.work.begin(f"{title}, {one.name}")
             self.store.make(one)
             self.made += 1
         how = "run" if todo else "from the store"
@@ -260,7 +260,7 @@ class _Run:
         order = chain(self.pictures.others(), [] if ranks and final is None else first)
         made: list[Part] = []
         kept = 0
-        for number, names in enumerate(parts(islice(order, final), PART)):
+        for number, names in enumerate(batches(islice(order, final), PART)):
             title = f"final data ({kept:,} of {n:,} samples)"
             # Another seed for each part, as for a stage's shards.
             seed = self.seed + 1_000_003 * (number + 1)

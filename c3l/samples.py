@@ -133,7 +133,7 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
         raw = formats.read_file(Path(source), embedded=True)
     data = Data(raw.name, _read(raw, strict=strict), raw.images)
     if data.records and not data.samples:
-        first = Counter(item.why for item in data.left_out).most_common(1)[0][0]
+        first = Counter(item.reason for item in data.left_out).most_common(1)[0][0]
         item = next(turn for turn in data.turns if turn.why == first)
         raise UserError(
             f"none of the {len(data.left_out):,} records of {printable(raw.name)} can be a sample, most "

@@ -53,7 +53,7 @@ def run_perfect(job: Job) -> dict:
 
 def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     """The criteria as markdown tables. Raises UserError for data without scene graphs."""
-    store.sweep()
+    store.remove_leftovers()
     data = recipe.resolve_inputs(profile, store)
     if data.final_graphs is None:
         raise UserError("The criteria need scene graphs, which only the pocket world has.")
@@ -84,7 +84,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
         runner.run(todo, store, jobs, progress, log)
 
     def facts(stage: Stage) -> dict:
-        return store.facts(stage)
+        return store.metadata(stage)
 
     lines = [
         "| benchmark | before tuning | tuned on perfect data | gain | unreadable before |",

@@ -74,7 +74,7 @@ def run_comparison(job: Job) -> dict:
                 # Without its history: training reads each turn alone.
                 image = whole[sample.image]
                 kept.append(replace(sample, image=image, meta=meta, history=()))
-    dropped = dict(Counter(item.why for item in left_out))
+    dropped = dict(Counter(item.reason for item in left_out))
     if not kept:
         raise UserError(
             f"no sample of {name} can be used ({dropped}): are its images those that the "

@@ -216,7 +216,7 @@ def test_a_run_after_a_failure_asks_only_what_is_missing(wild, tmp_path, monkeyp
         facts = store.manifest(stage)["facts"]
         assert facts["transient"] and facts["value"] is None
         failed_after, _ = handler.asked, healthy.append(True)
-        store.sweep()  # what the next run begins with
+        store.remove_leftovers()  # what the next run begins with
         runner.discard_transient([stage], store)
         store.make(stage)
         assert store.manifest(stage)["facts"]["value"] == 50

@@ -173,7 +173,7 @@ def test_damage_that_one_process_saw_whole_is_found_by_it(tmp_path):
         store.read(a, "length")
     assert store.find(a) is None
     with pytest.raises(UserError, match=r"manifest\.json was damaged"):
-        store.facts(a)
+        store.metadata(a)
 
 
 def test_what_was_set_aside_is_kept_once(tmp_path):
@@ -204,7 +204,7 @@ def test_a_killed_stage_goes_on_from_its_shards(tmp_path):
     assert process.exitcode == -signal.SIGKILL
     store = Store(tmp_path / "store")
     assert store.find(stage) is None
-    store.sweep()
+    store.remove_leftovers()
     assert not list(store.root.glob("*/.tmp-*"))
     path = store.make(stage)
     assert store.manifest(stage)["facts"]["shard"] == "kept"
@@ -219,7 +219,7 @@ def test_sweeping_leaves_the_living_alone(tmp_path):
     process.start()
     while not list(store.root.glob("*/.tmp-*")):
         time.sleep(0.01)
-    store.sweep()
+    store.remove_leftovers()
     process.join()
     assert process.exitcode == 0
     assert store.find(stage)
