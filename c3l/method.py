@@ -26,7 +26,7 @@ from c3l.artifacts.files import fsync
 from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.backbones.reach import contrast_unreached, model_type
-from c3l.data.card import DatasetInfo, card
+from c3l.data.card import DatasetInfo, dataset_card
 from c3l.data.left_out import LeftOut, left_out_path, write_left_out
 from c3l.data.scored import with_scores, write_scored
 from c3l.data.subset import ImageSubset, batches
@@ -94,7 +94,7 @@ def generate(
             readings = (settings or MethodSettings()).readings
             if train and (reason := contrast_unreached(readings, model_type(source))):
                 raise UserError(reason)
-            weights = Source.of(source.path, source.names, dtype) if dtype else source
+            weights = Source.from_path(source.path, source.names, dtype) if dtype else source
             pictures = ImageSubset(folder, store.root / "images", seed)
             run = _Run(str(backbone), weights, pictures, store, settings, seed, work)
             samples, making, left_out = run.finish(n, initial, final, train=train)
@@ -181,7 +181,7 @@ class _Run:
             initial_images=len(first),
             shared_images=len({*first} & {*about}),
             trained=self._facts(writer) if isinstance(writer, Stage) else None,
-            asked=n,
+            requested=n,
             dropped=dict(+dropped),
             unreadable=dict(self.pictures.unreadable),
             settings=self.settings,
@@ -257,7 +257,7 @@ class _Run:
     ) -> list[Part]:
         """The final data's parts: until there are `n` samples, or all that are to be ranked."""
         ranks = self.readings.final_selection == "i2c"
-        order = chain(self.pictures.others(), [] if ranks and final is None else first)
+        order = chain(self.pictures.remaining(), [] if ranks and final is None else first)
         made: list[Part] = []
         kept = 0
         for number, names in enumerate(batches(islice(order, final), PART)):
@@ -276,7 +276,7 @@ class _Run:
         ranks, title = self.readings.final_selection == "i2c", "final data"
         drawn = self._make(writing.drawn(pool, None if ranks else n, self.seed), title)
         folder = self.pictures.folder.path
-        scores = self._scores(drawn, Source.of(folder, about), title)
+        scores = self._scores(drawn, Source.from_path(folder, about), title)
         if not ranks:
             return drawn, scores
         best = self._make(selecting.best(drawn, scores, self.readings, n), title)
@@ -333,7 +333,7 @@ def _write(out: Path, samples: list[Sample], making: DatasetInfo, left_out: list
         with _whole(out) as work:
             for name in FILES[:-1]:
                 write_scored(work / name, samples)
-            text = card(samples, making).encode(errors="backslashreplace")
+            text = dataset_card(samples, making).encode(errors="backslashreplace")
             (work / "README.md").write_bytes(text)
             write_left_out(work, left_out)
     except OSError as error:

@@ -112,7 +112,7 @@ class Data:
         Raises UserError where there are neither.
         """
         if self.images is not None:
-            return self.images.beside(folder)
+            return self.images.with_folder(folder)
         if folder is None:
             raise UserError(
                 f"{printable(self.name)} holds no pictures; give their folder as --images"
@@ -184,7 +184,7 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
             except Unfit as unfit:
                 if strict:
                     raise UserError(f"{printable(raw.name)}, {place}{unfit}") from unfit
-                made.append(Turn(one.id, where, why=unfit.why, detail=str(unfit)))
+                made.append(Turn(one.id, where, why=unfit.reason, detail=str(unfit)))
         records.append(Record(value, made, ours))
     return records
 

@@ -171,13 +171,13 @@ def _published(profile: Profile, store: Store) -> dict[str, Published]:
 
 def _graphs(folder: Path) -> Source | None:
     path = folder / "graphs.jsonl"
-    return Source.of(path) if path.is_file() else None
+    return Source.from_path(path) if path.is_file() else None
 
 
 def benchmark_source(folder: Path, task: str) -> Source:
     """A benchmark's data in a folder laid out like the pocket world. Raises UserError without."""
     path = benchmark_folder(folder, task)
-    return Source.of(path)
+    return Source.from_path(path)
 
 
 def benchmark_folder(folder: Path, task: str) -> Path:

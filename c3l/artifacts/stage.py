@@ -20,7 +20,7 @@ class Source:
     """How it is read, where that counts as well: weights in another precision."""
 
     @classmethod
-    def of(
+    def from_path(
         cls, path: Path, names: Iterable[str] | None = None, read_as: str | None = None
     ) -> "Source":
         """A file, or the files of a folder, as they are now."""

@@ -58,7 +58,7 @@ class ImageSubset:
         places = track(range(count), "images")
         return [name for _, name in zip(places, self._order, strict=False)]
 
-    def others(self) -> Iterator[str]:
+    def remaining(self) -> Iterator[str]:
         """Those that have not been taken yet."""
         return self._order
 

@@ -69,7 +69,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     readings = profile.readings
     pairs, _ = recipe.initial_pool(backbone, profile, readings, data, seed=0)
     graphs = world / "graphs.jsonl"
-    truth = driver.truth(pairs, Source.of(graphs))
+    truth = driver.truth(pairs, Source.from_path(graphs))
     samples = perfect(data.final_graphs, sizes.final_samples, seed=0)
     tuned = [
         training.vlit(backbone, samples, data.final, profile.training.vlit, readings, seed)

@@ -39,9 +39,9 @@ def find(folder: Path, name: str) -> Published:
     data, images, graphs = (folder / part for part in ("data", "images", "graphs.jsonl"))
     return Published(
         name,
-        Source.of(data) if any(data.glob("*")) else None,
-        Source.of(images),
-        Source.of(graphs) if graphs.is_file() else None,
+        Source.from_path(data) if any(data.glob("*")) else None,
+        Source.from_path(images),
+        Source.from_path(graphs) if graphs.is_file() else None,
     )
 
 

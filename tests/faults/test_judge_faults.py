@@ -209,7 +209,7 @@ def test_a_run_after_a_failure_asks_only_what_is_missing(wild, tmp_path, monkeyp
     handler = scripted(lambda number: GOOD if healthy or number < 3 else OUT_OF_ORDER)
     with record_fault(AREA, "dies half-way through a run"), serve(handler) as url:
         scoring = load("pocket").scoring.model_copy(update={"judge": url, "judge_model": "m"})
-        data = Source.of(wild)
+        data = Source.from_path(wild)
         stage = evaluation.evaluation(data, "llava_w", data, scoring)
         store = Store(tmp_path / "store")
         store.make(stage)

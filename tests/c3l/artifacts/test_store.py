@@ -58,7 +58,7 @@ def test_the_key_holds_everything_that_matters_and_nothing_else(tmp_path):
     for folder in folders:
         (folder / "deep").mkdir(parents=True)
         (folder / "deep" / "weights").write_bytes(b"\0\1")
-    sources = [Source.of(folder) for folder in folders]
+    sources = [Source.from_path(folder) for folder in folders]
     assert len({toy.stage(tmp_path, x=source).key for source in sources}) == 1
     (folders[1] / "deep" / "weights").write_bytes(b"\0\2")
     assert digest_files(folders[1]) != sources[0].key
@@ -149,7 +149,7 @@ def test_a_source_that_is_another_one_by_now_is_not_used(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a").write_text("one")
     (tmp_path / "images" / "b").write_text("not counted")
-    source, store = Source.of(tmp_path / "images", ["a"]), Store(tmp_path / "store")
+    source, store = Source.from_path(tmp_path / "images", ["a"]), Store(tmp_path / "store")
     stage = Stage("toy", 1, toy.nothing, {}, {"images": source})
     (tmp_path / "images" / "b").write_text("another")
     assert store.make(stage)

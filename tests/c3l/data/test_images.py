@@ -54,7 +54,7 @@ def test_what_is_not_listed_is_named_with_its_reason(tmp_path):
     }
     assert {item.place for item in left_out} == {str(tmp_path)}
     pictures = ImageSubset(ImageFolder(tmp_path), tmp_path / "links", 0)
-    assert sorted(pictures.others()) == names
+    assert sorted(pictures.remaining()) == names
     assert pictures.unreadable == Counter(item.reason for item in left_out)
 
 
