@@ -33,7 +33,7 @@ def make(name: str, cells: Cells, seed: int, store: Store) -> tuple[dict, dict[s
     labels = [first, last]
     stages = [cells[label][RELEVANCE[0]][0][0] for label in labels]
     record = {"rule": RULE.format(count=IMAGES, seed=seed), "data_seed": seed, "images": []}
-    reasons = [store.facts(stage).get("unscored") for stage in stages]
+    reasons = [store.metadata(stage).get("unscored") for stage in stages]
     if reason := next(filter(None, reasons), None):
         return record | {"unscored": reason}, {}
     picked = pick([_samples(stage, store) for stage in stages], seed)

@@ -111,7 +111,7 @@ def data_folder(profile: Profile, store: Store) -> Path:
 
 def benchmark_source(folder: Path, task: str) -> Source:
     """Return a benchmark's data in a folder laid out like the pocket world, as an input."""
-    return Source.of(benchmark_folder(folder, task))
+    return Source.from_path(benchmark_folder(folder, task))
 
 
 def benchmark_folder(folder: Path, task: str) -> Path:
@@ -137,7 +137,7 @@ def _images(folder: Path, count: int) -> Images:
 
 def _graphs(folder: Path) -> Source | None:
     path = folder / "graphs.jsonl"
-    return Source.of(path) if path.is_file() else None
+    return Source.from_path(path) if path.is_file() else None
 
 
 def _backbone(label: str, profile: Profile, weights: Source, sets: dict[str, Published]) -> Weights:

@@ -175,7 +175,7 @@ def _control(row: Ranking, cells: dict) -> str:
 
 
 def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, store: Store) -> dict:
-    results = [[store.facts(stage) for stage in some] for some in runs]
+    results = [[store.metadata(stage) for stage in some] for some in runs]
     flat = [result for some in results for result in some]
     reasons = list(dict.fromkeys(r["unscored"] for r in flat if r.get("unscored")))
     cell = {

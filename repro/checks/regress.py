@@ -86,7 +86,7 @@ def run(gate: Gate) -> tuple[str, bool]:
             raise UserError(f"{path} is a folder; give the name of a file.")
     weights = backbone_source(gate.backbone)
     store = Store(gate.runs / "store")
-    store.sweep()
+    store.remove_leftovers()
     folder = inputs.data_folder(gate.profile, store)
     tasks = gate.profile.scoring.tasks
     data = {name: inputs.benchmark_source(folder, tasks[name]) for name in gate.benchmarks}

@@ -47,7 +47,7 @@ class Run:
         Without `fetch` nothing is fetched from the Hub.
         """
         _require_a_backbone(names, profile)
-        store.sweep()
+        store.remove_leftovers()
         data = inputs.resolve_inputs(profile, store, _rows(names), fetch=fetch)
         return cls.of(names, profile, seeds, store, data)
 

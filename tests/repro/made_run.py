@@ -160,8 +160,8 @@ def _cells(folder: Path, backbone: Path) -> dict[str, Cells]:
     pictures = common.image_source(folder / "images", 4)
     weights = common.backbone_source(backbone)
     sources = {
-        "seedbench": Source.of(data.seedbench(folder / "seedbench", n=24, video=0)),
-        "pope": Source.of(data.pope(folder / "pope")),
+        "seedbench": Source.from_path(data.seedbench(folder / "seedbench", n=24, video=0)),
+        "pope": Source.from_path(data.pope(folder / "pope")),
     }
     readings = {"readings": {"score_eos": False, "without_image": "removed"}}
     initial = Stage("filtered", 1, write, {}, {"images": pictures})
