@@ -87,7 +87,7 @@ def evaluate(
         judge.running() if judge else contextlib.nullcontext() as url,
         # without a cache of its own it makes a folder in the user's home
         _environment({"LMMS_EVAL_DATASETS_CACHE": cache}),
-        _environment(judging.variables(judge, url) if judge else {}),
+        _environment(judging.judge_environment(judge, url) if judge else {}),
         _output_into(output_dir / "lmms_eval.log"),
     ):
         kind = ServedModel if isinstance(backbone, Served) else C3LModel
@@ -97,8 +97,8 @@ def evaluate(
         expected = len(source.eval_docs)
         if task == "llava_w":
             if judge:
-                judging.prepare(replies, judge)
-            unjudged = judging.ping(source) if judge else NO_JUDGE
+                judging.register_client(replies, judge)
+            unjudged = judging.check_task(source) if judge else NO_JUDGE
         try:
             outcome = simple_evaluate(
                 model=model,
@@ -168,7 +168,7 @@ def _cell(
         return cell
     if task == "llava_w":
         reasons = [] if unjudged else samples["failure"].dropna().tolist()
-        cell["unscored"] = unjudged or judging.failures(reasons, len(samples))
+        cell["unscored"] = unjudged or judging.failure_summary(reasons, len(samples))
         if not cell["unscored"] and not samples["reference_score"].any():
             cell["unscored"] = "the judge graded every reference answer 0: there is no ratio to it"
         if cell["unscored"]:

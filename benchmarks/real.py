@@ -25,7 +25,7 @@ DATASETS = {
 }
 
 
-def lay_out(coco: Path, out: Path, *, initial: int, final: int, seed: int) -> dict:
+def link_data(coco: Path, out: Path, *, initial: int, final: int, seed: int) -> dict:
     """Make the folder `out`, whole or not at all; what `data.json` says.
 
     `coco` holds all of train2014: from less, the same seed would draw other images. Raises
@@ -33,8 +33,8 @@ def lay_out(coco: Path, out: Path, *, initial: int, final: int, seed: int) -> di
     """
     if out.exists():
         raise UserError(f"{out} is there already: give another folder, or remove it first.")
-    drawn = draw(coco, initial, final, seed)
-    benchmarks = {name: fetch(dataset) for name, dataset in DATASETS.items()}
+    drawn = draw_images(coco, initial, final, seed)
+    benchmarks = {name: fetch_dataset(dataset) for name, dataset in DATASETS.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         work = Path(folder) / "data"
@@ -58,7 +58,7 @@ def lay_out(coco: Path, out: Path, *, initial: int, final: int, seed: int) -> di
     return said
 
 
-def draw(coco: Path, initial: int, final: int, seed: int) -> dict[str, list[str]]:
+def draw_images(coco: Path, initial: int, final: int, seed: int) -> dict[str, list[str]]:
     """The names of the initial and of the final images. Raises UserError for another folder."""
     names = sorted(path.name for path in coco.glob(COCO))
     if len(names) != COCO_IMAGES:
@@ -73,7 +73,7 @@ def draw(coco: Path, initial: int, final: int, seed: int) -> dict[str, list[str]
     return {"initial": sorted(chosen[:initial]), "final": sorted(chosen[initial:])}
 
 
-def fetch(dataset: str) -> Path:
+def fetch_dataset(dataset: str) -> Path:
     """A data set's folder in the Hub's cache, named by its revision; fetched if it is not there."""
     from huggingface_hub import snapshot_download
 

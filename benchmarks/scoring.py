@@ -143,7 +143,7 @@ def llava_w(samples: list[dict], images: Mapping[int, str]) -> pd.DataFrame:
             "readable": True,
         }
         if judgement := sample.get(judging.METRIC):
-            failure = judging.failure(judgement)
+            failure = judging.failure_reason(judgement)
             scores = (math.nan, math.nan) if failure else judgement["scores"]
             row |= dict(zip(("reference_score", "candidate_score"), scores, strict=True))
             row |= {"review": judgement["review"], "failure": failure}

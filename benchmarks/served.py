@@ -9,8 +9,8 @@ import io
 from PIL import Image
 from pydantic import Field, field_validator
 
-from benchmarks.api.address import GIVE, base_of, name_of_model
-from benchmarks.api.keys import key_in
+from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
+from benchmarks.api.keys import read_key
 from c3l.runtime.record import Record
 
 
@@ -27,12 +27,12 @@ class Served(Record):
     @field_validator("model")
     @classmethod
     def _model_has_a_name(cls, model: str) -> str:
-        return name_of_model(model)
+        return parse_model_name(model)
 
     @field_validator("url")
     @classmethod
     def _url_is_an_address(cls, url: str) -> str:
-        return base_of(url, f"address of a served model: {GIVE}")
+        return parse_base_url(url, f"address of a served model: {ADDRESS_HINT}")
 
     @property
     def name(self) -> str:
@@ -41,16 +41,16 @@ class Served(Record):
 
     @property
     def key(self) -> str:
-        """The key (`key_in`)."""
-        return key_in(self.key_variable)
+        """The key (`read_key`)."""
+        return read_key(self.key_variable)
 
 
-def probe(served: Served, timeout: float = 60.0, retries: int = 0) -> str | None:
+def check_server(served: Served, timeout: float = 60.0, retries: int = 0) -> str | None:
     """Ask about a grey image; a reason if no text came back, or None. No reason holds the key. A
     server that is busy is asked again, `retries` times."""
     from openai import OpenAIError
 
-    from benchmarks.api.client import MALFORMED, NO_COMPLETION, client_of, reason_of
+    from benchmarks.api.client import MALFORMED, NO_COMPLETION, error_reason, make_client
 
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(file, "PNG")
@@ -60,13 +60,13 @@ def probe(served: Served, timeout: float = 60.0, retries: int = 0) -> str | None
         {"type": "image_url", "image_url": {"url": picture}},
     ]
     try:
-        with client_of(served.url, served.key, timeout, retries) as client:
+        with make_client(served.url, served.key, timeout, retries) as client:
             reply = client.chat.completions.create(
                 model=served.model, messages=[{"role": "user", "content": content}], max_tokens=16
             )
         said = reply.choices[0].message.content
     except OpenAIError as error:
-        return reason_of(error, served.key)
+        return error_reason(error, served.key)
     except MALFORMED:
         said = None
     return None if isinstance(said, str) else NO_COMPLETION

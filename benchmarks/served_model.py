@@ -8,8 +8,8 @@ from lmms_eval.models.simple.openai import OpenAICompatible
 from openai import OpenAIError
 from openai.types.chat import ChatCompletion
 
-from benchmarks.api.client import MALFORMED, NO_COMPLETION, client_of, reason_of
-from benchmarks.api.keys import without_key
+from benchmarks.api.client import MALFORMED, NO_COMPLETION, error_reason, make_client
+from benchmarks.api.keys import mask_key
 from benchmarks.served import Served
 from c3l.lmms import UNPRINTABLE, Requests
 
@@ -43,7 +43,7 @@ class ServedModel(Requests, OpenAICompatible):
             max_retries=1,  # its own asks again whatever the error, and at once
             num_concurrent=batch_size,
         )
-        self._asking = client_of(served.url, served.key, TIMEOUT, RETRIES)
+        self._asking = make_client(served.url, served.key, TIMEOUT, RETRIES)
         self._key = served.key
         completions = SimpleNamespace(create=self._ask)
         self.client = SimpleNamespace(chat=SimpleNamespace(completions=completions))
@@ -83,9 +83,9 @@ class ServedModel(Requests, OpenAICompatible):
         try:
             reply = self._asking.chat.completions.create(**payload)
             message = reply.choices[0].message
-            message.content = without_key(message.content, self._key)
+            message.content = mask_key(message.content, self._key)
         except OpenAIError as error:
-            raise RuntimeError(reason_of(error, self._key)) from None
+            raise RuntimeError(error_reason(error, self._key)) from None
         except MALFORMED:
             raise RuntimeError(NO_COMPLETION) from None
         return reply

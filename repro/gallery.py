@@ -21,7 +21,9 @@ RULE = (
 )
 
 
-def make(name: str, cells: Cells, seed: int, store: Store) -> tuple[dict, dict[str, bytes]]:
+def build_gallery(
+    name: str, cells: Cells, seed: int, store: Store
+) -> tuple[dict, dict[str, bytes]]:
     """Pairs of the first and the last row, and the pictures' bytes by file name.
 
     The record has the `rule`, the `data_seed`, `images` (`file`, `image`, `class`, and `pairs`, one
@@ -36,7 +38,7 @@ def make(name: str, cells: Cells, seed: int, store: Store) -> tuple[dict, dict[s
     reasons = [store.facts(stage).get("unscored") for stage in stages]
     if reason := next(filter(None, reasons), None):
         return record | {"unscored": reason}, {}
-    picked = pick([_samples(stage, store) for stage in stages], seed)
+    picked = pick_pairs([_samples(stage, store) for stage in stages], seed)
     if not picked:
         return record | {"unscored": "no image has such pairs in both data sets"}, {}
     verdicts = [_verdicts(cells[label], store) for label in labels]
@@ -57,7 +59,7 @@ def make(name: str, cells: Cells, seed: int, store: Store) -> tuple[dict, dict[s
     return record | {"unscored": None}, pictures
 
 
-def pick(frames: Sequence[pd.DataFrame], seed: int, count: int = IMAGES) -> list[list[dict]]:
+def pick_pairs(frames: Sequence[pd.DataFrame], seed: int, count: int = IMAGES) -> list[list[dict]]:
     """Of each picked image a row of every frame; fewer than `count` images where there are fewer.
 
     The rule is RULE: a function of the seed and of what the frames hold, not of their order.

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from benchmarks.api.address import GIVE, base_of, name_of_model
+from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
 from benchmarks.served import Served
 from benchmarks.sources import TASKS
 from c3l.readings import Readings
@@ -64,7 +64,7 @@ class Training(Record):
         return self.generator if crm else self.contrastive
 
 
-ADDRESS = f"address of a judge: {GIVE}, or pocket for the pocket judge"
+ADDRESS = f"address of a judge: {ADDRESS_HINT}, or pocket for the pocket judge"
 
 
 class Price(Record):
@@ -103,12 +103,12 @@ class Scoring(Record):
     @field_validator("judge")
     @classmethod
     def _judge_is_an_address(cls, judge: str | None) -> str | None:
-        return judge if judge in (None, "pocket") else base_of(judge, ADDRESS)
+        return judge if judge in (None, "pocket") else parse_base_url(judge, ADDRESS)
 
     @field_validator("judge_model")
     @classmethod
     def _judge_has_a_name(cls, model: str) -> str:
-        return name_of_model(model)
+        return parse_model_name(model)
 
     @field_validator("tasks")
     @classmethod

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-GIVE = "give https://host/v1, without a user, a key or a query"
+ADDRESS_HINT = "give https://host/v1, without a user, a key or a query"
 ENDPOINT = "/chat/completions"
 
 
@@ -17,7 +17,7 @@ def is_address(text: str) -> bool:
     return bool(well) and not re.search(r"[\s@?#\\]", text) and text.isprintable()
 
 
-def base_of(text: str, what: str) -> str:
+def parse_base_url(text: str, what: str) -> str:
     """The address as clients take it, without slashes at its end.
 
     Raises ValueError, a sentence's end about `what`, for what is no address. It does not repeat the
@@ -31,7 +31,7 @@ def base_of(text: str, what: str) -> str:
     return base
 
 
-def name_of_model(text: str) -> str:
+def parse_model_name(text: str) -> str:
     """The name of a model at an address. Raises ValueError for one that no model has."""
     if not text.strip() or not text.isprintable():
         raise ValueError("it is no name of a model: give the one that the server knows it by")

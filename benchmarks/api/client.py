@@ -16,15 +16,15 @@ from urllib.parse import urljoin, urlsplit
 from openai import APIStatusError, APITimeoutError, DefaultHttpxClient, OpenAI, OpenAIError
 
 from benchmarks.api.address import ENDPOINT
-from benchmarks.api.keys import without_key
+from benchmarks.api.keys import mask_key
 
-LARGEST = 2**20
+MAX_BYTES = 2**20
 """Bytes of a reply, as it comes and unpacked. lmms-eval's longest is some ten thousand."""
 MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
 """What reading a reply raises that is no chat completion: servers send anything with status 200,
 and the client checks little of it."""
 NO_COMPLETION = "its reply is no chat completion with a text"
-LONGEST_REASON = 300
+MAX_REASON = 300
 
 # openai's releases are built on httpx or on its successor.
 httpx = sys.modules[DefaultHttpxClient.__base__.__module__.partition(".")[0]]
@@ -34,7 +34,7 @@ class RefusedError(OpenAIError):
     """A reply that is not taken; asking again gives the same one."""
 
 
-def client_of(
+def make_client(
     url: str, key: str, seconds: float, retries: int = 0, *, proxies: bool = True
 ) -> OpenAI:
     """A client of an address, each of whose requests ends within so many seconds.
@@ -47,7 +47,7 @@ def client_of(
     return OpenAI(base_url=url, api_key=key, timeout=seconds, max_retries=retries, http_client=http)
 
 
-def reason_of(error: OpenAIError, key: str) -> str:
+def error_reason(error: OpenAIError, key: str) -> str:
     """Why a request failed: printable, not long, and without the key."""
     cause = error.__cause__
     if isinstance(cause, RefusedError):  # as older releases of openai wrap it
@@ -59,12 +59,12 @@ def reason_of(error: OpenAIError, key: str) -> str:
         text = f"Request timed out: {cause}"
     elif cause is not None and not _was_refused(cause):
         text = f"{text.rstrip('.')}: {cause}"
-    return clean(without_key(text, key))
+    return one_line(mask_key(text, key))
 
 
-def clean(text: str) -> str:
+def one_line(text: str) -> str:
     """A server's text for a sentence: on one line, printable, not long."""
-    line = " ".join(text.split())[:LONGEST_REASON]
+    line = " ".join(text.split())[:MAX_REASON]
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
@@ -159,7 +159,7 @@ def _read(response: Any) -> bytes:
     content = bytearray()
     for part in response.iter_raw():
         content += part
-        if len(content) > LARGEST:
+        if len(content) > MAX_BYTES:
             raise _too_large()
     return bytes(content)
 
@@ -170,13 +170,15 @@ def _unpacked(content: bytes, encoding: str) -> bytes:
     if encoding in ("", "identity"):
         return content
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise RefusedError(f"its reply is packed ({clean(encoding)[:20]}), which was not asked for")
+        raise RefusedError(
+            f"its reply is packed ({one_line(encoding)[:20]}), which was not asked for"
+        )
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip's header or zlib's
     try:
-        unpacked = unpacking.decompress(content, LARGEST + 1)
+        unpacked = unpacking.decompress(content, MAX_BYTES + 1)
     except zlib.error as error:
         raise RefusedError(f"its reply is not packed by {encoding}, as it says") from error
-    if len(unpacked) > LARGEST:
+    if len(unpacked) > MAX_BYTES:
         raise _too_large()
     if not unpacking.eof:
         raise RefusedError(f"its reply, packed by {encoding}, is cut short")
@@ -184,7 +186,7 @@ def _unpacked(content: bytes, encoding: str) -> bytes:
 
 
 def _too_large() -> RefusedError:
-    return RefusedError(f"its reply is larger than {LARGEST / 2**20:g} MiB and was not read on")
+    return RefusedError(f"its reply is larger than {MAX_BYTES / 2**20:g} MiB and was not read on")
 
 
 def _redirects(response: Any) -> str:

@@ -16,7 +16,7 @@ SHORTEST = 4
 any) is found in what it has nothing to do with, grades for instance."""
 
 
-def key_in(variable: str | None) -> str:
+def read_key(variable: str | None) -> str:
     """The key that an environment variable holds; "no-key" without one: servers that need none take
     any, the clients do not take none.
 
@@ -28,13 +28,13 @@ def key_in(variable: str | None) -> str:
     return key
 
 
-def unset_hint(variable: str | None) -> str:
+def missing_key_hint(variable: str | None) -> str:
     """ " (NAME is not set)" where the variable that should hold a key holds none."""
     unset = variable and not os.environ.get(variable, "").strip()
     return f" ({variable} is not set)" if unset else ""
 
 
-def without_key(text: str, key: str) -> str:
+def mask_key(text: str, key: str) -> str:
     """A text of a server's, which may repeat the key in one spelling or another, without it."""
     if len(key) < SHORTEST or key == NO_KEY:
         return text

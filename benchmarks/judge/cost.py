@@ -15,7 +15,7 @@ RECORD = 1500
 """Characters of a question with its context and reference where there are no files: assumed."""
 
 
-class Asked(NamedTuple):
+class TokenCount(NamedTuple):
     """Calls, and at most how many tokens are read and written in them all."""
 
     calls: int
@@ -23,7 +23,7 @@ class Asked(NamedTuple):
     written: int
 
 
-def asked(folder: Path, questions: int, answer: int, reply: int = REPLY) -> Asked:
+def count_tokens(folder: Path, questions: int, answer: int, reply: int = REPLY) -> TokenCount:
     """Of one evaluation: lmms-eval's prompts about the records in `folder` and answers of at most
     `answer` characters, with replies of at most `reply` tokens; the question that tries the judge
     is one more.
@@ -36,7 +36,7 @@ def asked(folder: Path, questions: int, answer: int, reply: int = REPLY) -> Aske
         found = [RECORD] * questions
     characters = sum(found) + (longest + answer) * len(found)
     calls = len(found) + 1
-    return Asked(calls, characters // CHARACTERS * calls // len(found), calls * reply)
+    return TokenCount(calls, characters // CHARACTERS * calls // len(found), calls * reply)
 
 
 def _rules() -> list[str]:

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler
 
-from benchmarks.api.address import GIVE, base_of, name_of_model
-from benchmarks.api.keys import key_in, without_key
+from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
+from benchmarks.api.keys import mask_key, read_key
 from benchmarks.pocket import grading
 from c3l.runtime.errors import UserError
 
@@ -70,9 +70,11 @@ class Judge:
     def __post_init__(self) -> None:
         """Raise UserError for an address or a name that is none: both stand in a cell."""
         try:
-            name_of_model(self.model)
+            parse_model_name(self.model)
             if self.url:
-                object.__setattr__(self, "url", base_of(self.url, f"address of a judge: {GIVE}"))
+                object.__setattr__(
+                    self, "url", parse_base_url(self.url, f"address of a judge: {ADDRESS_HINT}")
+                )
         except ValueError as error:
             raise UserError(f"The judge cannot be asked: {error}.") from error
 
@@ -100,8 +102,8 @@ class Judge:
 
     @property
     def key(self) -> str:
-        """The key (`key_in`)."""
-        return key_in(self.key_variable)
+        """The key (`read_key`)."""
+        return read_key(self.key_variable)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
@@ -110,12 +112,12 @@ class Judge:
         if self.url:
             yield self.url
             return
-        with serve(_Pocket) as url:
+        with serve_http(_Pocket) as url:
             yield url
 
 
 @contextlib.contextmanager
-def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def serve_http(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """Serve HTTP on a free port of the loopback interface; the address, with "/v1"."""
     # Not http.server's class: that one asks the network for the name of 127.0.0.1.
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
@@ -133,7 +135,7 @@ def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 _GRADES = re.compile(r"[^\w-]*(\d+(?:\.\d+)?)[^\w-]+(\d+(?:\.\d+)?)[^\w-]*")
 
 
-def grades(reply: str) -> tuple[float, float] | None:
+def parse_grades(reply: str) -> tuple[float, float] | None:
     """The two grades from 0 to 10 that a judge's reply begins with, or None."""
     found = _GRADES.fullmatch(reply.strip().partition("\n")[0])
     if found is None:
@@ -145,13 +147,13 @@ def grades(reply: str) -> tuple[float, float] | None:
 _TAG = re.compile(r"</?think>", re.IGNORECASE)
 
 
-def without_thinking(reply: str) -> str:
+def strip_thinking(reply: str) -> str:
     """A reply without the <think> blocks that it begins with, be they nested.
 
     Some servers leave out the first <think>, which their prompt ends with. What has a tag left
     after that is returned whole: who quotes "</think>" and two numbers has not graded by them.
     """
-    if grades(reply):
+    if parse_grades(reply):
         return reply
     depth, end = 0, None
     for number, tag in enumerate(_TAG.finditer(reply)):
@@ -177,21 +179,21 @@ def thinking_hint(reply: str, judge: Judge, apart: bool = False) -> str:
     return f" (it {what}; --set scoring.judge_strip_thinking=true {does})"
 
 
-def thinks_apart(message: object) -> bool:
+def has_separate_reasoning(message: object) -> bool:
     """Whether a message has no content but thought in a field of its own, as vLLM and others send
     it."""
     fields = ("reasoning_content", "reasoning")
     return not message.content and any(getattr(message, field, None) for field in fields)
 
 
-def probe(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | None:
+def check_judge(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | None:
     """Have one answer judged, as LLaVA-Bench's are; a reason if that gave no two scores, or None.
 
     No reason holds the key. A server that is busy is asked again, `retries` times.
     """
     from openai import OpenAIError
 
-    from benchmarks.api.client import MALFORMED, NO_COMPLETION, client_of, reason_of
+    from benchmarks.api.client import MALFORMED, NO_COMPLETION, error_reason, make_client
 
     reasons = judge.model.startswith(REASONING_MODELS)
     tokens = judge.tokens if judge.strip_thinking or reasons else PROBE_TOKENS
@@ -200,23 +202,26 @@ def probe(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | None:
     seconds, proxies = judge.seconds(timeout), judge.url is not None
     with judge.running() as url:
         try:
-            with client_of(url, judge.key, seconds, retries, proxies=proxies) as client:
+            with make_client(url, judge.key, seconds, retries, proxies=proxies) as client:
                 reply = client.chat.completions.create(
                     model=judge.model, messages=messages, **limit
                 )
             message = reply.choices[0].message
-            said, apart = without_key(message.content or "", judge.key), thinks_apart(message)
+            said, apart = (
+                mask_key(message.content or "", judge.key),
+                has_separate_reasoning(message),
+            )
         except OpenAIError as error:
-            return reason_of(error, judge.key)
+            return error_reason(error, judge.key)
         except MALFORMED:
             return NO_COMPLETION
-    if grades(without_thinking(said) if judge.strip_thinking else said):
+    if parse_grades(strip_thinking(said) if judge.strip_thinking else said):
         return None
     hint = thinking_hint(said, judge, apart)
     return f"its reply does not begin with two scores{hint}: {said[:100]!r}"
 
 
-def review(prompt: str) -> str:
+def pocket_reply(prompt: str) -> str:
     """The pocket judge's reply to a prompt of lmms-eval's: two grades, then where they come from.
 
     Raises ValueError for any other prompt, and for a context that is no complete caption.
@@ -264,7 +269,7 @@ class _Pocket(BaseHTTPRequestHandler):
         try:
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             prompt = _prompt(json.loads(body))
-            said = review(prompt)
+            said = pocket_reply(prompt)
         except ValueError as error:  # JSON and Unicode errors too
             self._reply(400, {"error": {"message": str(error), "type": "invalid_request_error"}})
             return

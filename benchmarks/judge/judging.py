@@ -24,12 +24,18 @@ from benchmarks.api.client import (
     MALFORMED,
     NO_COMPLETION,
     RefusedError,
-    client_of,
-    reason_of,
+    error_reason,
+    make_client,
     without_surrogates,
 )
-from benchmarks.api.keys import without_key
-from benchmarks.judge.judge import Judge, grades, thinking_hint, thinks_apart, without_thinking
+from benchmarks.api.keys import mask_key
+from benchmarks.judge.judge import (
+    Judge,
+    has_separate_reasoning,
+    parse_grades,
+    strip_thinking,
+    thinking_hint,
+)
 from c3l.artifacts.files import digest
 
 TIMEOUT = 60.0  # seconds for one whole reply, from the first look at its server's name
@@ -90,7 +96,7 @@ class Client(OpenAIProvider):
 
     def __init__(self, config: ServerConfig):
         super().__init__(replace(config, max_tokens=self.judge.tokens))
-        self.client = client_of(
+        self.client = make_client(
             self.base_url,
             self.api_key,
             self.judge.seconds(TIMEOUT),
@@ -113,7 +119,7 @@ class Client(OpenAIProvider):
 
     def _spoken(self, reply: str) -> str:
         """What of a reply is read."""
-        spoken = without_thinking(reply) if self.judge.strip_thinking else reply
+        spoken = strip_thinking(reply) if self.judge.strip_thinking else reply
         return without_surrogates(spoken)
 
     def _judged(self, asked: dict) -> str:
@@ -124,16 +130,16 @@ class Client(OpenAIProvider):
             wait = BACKOFF * 2 ** (tried - 1)
             try:
                 reply, hint = self._ask(asked)
-                if grades(self._spoken(reply)):
+                if parse_grades(self._spoken(reply)):
                     return reply
                 reason = f"its reply has no two scores from 0 to 10{hint}: {reply[:100]!r}"
             except APIStatusError as error:
-                reason = reason_of(error, self.api_key)
+                reason = error_reason(error, self.api_key)
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     break
                 wait = max(wait, retry_after(error.response.headers.get("Retry-After")))
             except OpenAIError as error:
-                reason = reason_of(error, self.api_key)
+                reason = error_reason(error, self.api_key)
                 if isinstance(error, RefusedError):
                     break
             except MALFORMED:
@@ -157,8 +163,8 @@ class Client(OpenAIProvider):
     def _ask(self, asked: dict) -> tuple[str, str]:
         """The reply, and a hint about it if it has no scores."""
         message = self.client.chat.completions.create(**asked).choices[0].message
-        apart = thinks_apart(message)
-        reply = without_key(("" if apart else message.content).strip(), self.api_key)
+        apart = has_separate_reasoning(message)
+        reply = mask_key(("" if apart else message.content).strip(), self.api_key)
         return reply, thinking_hint(reply, self.judge, apart)
 
 
@@ -174,14 +180,14 @@ def retry_after(value: str | None) -> float:
     return max(seconds, 0.0) if seconds == seconds else 0.0
 
 
-def prepare(replies: Path | None, judge: Judge) -> None:
+def register_client(replies: Path | None, judge: Judge) -> None:
     """Have the next evaluation of this process judged by a new `Client`, which knows `replies`."""
     # lmms-eval makes the client itself and takes nothing but a class.
     client = type("KeepingClient", (Client,), {"replies": Replies(replies), "judge": judge})
     ProviderFactory.register_provider("c3l", client)
 
 
-def variables(judge: Judge, url: str) -> dict[str, str]:
+def judge_environment(judge: Judge, url: str) -> dict[str, str]:
     """What lmms-eval reads from the environment, with the task and with the first question."""
     names = {
         "API_TYPE": "c3l",
@@ -192,13 +198,13 @@ def variables(judge: Judge, url: str) -> dict[str, str]:
     return names if judge.url else names | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
-def ping(task: ConfigurableTask) -> str | None:
+def check_task(task: ConfigurableTask) -> str | None:
     """Judge one answer as all will be judged; a sentence if that failed, else None."""
-    reason = failure(task.process_results(PING, ["It is red."])[METRIC])
+    reason = failure_reason(task.process_results(PING, ["It is red."])[METRIC])
     return f"the judge cannot be used: {reason}" if reason else None
 
 
-def failure(judgement: dict) -> str | None:
+def failure_reason(judgement: dict) -> str | None:
     """Why lmms-eval's judgement of an answer is none, or None."""
     if all(0 <= score <= 10 for score in judgement["scores"]):
         return None
@@ -206,7 +212,7 @@ def failure(judgement: dict) -> str | None:
     return " ".join(judgement["review"].split()).removeprefix("error: ")[:300]
 
 
-def failures(reasons: list[str], answers: int) -> str | None:
+def failure_summary(reasons: list[str], answers: int) -> str | None:
     """A sentence about an evaluation's failures, one reason each, or None without any."""
     if not reasons:
         return None

@@ -267,7 +267,7 @@ def _verdict(gate: Gate, name: str, then: Benchmark, answers: pd.DataFrame) -> t
         found = COLUMNS[name].difference([[answers]], [[before]], gate.profile.resamples)
     except UndefinedError as error:
         return "failed", f"cannot be compared: {error}", "–"
-    difference = markdown.difference(rounded(found[:3]))
+    difference = markdown.format_difference(rounded(found[:3]))
     if found.high < -gate.tolerance:
         return "failed", f"{difference} lies wholly below {0 - gate.tolerance:g}", difference
     return "passed", "", difference

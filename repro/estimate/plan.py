@@ -8,7 +8,7 @@ from itertools import product
 
 from tabulate import tabulate
 
-from benchmarks.judge.cost import Asked, asked
+from benchmarks.judge.cost import TokenCount, count_tokens
 from benchmarks.judge.judge import Judge
 from c3l.artifacts.store import Source, Stage, Store
 from repro.estimate import cost, workload
@@ -221,12 +221,12 @@ def _judged(todo: Iterable[Stage], profile: Profile) -> str:
     ]
     if not some:
         return ""
-    total = Asked(0, 0, 0)
+    total = TokenCount(0, 0, 0)
     for stage in some:
         answer = 4 * stage.config["answer_tokens"]
         reply = Judge(**stage.config["judge"]).tokens
-        one = asked(stage.inputs["data"].path, workload.questions(stage), answer, reply)
-        total = Asked(*(a + b for a, b in zip(total, one, strict=True)))
+        one = count_tokens(stage.inputs["data"].path, workload.questions(stage), answer, reply)
+        total = TokenCount(*(a + b for a, b in zip(total, one, strict=True)))
     price = profile.scoring.judge_price
     money = "no price is stated (scoring.judge_price)"
     if price:

@@ -36,9 +36,9 @@ def _claim(claim: dict, profile: str) -> str:
     lines = []
     for pair in claim["pairs"]:
         difference = pair["difference"]
-        paper = "–" if pair["paper"] is None else markdown.printed(pair["paper"], "+")
+        paper = "–" if pair["paper"] is None else markdown.format_paper_value(pair["paper"], "+")
         if difference:
-            ours = markdown.difference(difference)
+            ours = markdown.format_difference(difference)
             rest = [f"{pair['n']}", f"{difference['detectable']:.1f}"]
         else:
             ours, rest = f"untestable: {pair['untestable']}", ["–", "–"]
@@ -58,8 +58,8 @@ def _numbers(numbers: list[dict], profile: str) -> str:
         [
             number["row"],
             number["column"],
-            markdown.printed(number["paper"]),
-            markdown.measured(number),
+            markdown.format_paper_value(number["paper"]),
+            markdown.format_cell(number),
             {True: "yes", False: "no", None: "–"}[number["contains"]],
         ]
         for number in numbers

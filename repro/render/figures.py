@@ -18,7 +18,7 @@ APART = 0.03  # lines stand a little beside one another, so that their bars can 
 X_LABEL = "share of the initial data that is selected, %"
 
 
-def draw(table: dict) -> dict[str, bytes]:
+def draw_figure(table: dict) -> dict[str, bytes]:
     """The figure as SVG and PNG, by file name; the same table gives the same bytes.
 
     Bars are the cells' intervals. A cell without a number is not drawn; the caption says why.
@@ -47,12 +47,12 @@ def _bytes(figure: "Figure", kind: str, metadata: dict) -> bytes:
 def _figure(table: dict) -> "Figure":
     from matplotlib.figure import Figure
 
-    names, caption = markdown.columns(table), _caption(table)
+    names, caption = markdown.column_names(table), _caption(table)
     # Not pyplot: it would choose a window system.
     figure = Figure(figsize=(5 * len(names), 4 + 0.14 * len(caption)), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for number, (name, axes) in enumerate(zip(names, panels, strict=True)):
-        _panel(axes, lines(table, name), f"intervals-{number}")
+        _panel(axes, cells_by_line(table, name), f"intervals-{number}")
         axes.set_ylabel(f"{name} ({table['profile']})")
     title = f"{markdown.heading(table)} {table['title']}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
@@ -64,7 +64,7 @@ def _figure(table: dict) -> "Figure":
     return figure
 
 
-def lines(table: dict, column: str) -> dict[str, dict[float, dict]]:
+def cells_by_line(table: dict, column: str) -> dict[str, dict[float, dict]]:
     """Of each line its cells in a column, by share in percent."""
     found: dict[str, dict[float, dict]] = {}
     for row in table["rows"]:
@@ -98,16 +98,16 @@ def _panel(axes: "Axes", found: dict[str, dict[float, dict]], name: str) -> None
 
 def _caption(table: dict) -> list[str]:
     """How it was measured, what the bars are, and what is not drawn, in lines."""
-    width = 90 * len(markdown.columns(table))  # letters
-    said = [*markdown.provenance(table, "Bars"), *table.get("notes", []), *_not_drawn(table)]
+    width = 90 * len(markdown.column_names(table))  # letters
+    said = [*markdown.provenance_lines(table, "Bars"), *table.get("notes", []), *_not_drawn(table)]
     return [line for text in said for line in textwrap.wrap(text, width)]
 
 
 def _not_drawn(table: dict) -> list[str]:
     """Why cells have no number, in sentences."""
     places: dict[tuple[str, ...], list[str]] = {}
-    for column in markdown.columns(table):
-        for line, cells in lines(table, column).items():
+    for column in markdown.column_names(table):
+        for line, cells in cells_by_line(table, column).items():
             lacking = {share: c["unscored"] for share, c in cells.items() if c["value"] is None}
             for reason in dict.fromkeys(lacking.values()):
                 shares = ", ".join(f"{share:g}" for share in lacking if lacking[share] == reason)

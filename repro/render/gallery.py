@@ -11,7 +11,7 @@ VERDICTS = {
 }
 
 
-def markdown(gallery: dict) -> str:
+def render_gallery(gallery: dict) -> str:
     """The rule, then each image with its pairs; a picture's path is relative to the text's."""
     if gallery["unscored"]:
         return f"No pairs to show: {gallery['unscored']}."

@@ -22,22 +22,22 @@ SIGN = (
 )
 
 
-def columns(table: dict) -> list[str]:
+def column_names(table: dict) -> list[str]:
     """The columns measured in any row, in order."""
     return list(dict.fromkeys(name for row in table["rows"] for name in row["cells"]))
 
 
-def measured(cell: dict) -> str:
+def format_cell(cell: dict) -> str:
     """ "51.2 [48.0, 54.4]", "3000" for a count without interval, or why there is no number."""
     if cell["value"] is None:
         return f"unscored: {cell['unscored']}"
     if cell["interval"] is None:
-        return rounded(cell["value"])
+        return format_number(cell["value"])
     low, high = cell["interval"]
     return f"{cell['value']:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def printed(number: float, sign: str = "") -> str:
+def format_paper_value(number: float, sign: str = "") -> str:
     """A number of the paper's, with the decimals that it has there: 76.0, 56.58, 158000.
 
     With the sign "+" also a positive one has its sign.
@@ -46,12 +46,12 @@ def printed(number: float, sign: str = "") -> str:
     return f"{number:{sign}.{decimals}f}"
 
 
-def rounded(value: float) -> str:
+def format_number(value: float) -> str:
     """With one decimal; from a thousand up, where it can only be a count, with none."""
     return f"{value:.0f}" if value >= 1000 else f"{value:.1f}"
 
 
-def against_base(cell: dict) -> str:
+def format_base_difference(cell: dict) -> str:
     """ "+1.2 [-0.3, 2.6] (2.0)", with a † if significant; a dash where nothing is compared."""
     found = cell.get("difference")
     if found is None:
@@ -59,35 +59,35 @@ def against_base(cell: dict) -> str:
     sign = "†" if found.get("p_holm", 1) < SIGNIFICANT else ""
     # Tables of before that was computed are rendered without it.
     detectable = f" ({found['detectable']:.1f})" if "detectable" in found else ""
-    return difference(found) + sign + detectable
+    return format_difference(found) + sign + detectable
 
 
-def difference(found: dict) -> str:
+def format_difference(found: dict) -> str:
     """ "+1.2 [-0.3, 2.6]"."""
     low, high = found["interval"]
     return f"{found['value']:+z.1f} [{low:z.1f}, {high:z.1f}]"
 
 
-def markdown(table: dict) -> str:
+def render_table(table: dict) -> str:
     """A markdown table and what is behind it; of a figure also what it shows.
 
     Beside a measured column stand the paper's, and the differences of rows from their bases, where
     there are any.
     """
     header, rows = ["row"], [[row["label"]] for row in table["rows"]]
-    for name in columns(table):
+    for name in column_names(table):
         cells = [row["cells"][name] for row in table["rows"]]
         if any(cell["paper"] is not None for cell in cells):
             header.append(f"{name} (paper)")
             for line, cell in zip(rows, cells, strict=True):
-                line.append("–" if cell["paper"] is None else printed(cell["paper"]))
+                line.append("–" if cell["paper"] is None else format_paper_value(cell["paper"]))
         header.append(f"{name} ({table['profile']})")
         for line, cell in zip(rows, cells, strict=True):
-            line.append(measured(cell))
+            line.append(format_cell(cell))
         if any(cell.get("difference") for cell in cells):
             header.append(f"Δ {name}")
             for line, cell in zip(rows, cells, strict=True):
-                line.append(against_base(cell))
+                line.append(format_base_difference(cell))
     align = ["left"] + ["right"] * (len(header) - 1)
     rows = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in rows]
     grid = tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True)
@@ -103,11 +103,11 @@ def heading(table: dict) -> str:
 def _drawn(table: dict) -> list[str]:
     """What a figure shows besides its numbers."""
     if "gallery" in table:
-        return [gallery.markdown(table["gallery"])]
+        return [gallery.render_gallery(table["gallery"])]
     return [f"![{table['title']}]({file})" for file in table.get("files", [])[:1]]
 
 
-def provenance(table: dict, intervals: str = "Brackets") -> list[str]:
+def provenance_lines(table: dict, intervals: str = "Brackets") -> list[str]:
     """Profile, seeds, n, interval, metric, judge and commit, in sentences; and what shows the
     intervals."""
     lines = [
@@ -116,7 +116,7 @@ def provenance(table: dict, intervals: str = "Brackets") -> list[str]:
         + f"commit {table['commit']}.",
         f"{intervals}: {table['interval']}.",
     ]
-    for name in columns(table):
+    for name in column_names(table):
         cells = [row["cells"][name] for row in table["rows"]]
         scored = [cell for cell in cells if cell["value"] is not None]
         metric = _list(dict.fromkeys(cell["metric"] for cell in scored)) or "not scored"
@@ -128,7 +128,7 @@ def provenance(table: dict, intervals: str = "Brackets") -> list[str]:
 
 def footer(table: dict) -> str:
     """The provenance, what differences are, and the table's notes, one line each."""
-    lines = provenance(table)
+    lines = provenance_lines(table)
     if bases := _bases(table):
         lines.append(f"Δ: difference from {bases}, {PAIRED}{_tests(table)}.")
     lines += table.get("notes", [])
@@ -138,7 +138,7 @@ def footer(table: dict) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def comma_separated(table: dict) -> str:
+def render_csv(table: dict) -> str:
     """One line a cell, with the number and the interval of its difference from the base, if any."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -14,7 +14,7 @@ from repro.run.progress import echo
 OWN = "report.html"
 
 
-def write(
+def write_report(
     profile: Profile, seeds: int | None, runs: Path, out: Path | None, options: list[str]
 ) -> Path:
     """Write the page of the tables below a runs folder and give its path.

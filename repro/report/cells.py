@@ -50,24 +50,26 @@ def drawn(cell: dict, column: dict) -> dict:
     """A cell in words, with its bars."""
     difference = cell.get("difference")
     return {
-        "paper": None if cell["paper"] is None else markdown.printed(cell["paper"]),
+        "paper": None if cell["paper"] is None else markdown.format_paper_value(cell["paper"]),
         "paper_value": cell["paper"],
         "value": cell["value"],
-        "text": markdown.measured(cell),
+        "text": markdown.format_cell(cell),
         "bar": bar(cell, column["scale"]),
         "difference": difference and difference["value"],
-        "difference_text": markdown.against_base(cell),
+        "difference_text": markdown.format_base_difference(cell),
         "difference_bar": difference and bar(difference, column["difference_scale"]),
     }
 
 
 def facts(cell: dict, unit: str, record: dict) -> list[tuple[str, str]]:
     """A cell's record in words."""
-    said = [(f"value ({record['profile']})", markdown.measured(cell))]
+    said = [(f"value ({record['profile']})", markdown.format_cell(cell))]
     if cell["paper"] is not None:
-        said.append(("the paper's number", markdown.printed(cell["paper"])))
+        said.append(("the paper's number", markdown.format_paper_value(cell["paper"])))
     if difference := cell.get("difference"):
-        said.append((f"difference from “{difference['base']}”", markdown.against_base(cell)))
+        said.append(
+            (f"difference from “{difference['base']}”", markdown.format_base_difference(cell))
+        )
     for name, key in (("p (McNemar)", "p"), ("p, Holm's correction", "p_holm")):
         if difference and key in difference:
             said.append((name, f"{difference[key]:.3g}"))

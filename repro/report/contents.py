@@ -67,7 +67,7 @@ class Contents:
 
     def _table(self, name: str, found: Found) -> dict:
         record = found.record
-        columns = [cells.column(name, record) for name in markdown.columns(record)]
+        columns = [cells.column(name, record) for name in markdown.column_names(record)]
         rows = []
         for number, row in enumerate(record["rows"]):
             shown = {}
@@ -143,9 +143,9 @@ class Contents:
             for pair in claim["pairs"]:
                 difference = pair["difference"]
                 pair["bar"] = difference and cells.bar(difference, scale)
-                pair["text"] = difference and markdown.difference(difference)
+                pair["text"] = difference and markdown.format_difference(difference)
                 if pair["paper"] is not None:
-                    pair["paper_text"] = markdown.printed(pair["paper"], "+")
+                    pair["paper_text"] = markdown.format_paper_value(pair["paper"], "+")
         # Those of the table stand below it.
         said["notes"] = [note for note in said["notes"] if note not in found.record["notes"]]
         return said | {"heading": markdown.heading(found.record).rstrip(".")}

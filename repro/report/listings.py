@@ -152,7 +152,7 @@ class Listings:
     ) -> tuple[int, list]:
         """The place of a set in `sets`, made if it is not there yet, and which ids it shows."""
         if key not in self._sets:
-            drawn = draw(ids, most)
+            drawn = draw_sample(ids, most)
             columns = zip(*made(drawn), strict=True) if drawn else [()] * 5
             category, question, options, answers, images = columns
             add = self._texts.add
@@ -178,7 +178,7 @@ class Listings:
         return [None if note is None else self._texts.add(note) for note in notes]
 
 
-def draw(items: Sequence, most: int, seed: int = SEED) -> list:
+def draw_sample(items: Sequence, most: int, seed: int = SEED) -> list:
     """A seeded draw of at most so many, in their order."""
     if len(items) <= most:
         return list(items)

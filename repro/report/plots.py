@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from c3l.instructions import CLASSES
-from repro.report.listings import draw
+from repro.report.listings import draw_sample
 from repro.report.pools import Pool
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def against_length(pool: Pool) -> bytes:
     def drawn(axes: "Axes") -> None:
         for name, (colour, _, mark) in zip(CLASSES, LOOKS, strict=True):
             pairs = pool.of_class(name)
-            some = draw(pairs, POINTS)
+            some = draw_sample(pairs, POINTS)
             places = [[len(score.kl) for _, score in some], [score.i2c for _, score in some]]
             label = f"{name} ({len(some)} of {len(pairs)})"
             looks = {"color": colour, "markersize": 3, "alpha": 0.55, "markeredgewidth": 0}

@@ -13,7 +13,7 @@ from c3l.samples import Sample, read_samples
 from c3l.scores import Score, read_scores, unscored
 from c3l.stages.common import SAMPLES, SCORES
 from repro.report.found import Found
-from repro.report.listings import draw
+from repro.report.listings import draw_sample
 from repro.rows import TABLES, Row
 from repro.run.runner import closure
 
@@ -83,7 +83,7 @@ def by_token(pool: Pool) -> list[dict]:
     scored = next(iter(pool.stages.values()))
     pieces_of = load_pieces(scored.inputs["backbone"].path)
     end = scored.config["readings"]["score_eos"]
-    drawn = [pair for name in CLASSES for pair in draw(pool.of_class(name), SHOWN)]
+    drawn = [pair for name in CLASSES for pair in draw_sample(pool.of_class(name), SHOWN)]
     found = []
     for sample, score in drawn:
         pieces = pieces_of(sample.question, sample.answer, end)

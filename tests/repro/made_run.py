@@ -143,8 +143,10 @@ def make(folder: Path, backbone: Path) -> str:
             for stage in stages(some):
                 store.make(stage)
             found[name] = Found(finished(name, some, loaded, [0], store), some)
-        found["figure3"].record["files"] = list(drawn := figures.draw(found["figure3"].record))
-        record, pictures = gallery.make("figure4", found["figure4"].cells, 0, store)
+        found["figure3"].record["files"] = list(
+            drawn := figures.draw_figure(found["figure3"].record)
+        )
+        record, pictures = gallery.build_gallery("figure4", found["figure4"].cells, 0, store)
         found["figure4"].record["gallery"] = record
         for name, content in (drawn | pictures).items():
             (folder / name).parent.mkdir(exist_ok=True)

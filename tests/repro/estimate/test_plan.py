@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.judge.cost import REPLY, asked
+from benchmarks.judge.cost import REPLY, count_tokens
 from c3l.artifacts.store import Store
 from repro import profile as profiles
 from repro.estimate import plan, workload
@@ -122,7 +122,7 @@ def test_the_judges_tokens_are_those_of_lmms_evals_own_prompts(tmp_path, monkeyp
     for record in rows.to_dict("records"):
         task.process_results(record, [answer])
     assert len(sent) == len(rows)
-    found = asked(tmp_path / "llava_w", 60, len(answer))
+    found = count_tokens(tmp_path / "llava_w", 60, len(answer))
     assert found.calls == len(rows) + 1 and found.written == found.calls * REPLY
     exact = sum(map(len, sent)) / 4 * found.calls / len(rows)
     assert exact <= found.read <= 1.1 * exact

@@ -14,7 +14,7 @@ from PIL import Image
 
 from c3l.samples import ImageFolder
 from repro.report import cells
-from repro.report.listings import draw
+from repro.report.listings import draw_sample
 from repro.report.page import TEMPLATE, html, level, policy
 from repro.report.pictures import SIDE, Pictures, Texts
 from tests.repro import made_run
@@ -206,9 +206,9 @@ def test_every_table_has_a_caption_and_scopes(page):
 
 @given(size=st.integers(0, 50), most=st.integers(0, 60), seed=st.integers(0, 9))
 def test_a_draw_keeps_the_order_and_holds_what_fits(size, most, seed):
-    drawn = draw(range(size), most, seed)
+    drawn = draw_sample(range(size), most, seed)
     assert drawn == sorted(set(drawn)) and len(drawn) == min(size, most)
-    assert drawn == draw(range(size), most, seed)
+    assert drawn == draw_sample(range(size), most, seed)
 
 
 def test_an_image_is_kept_once_and_small(tmp_path):
