@@ -18,7 +18,7 @@ RETRIES = 4  # by the client, after half a second to eight, or as long as the se
 FAILED = "[LMMS_EVAL_REQUEST_FAILED"
 
 
-class Unanswered(Exception):
+class UnansweredError(Exception):
     """The server gave no answer to a question; the reason, without the key."""
 
 
@@ -54,7 +54,7 @@ class ServedModel(Requests, OpenAICompatible):
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answer each request; texts in the order of the requests, cut at what ends an answer.
 
-        The first is asked alone: a server that is not there fails once. Raises Unanswered if one
+        The first is asked alone: a server that is not there fails once. Raises UnansweredError if one
         failed, for an answer that is not there is none that is wrong.
         """
         look, asked, ends = self.looker(), [], []
@@ -72,7 +72,9 @@ class ServedModel(Requests, OpenAICompatible):
         failed = [text for text in texts if text.startswith(FAILED)]
         if failed:
             reason = failed[0].partition("] ")[2]
-            raise Unanswered(f"it failed on {len(failed)} of {len(requests)} questions: {reason}")
+            raise UnansweredError(
+                f"it failed on {len(failed)} of {len(requests)} questions: {reason}"
+            )
         return texts
 
     def _ask(self, **payload) -> ChatCompletion:

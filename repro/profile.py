@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from benchmarks import BENCHMARKS
 from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
 from benchmarks.served import Served
-from benchmarks.sources import TASKS
 from c3l.readings import Readings
 from c3l.runtime import parsing
 from c3l.runtime.errors import UserError
@@ -84,7 +84,7 @@ class Scoring(Record):
     answer_tokens: int = Field(ge=1)
     """The most tokens of an answer; a benchmark that asks for fewer gets fewer."""
     tasks: dict[str, str]
-    """The benchmark task behind a column, one of benchmarks.sources: SEED may be seedbench or
+    """The benchmark behind a column, one of `benchmarks.BENCHMARKS`: SEED may be seedbench or
     seedbench_ppl."""
     judge: str | None = None
     """Who judges LLaVA^W: "pocket", the address of an OpenAI-compatible server up to and without
@@ -114,8 +114,9 @@ class Scoring(Record):
     @classmethod
     def _tasks_are_known(cls, tasks: dict[str, str]) -> dict[str, str]:
         for task in tasks.values():
-            if task not in TASKS:
-                raise ValueError(f"there is no benchmark {task!r}; use one of {', '.join(TASKS)}")
+            if task not in BENCHMARKS:
+                names = ", ".join(BENCHMARKS)
+                raise ValueError(f"there is no benchmark {task!r}; use one of {names}")
         return tasks
 
 

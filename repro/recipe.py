@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import BENCHMARKS
 from benchmarks.served import Served
 from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Source, Stage, Store
@@ -109,7 +110,7 @@ def placeholder_inputs(profile: Profile, rows: Iterable[Row | Ranking] = ()) -> 
     }
     pictures = (there(folder, part, "images") for part in ("initial", "final"))
     benchmarks = {
-        column: there(folder, "benchmarks", task.removesuffix("_ppl"))
+        column: there(folder, "benchmarks", BENCHMARKS[task].folder or task)
         for column, task in tasks.items()
     }
     graphs = (there(folder, part) if folder == "pocket" else None for part in ("initial", "final"))
@@ -182,7 +183,7 @@ def benchmark_source(folder: Path, task: str) -> Source:
 
 def benchmark_folder(folder: Path, task: str) -> Path:
     """Where a benchmark's data lie. Raises UserError where there are none."""
-    path = folder / "benchmarks" / task.removesuffix("_ppl")
+    path = folder / "benchmarks" / (BENCHMARKS[task].folder or task)
     if not any(path.glob("**/*.parquet")):
         raise UserError(f"There is no data for {task}: no parquet file in {path}.")
     return path

@@ -15,7 +15,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Lock
 
-from lmms_eval.api.task import ConfigurableTask
 from lmms_eval.llm_judge import ProviderFactory, Request, Response, ServerConfig
 from lmms_eval.llm_judge.providers.openai import OpenAIProvider, build_sampling_kwargs
 from openai import APIStatusError, OpenAIError
@@ -43,14 +42,6 @@ TRIES = 4  # requests for one question
 BACKOFF = 1.0  # seconds before the second request; twice as many before each further one
 PATIENCE = 300.0  # seconds that one evaluation waits between requests, all questions together
 NOT_ASKED = "not asked after a failure"
-METRIC = "gpt_eval_llava_all"
-PING = {
-    "question_id": "ping",
-    "question": "What colour is the ball?",
-    "caption": "There is one thing in a field. A small red ball stands north.",
-    "gpt_answer": "The ball is red.",
-    "category": "conv",
-}
 
 
 class Replies:
@@ -196,12 +187,6 @@ def judge_environment(judge: Judge, url: str) -> dict[str, str]:
         "OPENAI_API_KEY": judge.key,
     }
     return names if judge.url else names | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-
-
-def check_task(task: ConfigurableTask) -> str | None:
-    """Judge one answer as all will be judged; a sentence if that failed, else None."""
-    reason = failure_reason(task.process_results(PING, ["It is red."])[METRIC])
-    return f"the judge cannot be used: {reason}" if reason else None
 
 
 def failure_reason(judgement: dict) -> str | None:

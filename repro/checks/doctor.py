@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from benchmarks import BENCHMARKS
 from benchmarks import served as addresses
 from benchmarks.api.keys import missing_key_hint
 from benchmarks.judge import judge as judges
@@ -53,7 +54,7 @@ def examine(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Finding]:
     for label, served in profile.served.items():
         yield _tried(f"backbone {label}", lambda served=served: _answers(served), needed=False)
     yield from _data(profile)
-    if "LLaVA^W" in profile.scoring.tasks:
+    if any(BENCHMARKS[task].needs_judge for task in profile.scoring.tasks.values()):
         yield _judge(profile)
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from benchmarks import shown
+from benchmarks import BENCHMARKS
+from benchmarks.base import Question
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.stages.common import SAMPLES
@@ -55,13 +56,14 @@ class Listings:
 
     def _evaluation(self, stage: Stage, frame: pd.DataFrame) -> dict:
         task, data = stage.config["task"], stage.inputs["data"]
+        benchmark = BENCHMARKS[task]
         rows = {
-            shown.key(task, row["category"], row["question_id"]): row
+            benchmark.question_key(row["category"], row["question_id"]): row
             for row in frame.to_dict("records")
         }
 
         def made(drawn: list) -> list[tuple]:
-            found = shown.read(task, data.path, set(drawn))
+            found = benchmark.questions(data.path, set(drawn))
             return [self._question(rows[place], found.get(place)) for place in drawn]
 
         number, drawn = self._set((task, data.key), list(rows), QUESTIONS, made, "expected answer")
@@ -128,13 +130,13 @@ class Listings:
             "notes": self._notes([said(row) for row in picked]),
         }
 
-    def _question(self, row: dict, found: shown.Shown | None) -> tuple:
+    def _question(self, row: dict, found: Question | None) -> tuple:
         category = row["category"]
         if found is None:
             unread = f"(the text of question {row['question_id']} cannot be read from the data set)"
             return category, unread, [], str(row["answer"]), None
         options = [f"{letter}. {text}" for letter, text in found.options.items()]
-        image = self._pictures.add(found.picture)
+        image = self._pictures.add(found.image)
         return category, found.question, options, _chosen(found.answer, options), image
 
     def _pair(self, sample: Sample, folder: ImageFolder | None) -> tuple:
