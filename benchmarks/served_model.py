@@ -54,8 +54,8 @@ class ServedModel(Requests, OpenAICompatible):
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answer each request; texts in the order of the requests, cut at what ends an answer.
 
-        The first is asked alone: a server that is not there fails once. Raises UnansweredError if one
-        failed, for an answer that is not there is none that is wrong.
+        The first is asked alone: an absent server fails once. Raises UnansweredError if any failed:
+        a missing answer is not a wrong one.
         """
         look, asked, ends = self.looker(), [], []
         for request in requests:

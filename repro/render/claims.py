@@ -1,4 +1,4 @@
-"""Markdown from the findings about a table's claims (their fields: docs of repro.analysis.compare)."""
+"""Markdown from the findings about a table's claims (fields: `repro.analysis.compare`)."""
 
 import re
 from collections import Counter

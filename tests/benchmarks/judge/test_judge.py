@@ -19,6 +19,7 @@ from datasets import Image
 from benchmarks.evaluate import evaluate
 from benchmarks.judge import judging
 from benchmarks.judge.judge import POCKET_MODEL, Judge, check_judge, pocket_reply, serve_http
+from benchmarks.llava_w import PING
 from benchmarks.pocket.grading import grade, read_caption
 from benchmarks.pocket.questions import wild_rows
 from benchmarks.pocket.scenes import draw_scenes
@@ -97,7 +98,7 @@ def test_an_answers_grade_does_not_depend_on_the_other_nor_on_its_place():
     grades = np.array(
         [[scores(pocket_reply(PROMPT.format(first=a, second=b))) for b in said] for a in said]
     )
-    scene = read_caption(judging.PING["caption"])
+    scene = read_caption(PING["caption"])
     for k, answer in enumerate(said):
         expected = grade("What colour is the ball?", answer, scene).value
         assert (grades[k, :, 0] == expected).all() and (grades[:, k, 1] == expected).all()
