@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible address: for a row whose weights cannot be loaded here.
+"""A model behind an OpenAI-compatible address: a row whose weights cannot be loaded here.
 
 Nothing here imports lmms-eval; `benchmarks.served_model` does.
 """
@@ -15,12 +15,11 @@ from c3l.runtime.record import Record
 
 
 class Served(Record):
-    """Where a model is served and under which name. None of it is secret."""
+    """A served model's address and name; nothing here is secret."""
 
     model: str
     url: str
-    """The address to which "/chat/completions" is added. Never with a key: it stands in every
-    manifest."""
+    """The address to which "/chat/completions" is added. It holds no key: every manifest has it."""
     key_variable: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the key, if the address asks for one."""
 
@@ -36,37 +35,43 @@ class Served(Record):
 
     @property
     def name(self) -> str:
-        """What stands in a cell."""
+        """The model's name in a cell."""
         return f"{self.model} at {self.url}"
 
     @property
     def key(self) -> str:
-        """The key (`read_key`)."""
+        """The key, from the environment."""
         return read_key(self.key_variable)
 
 
 def check_server(served: Served, timeout: float = 60.0, retries: int = 0) -> str | None:
-    """Ask about a grey image; a reason if no text came back, or None. No reason holds the key. A
-    server that is busy is asked again, `retries` times."""
-    from openai import OpenAIError
+    """Ask about a grey image; return the reason if no text came back.
 
-    from benchmarks.api.client import MALFORMED, NO_COMPLETION, error_reason, make_client
+    No reason holds the key. A busy server is asked again, `retries` times.
+    """
+    from benchmarks.api.client import (
+        NO_COMPLETION,
+        NoCompletionError,
+        explained_errors,
+        make_client,
+    )
 
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(file, "PNG")
-    picture = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    image = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     content = [
         {"type": "text", "text": "What colour is it?"},
-        {"type": "image_url", "image_url": {"url": picture}},
+        {"type": "image_url", "image_url": {"url": image}},
     ]
     try:
-        with make_client(served.url, served.key, timeout, retries) as client:
-            reply = client.chat.completions.create(
-                model=served.model, messages=[{"role": "user", "content": content}], max_tokens=16
-            )
-        said = reply.choices[0].message.content
-    except OpenAIError as error:
-        return error_reason(error, served.key)
-    except MALFORMED:
-        said = None
-    return None if isinstance(said, str) else NO_COMPLETION
+        with explained_errors(served.key):
+            with make_client(served.url, served.key, timeout, retries) as client:
+                completion = client.chat.completions.create(
+                    model=served.model,
+                    messages=[{"role": "user", "content": content}],
+                    max_tokens=16,
+                )
+            text = completion.choices[0].message.content
+    except NoCompletionError as error:
+        return str(error)
+    return None if isinstance(text, str) else NO_COMPLETION

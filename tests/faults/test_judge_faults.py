@@ -197,7 +197,7 @@ def test_replies_already_given_are_kept(wild, tmp_path, record_fault):
 
 def test_other_questions_have_other_replies(tmp_path):
     replies = Replies(tmp_path / REPLIES)
-    replies.keep("a", "8 4")
+    replies.add("a", "8 4")
     assert (replies.get("a"), replies.get("b")) == ("8 4", None)
     assert Replies(tmp_path / REPLIES).get("a") == "8 4"
 
@@ -235,7 +235,7 @@ def test_a_key_that_no_header_can_hold(monkeypatch):
 
 def test_the_replies_are_json_lines(tmp_path):
     replies = Replies(tmp_path / REPLIES)
-    replies.keep("a", "8 4\nFine.\u2028")
-    replies.keep("b", "7 7")
+    replies.add("a", "8 4\nFine.\u2028")
+    replies.add("b", "7 7")
     lines = (tmp_path / REPLIES).read_text().strip().split("\n")
     assert [json.loads(line)["request"] for line in lines] == ["a", "b"]
