@@ -167,7 +167,7 @@ class Run:
                 drawings = figures.draw_figure(table)
                 return {"files": [*drawings]}, drawings
             case "gallery":
-                from repro import gallery
+                from repro.analysis import gallery
 
                 record, pictures = gallery.build_gallery(name, cells, self.seeds[0], self.store)
                 return {"gallery": record}, pictures

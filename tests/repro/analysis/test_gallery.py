@@ -15,7 +15,7 @@ from c3l.readings import Readings
 from c3l.samples import Sample, write_samples
 from c3l.scores import read_scores
 from c3l.stages import common, scoring
-from repro import gallery
+from repro.analysis import gallery
 from repro.stages import evaluation as driver
 
 CLASSES = ("conversation", "complex reasoning")
