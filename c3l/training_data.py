@@ -71,7 +71,7 @@ def without_answer_or_image(samples: Sequence[Sample], images: ImageFolder) -> d
 
 
 def too_long(backbone: Backbone, samples: Sequence[Sample], *, pairs: bool) -> dict[int, str]:
-    """Return the reasons of samples longer than the context or without an answer token, by index."""
+    """Return the reasons of samples that exceed the context or have no answer token, by index."""
     texts = [as_pair(sample) if pairs else (sample.question, sample.answer) for sample in samples]
     # Texts of similar length together: one long text would pad all others.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][1]))
