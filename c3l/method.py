@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from c3l.artifacts.stage import Source, Stage
 from c3l.readings import Readings
+from c3l.selection import selector
 from c3l.settings import GenerationSettings, MethodSettings
 from c3l.stages import scoring, selecting, training, writing
 from c3l.stages.common import Weights
@@ -89,13 +90,13 @@ def augmented_pipeline(
     if selection == "i2c":
         labels = selecting.selection(candidates, scores, readings, settings.share, seed, crm=crm)
     else:
-        inputs = {}
+        inputs, needs = {}, selector(selection).needs
         if selection == "vigc":  # labels pairs that it writes itself
             count = initial_images.count
             candidates = writing.vigc(backbone, images, count, generation, readings, seed)
-        elif selection not in ("self_instruct", "random"):
+        if "scores" in needs:
             inputs["scores"] = scores
-        if selection == "ifd":
+        if "answer_logprobs" in needs:
             inputs["alone"] = scoring.answer_logprobs(backbone, candidates, batch_size)
         labels = selecting.rival_selection(
             selection, candidates, readings, settings.share, seed, **inputs

@@ -7,15 +7,14 @@ Writers are atomic: a file is the old one or the complete new one, never a part.
 
 import json
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from c3l.artifacts.files import digest
+from c3l.artifacts.files import atomic_path, digest
 from c3l.data import formats, layouts
 from c3l.data.images import ImageFolder
 from c3l.data.layouts import Unfit
@@ -261,30 +260,14 @@ def write_samples(path: str | os.PathLike, samples: Iterable[Sample]) -> None:
     In LLaVA JSON `meta` becomes further fields of the record, as `read_samples` found them.
     Raises UserError if the file cannot be written.
     """
-    path = Path(path)
-    writer = _by_suffix(path, _WRITERS)
-    samples = list(samples)
+    path, samples = Path(path), list(samples)
+    if path.suffix not in _WRITERS:
+        raise UserError(f"{path}: unknown format; use a name ending in {', '.join(_WRITERS)}")
     try:
-        # In the same folder, because only a rename within one file system is atomic.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with atomic_path(path) as work, open(work, "wb") as file:
+            _WRITERS[path.suffix](file, samples)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
-    try:
-        with open(handle, "wb") as file:
-            writer(file, samples)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for their owner alone; a data set is for whom the umask says.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def to_fields(sample: Sample) -> dict[str, Any]:
@@ -342,9 +325,3 @@ def _write_parquet(file, samples: list[Sample]) -> None:
 
 
 _WRITERS = {".jsonl": _write_jsonl, ".json": _write_llava, ".parquet": _write_parquet}
-
-
-def _by_suffix(path: Path, table: dict[str, Callable]) -> Callable:
-    if path.suffix not in table:
-        raise UserError(f"{path}: unknown format; use a name ending in {', '.join(table)}")
-    return table[path.suffix]

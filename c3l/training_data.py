@@ -40,8 +40,8 @@ def unusable(
     """
     reasons = without_answer_or_image(samples, images)
     rest = [i for i in range(len(samples)) if i not in reasons]
-    long = too_long(backbone, [samples[i] for i in rest], pairs=pairs)
-    return reasons | {rest[i]: reason for i, reason in long.items()}
+    too_long_of_rest = too_long(backbone, [samples[i] for i in rest], pairs=pairs)
+    return reasons | {rest[i]: reason for i, reason in too_long_of_rest.items()}
 
 
 def without_answer_or_image(samples: Sequence[Sample], images: ImageFolder) -> dict[int, str]:
