@@ -67,7 +67,8 @@ def _check_tokens(backbone: Backbone, folder: Path) -> None:
         if ids.count(place) != pictured:
             raise UserError(
                 f"the chat template in {folder} writes {image} {ids.count(place)} times for "
-                f"{'one picture' if pictured else 'no picture'}; save the model's own template there"
+                f"{'one picture' if pictured else 'no picture'}; save the model's own template "
+                "there"
             )
 
 
