@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from c3l.readings import Readings
 from c3l.runtime import distributed
 from c3l.runtime.errors import ImageError, UserError, printable
 from c3l.runtime.progress import track
-from c3l.samples import Data, ImageFolder, Sample, Turn, content_of, read_data
+from c3l.samples import Data, ImageFolder, Sample, content_of, read_data
 from c3l.scores import Score, read_contents, read_scores
 
 NO_SCORE = "no_score"
@@ -145,10 +145,6 @@ class TrainingData:
         )
         return [LeftOut(turn.id, turn.location, reason) for turn, reason in turns if reason]
 
-    def turn(self, index: int) -> Turn:
-        """The turn of the data that a sample is."""
-        return next(islice((turn for turn in self.data.turns if turn.sample), index, None))
-
     def leave_out(self, reasons: Mapping[int, str], *, strict: bool = False) -> None:
         """Leave samples out, by their indices in `samples`.
 
@@ -158,7 +154,7 @@ class TrainingData:
         self.reasons |= {indices[i]: reason for i, reason in reasons.items()}
         if strict and reasons:
             first = min(reasons)
-            turn = self.turn(indices[first])
+            turn = [turn for turn in self.data.turns if turn.sample][indices[first]]
             raise UserError(
                 f"{len(reasons)} samples of {self.source} cannot be trained on, "
                 f"{printable(turn.id)} among them ({turn.location}: {reasons[first]}); mend them, "
