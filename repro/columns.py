@@ -68,7 +68,7 @@ def counted(
 
     def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
         both = over_the_same_images(frames, base)
-        return statistics.difference(*both, statistic, resamples=resamples)
+        return statistics.bootstrap_difference(*both, statistic, resamples=resamples)
 
     return Column(unit, estimate, difference, benchmark, metric, lengths)
 
@@ -84,10 +84,10 @@ def computed(
     """
 
     def estimate(frames: Frames, resamples: int) -> Estimate:
-        return redraw.estimate(frames, value, resamples=resamples)
+        return redraw.bootstrap_metric(frames, value, resamples=resamples)
 
     def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
-        return redraw.difference(frames, base, value, resamples=resamples)
+        return redraw.bootstrap_metric_difference(frames, base, value, resamples=resamples)
 
     return Column(unit, estimate, difference, benchmark, metric)
 

@@ -10,12 +10,12 @@ from c3l.artifacts.store import Source, Stage, Store
 from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
+from c3l.runtime.progress import echo
 from c3l.stages import scoring, selecting, training, writing
 from c3l.stages.common import Weights, backbone_source, image_source
 from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.rows import PUBLISHED, RELEVANCE, TRUTH, Ranking, Row
-from repro.run.progress import echo
 from repro.stages import evaluation as driver
 from repro.stages import published, ranking
 from repro.stages.published import Published
@@ -166,7 +166,7 @@ def _published(profile: Profile, store: Store) -> dict[str, Published]:
         if not store.find(world):
             echo("Making the pocket world's comparison sets.")
         folder = store.make(world)
-    return {name: published.find(folder, name) for name in PUBLISHED.values()}
+    return {name: published.find_data_set(folder, name) for name in PUBLISHED.values()}
 
 
 def _graphs(folder: Path) -> Source | None:
@@ -348,7 +348,7 @@ def _generator(
         samples,
         selection,
         data.initial,
-        profile.training.of(crm=row.crm, clm=row.clm),
+        profile.training.settings_for(crm=row.crm, clm=row.clm),
         readings,
         seed,
         crm=row.crm,

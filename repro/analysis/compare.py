@@ -12,17 +12,17 @@ claim of ten differences that are all just true has ten chances to meet an inter
 from collections.abc import Iterator
 
 import repro.paper
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
-from repro.analysis.differences import difference
-from repro.analysis.table import finished
+from repro.analysis.differences import row_difference
+from repro.analysis.table import finished_table
 from repro.columns import COLUMNS
 from repro.paper import Claim, Pair
 from repro.profile import Profile
 from repro.recipe import Cells, stages
 from repro.render.claims import render_claims
 from repro.rows import TABLES
-from repro.run import runner
 from repro.run.run import Run
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
@@ -35,7 +35,7 @@ FEW_SEEDS = (
 )
 
 
-def claims(table: str) -> list[Claim]:
+def claims_about(table: str) -> list[Claim]:
     """The paper's claims about a table. Raises ValueError for one about a row it does not have."""
     found = [claim for claim in repro.paper.claims() if claim.table == table]
     labels, columns = {row.label for row in TABLES[table].rows}, set(TABLES[table].columns)
@@ -46,7 +46,7 @@ def claims(table: str) -> list[Claim]:
     return found
 
 
-def claimed() -> list[str]:
+def tables_with_claims() -> list[str]:
     """The tables that the paper claims something about."""
     about = {claim.table for claim in repro.paper.claims()}
     return [name for name in TABLES if name in about]
@@ -57,16 +57,16 @@ def reports(run: Run) -> Iterator[str]:
 
     Raises UserError for one whose artefacts are not all there.
     """
-    for name in claimed():
+    for name in tables_with_claims():
         if (cells := run.tables.get(name)) is None:
             continue
-        if runner.not_in_store(stages(cells), run.store):
-            raise not_run(name)
+        if not_in_store(stages(cells), run.store):
+            raise not_run_error(name)
         found = findings(name, cells, run.profile, run.seeds, run.store)
         yield render_claims(found)
 
 
-def not_run(name: str) -> UserError:
+def not_run_error(name: str) -> UserError:
     """What to say of a table whose artefacts are not all there."""
     return UserError(
         f"{name} has not been run with these options: run `python -m repro {name}` with the same "
@@ -82,19 +82,19 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
 
     - `claims`, each with the fields of `repro.paper.Claim`, `verdict` and `pairs`: each with
       `row`, `base`, `column`, `verdict`, `paper` (the paper's difference, None where it has none),
-      `n` (the fewer questions of the two rows), `difference` (as `repro.analysis.differences.difference`
+      `n` (the fewer questions of the two rows), `difference` (as `repro.analysis.differences.row_difference`
       says it; None if untestable) and `untestable` (why, or None);
     - `numbers`, in the paper profile alone: every cell of which the paper has a number, and whether
       its interval contains it.
     """
-    table = finished(name, cells, profile, seeds, store)
+    table = finished_table(name, cells, profile, seeds, store)
     measured = {row["label"]: row["cells"] for row in table["rows"]}
 
     def compared(claim: Claim, pair: Pair) -> dict:
         reason, found = _why_untestable(pair, measured, profile), None
         if reason is None:
             runs, base = (cells[row][pair.column] for row in (pair.row, pair.base))
-            found = difference(COLUMNS[pair.column], runs, base, profile.resamples, store)
+            found = row_difference(COLUMNS[pair.column], runs, base, profile.resamples, store)
             reason = None if found else f"no difference in {pair.column} can be computed"
         return pair._asdict() | {
             "verdict": verdict(found["interval"], claim.bounds) if found else UNTESTABLE,
@@ -105,7 +105,7 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
         }
 
     found = []
-    for claim in claims(name):
+    for claim in claims_about(name):
         pairs = [compared(claim, pair) for pair in claim.pairs]
         said = {"verdict": combine_verdicts([pair["verdict"] for pair in pairs]), "pairs": pairs}
         found.append(claim.model_dump(exclude={"compared"}) | said)

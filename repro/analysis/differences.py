@@ -24,7 +24,9 @@ def rounded(estimate: tuple[float, float | None, float | None]) -> dict:
     return {"value": value, "interval": None if None in interval else interval}
 
 
-def difference(column: Column, runs: Runs, base: Runs, resamples: int, store: Store) -> dict | None:
+def row_difference(
+    column: Column, runs: Runs, base: Runs, resamples: int, store: Store
+) -> dict | None:
     """A scored row minus another scored one, paired by image, data seed and tuning seed.
 
     Returns:
@@ -41,12 +43,12 @@ def difference(column: Column, runs: Runs, base: Runs, resamples: int, store: St
     except UndefinedError:
         return None
     said = rounded(found[:3]) | {"detectable": round(found.detectable, 4)}
-    if column.benchmark and (pairs := discordant(ours, others)):
+    if column.benchmark and (pairs := discordant_questions(ours, others)):
         said["p"] = mcnemar(*pairs)
     return said
 
 
-def discordant(ours: Frames, others: Frames) -> tuple[int, int] | None:
+def discordant_questions(ours: Frames, others: Frames) -> tuple[int, int] | None:
     """How many of a benchmark's questions one row has right more often than another, and less.
 
     None where answers are not right or wrong. With one model a row these are the discordant pairs

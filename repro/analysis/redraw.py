@@ -22,7 +22,7 @@ Frames = "list[list[pd.DataFrame]]"
 IDS = ("image_id", "question_id")
 
 
-def estimate(frames: Frames, metric: Metric, *, resamples: int, seed: int = 0) -> Estimate:
+def bootstrap_metric(frames: Frames, metric: Metric, *, resamples: int, seed: int = 0) -> Estimate:
     """Mean of a metric over data seeds and tuning seeds, with its 95% interval.
 
     Raises UndefinedError where the samples of a model do not define the metric.
@@ -31,7 +31,7 @@ def estimate(frames: Frames, metric: Metric, *, resamples: int, seed: int = 0) -
     return statistics.estimate_of(value[0], statistics.seed_means(drawn[0], rng))
 
 
-def difference(
+def bootstrap_metric_difference(
     frames: Frames, base: Frames, metric: Metric, *, resamples: int, seed: int = 0
 ) -> Difference:
     """A row's mean minus its base's: the same images, data seeds and tuning seeds for both.

@@ -156,7 +156,7 @@ def _interval(means: np.ndarray) -> list[float]:
     return np.percentile(means, [2.5, 97.5]).tolist()
 
 
-def difference(
+def bootstrap_difference(
     counts: np.ndarray, base: np.ndarray, statistic: Statistic, *, resamples: int, seed: int = 0
 ) -> Difference:
     """A row's mean minus its base's, as `bootstrap` estimates each of them.

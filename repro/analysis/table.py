@@ -8,29 +8,31 @@ from numbers import Number
 import numpy as np
 
 import repro.paper
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Store
-from repro.analysis.differences import difference, frames, rounded
+from repro.analysis.differences import frames, rounded, row_difference
 from repro.analysis.statistics import UndefinedError, holm
 from repro.columns import COLUMNS, Column
 from repro.profile import Profile
 from repro.recipe import Cells, Runs, stages
 from repro.render import markdown
 from repro.rows import TABLES, Ranking, Row, Table
-from repro.run.runner import closure
 
 INTERVAL = (
     "95% percentile intervals, bootstrap clustered by image over {over}, {resamples} resamples"
 )
 
 
-def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store: Store) -> dict:
+def finished_table(
+    name: str, cells: Cells, profile: Profile, seeds: list[int], store: Store
+) -> dict:
     """The table of DESIGN's form, from artefacts that are all there.
 
     Beyond the fields named there: `readings` (the profile's; rows say what they change), `made` and
     `core_seconds` (the date of the newest artefact, the time all of them took), `versions`, and for
     each cell `extra`: the value of every run as [data seed][tuning seed], the share of unreadable
     answers, and the means of what the benchmark reports beside its number. The cells of a row with
-    a base have `difference`: the base's label and what `repro.analysis.differences.difference` says; with a
+    a base have `difference`: the base's label and what `repro.analysis.differences.row_difference` says; with a
     `p` also `p_holm`, adjusted for all comparisons of the table that have one; None where there is
     nothing to compare. `notes` are sentences about the table as a whole, the paper's own among
     them.
@@ -231,7 +233,7 @@ def _compare(row: Row, cells: Cells, measured: dict, profile: Profile, store: St
         cell["difference"] = None
         if cell["value"] is not None and base["value"] is not None:
             runs, others = (cells[label][name] for label in (row.label, row.base))
-            found = difference(COLUMNS[name], runs, others, profile.resamples, store)
+            found = row_difference(COLUMNS[name], runs, others, profile.resamples, store)
             cell["difference"] = found and {"base": row.base} | found
 
 

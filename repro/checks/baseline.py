@@ -58,7 +58,7 @@ class Baseline(Record):
     made: str
 
 
-def read(path: Path) -> Baseline:
+def read_baseline(path: Path) -> Baseline:
     """The baseline in a file. Raises UserError for what is none."""
     try:
         return Baseline.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -73,7 +73,7 @@ def read(path: Path) -> Baseline:
     raise UserError(f"{path} is no baseline ({reason}); make one with --update.")
 
 
-def write(path: Path, baseline: Baseline) -> None:
+def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write the file, whole or not at all. Raises UserError where it cannot be written."""
     text = json.dumps(baseline.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
     try:
@@ -82,18 +82,18 @@ def write(path: Path, baseline: Baseline) -> None:
         raise UserError(f"{path} cannot be written ({error.strerror}).") from error
 
 
-def names(frame: "pd.DataFrame") -> list[str]:
+def question_names(frame: "pd.DataFrame") -> list[str]:
     """The questions' names; numbers alone are not unique in POPE, which counts in each category."""
     return [f"{c}/{q}" for c, q in zip(frame["category"], frame["question_id"], strict=True)]
 
 
-def questions(frame: "pd.DataFrame") -> str:
+def questions_digest(frame: "pd.DataFrame") -> str:
     """A digest of what was asked: names, reference answers, and which are about one image."""
     image = frame["image_id"].factorize()[0].tolist()
-    return digest([*zip(names(frame), frame["answer"].tolist(), image, strict=True)])
+    return digest([*zip(question_names(frame), frame["answer"].tolist(), image, strict=True)])
 
 
-def scores(frame: "pd.DataFrame", *, whole: bool = False) -> dict[str, Score]:
+def question_scores(frame: "pd.DataFrame", *, whole: bool = False) -> dict[str, Score]:
     """The score of each question, from benchmarks.scoring's columns; `whole` keeps all of them."""
     if whole:
         values = frame.drop(columns=[*QUESTION]).to_dict("records")
@@ -105,23 +105,25 @@ def scores(frame: "pd.DataFrame", *, whole: bool = False) -> dict[str, Score]:
         values = [correct if readable else None for correct, readable in right]
     else:
         values = frame["correct"].tolist()
-    return dict(zip(names(frame), values, strict=True))
+    return dict(zip(question_names(frame), values, strict=True))
 
 
-def other(benchmark: Benchmark, frame: "pd.DataFrame", metric: str) -> str | None:
+def mismatch(benchmark: Benchmark, frame: "pd.DataFrame", metric: str) -> str | None:
     """What of a benchmark that was scored then is not what was scored now, if anything."""
     if benchmark.metric != metric:
         return f"the metric {benchmark.metric}, not {metric}"
     pairs = {isinstance(s, tuple) for s in benchmark.scores.values() if not isinstance(s, dict)}
-    same = benchmark.scores.keys() == set(names(frame)) and pairs <= {"candidate_score" in frame}
-    if benchmark.questions != questions(frame) or not same:
+    same = benchmark.scores.keys() == set(question_names(frame)) and pairs <= {
+        "candidate_score" in frame
+    }
+    if benchmark.questions != questions_digest(frame) or not same:
         return f"{len(benchmark.scores)} other questions"
     return None
 
 
-def restored(frame: "pd.DataFrame", kept: dict[str, Score]) -> "pd.DataFrame":
+def restore_scores(frame: "pd.DataFrame", kept: dict[str, Score]) -> "pd.DataFrame":
     """The frame with the kept scores in place of its own: the inverse of `scores`."""
-    values = [kept[name] for name in names(frame)]
+    values = [kept[name] for name in question_names(frame)]
     if any(isinstance(value, dict) for value in values):
         columns = {name: [value.get(name) for value in values] for name in values[0]}
         return frame[[name for name in frame if name in QUESTION]].assign(**columns)

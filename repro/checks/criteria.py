@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 from statistics import fmean
 
+from c3l.artifacts.graph import closure, not_in_store
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.runtime.errors import UserError
 from c3l.stages import training
@@ -77,11 +78,11 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     ]
     after = {task: [score(model, task) for model in tuned] for task in TASKS}
     targets = [*before.values(), truth, *(stage for some in after.values() for stage in some)]
-    todo = runner.not_in_store(targets, store)
-    everything = runner.closure(targets)
+    todo = not_in_store(targets, store)
+    everything = closure(targets)
     times = Times(profile.expected, everything.values(), store)
     with Progress(todo, len(everything) - len(todo), times, jobs) as progress:
-        runner.run(todo, store, jobs, progress, log)
+        runner.run_stages(todo, store, jobs, progress, log)
 
     def facts(stage: Stage) -> dict:
         return store.facts(stage)

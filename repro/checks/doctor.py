@@ -34,7 +34,7 @@ class Finding:
     """Whether nothing runs without it. Else only some cells stay unscored."""
 
 
-def report(findings: list[Finding]) -> str:
+def render_findings(findings: list[Finding]) -> str:
     """Markdown: what was looked at, what was found and what to do."""
     marks = {(True, True): "MISSING", (True, False): "absent"}
     rows = [
@@ -43,7 +43,7 @@ def report(findings: list[Finding]) -> str:
     return tabulate(rows, ["", "what", "found", "what to do"], tablefmt="pipe")
 
 
-def examine(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Finding]:
+def examine_profile(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Finding]:
     """All findings about a profile whose runs are kept in `runs`. The judge is really asked."""
     yield from _packages()
     yield from _machine()
@@ -145,14 +145,14 @@ def _need(profile: Profile, seeds: int) -> tuple[float, float]:
     """Bytes that all tables write, the models that they train above all; and one model alone, with
     what it takes to train it."""
     from repro.estimate import workload
-    from repro.estimate.devices import named
+    from repro.estimate.devices import device_named
     from repro.estimate.plan import Estimator
     from repro.run.run import cells
 
     data = recipe.placeholder_inputs(profile, (row for name in ALL for row in TABLES[name].rows))
     tables = (cells(TABLES[name], profile, data, list(range(seeds))) for name in ALL)
     targets = [stage for table in tables for stage in recipe.stages(table)]
-    reckoner = Estimator(named(None), profile)
+    reckoner = Estimator(device_named(None), profile)
     stages = closure(targets).values()
     # While a model trains, the last checkpoint stays until the next one is whole.
     training = [

@@ -22,8 +22,10 @@ from tabulate import tabulate
 from benchmarks.sources import SHIPPED
 from c3l.artifacts import provenance
 from c3l.artifacts.files import digest, digest_files, write_atomically
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.runtime.errors import UserError
+from c3l.runtime.progress import echo
 from c3l.stages.common import backbone_source
 from repro import recipe
 from repro.analysis.differences import rounded
@@ -37,7 +39,7 @@ from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.render import markdown
 from repro.run import runner
-from repro.run.progress import Progress, Times, echo
+from repro.run.progress import Progress, Times
 from repro.stages import evaluation as driver
 
 MAKE_ONE = "the same command with --update makes one, of what the backbone scores now"
@@ -72,7 +74,7 @@ class Measured:
     seconds: float
 
 
-def run(gate: Gate) -> tuple[str, bool]:
+def run_gate(gate: Gate) -> tuple[str, bool]:
     """What was found, as markdown, and whether all is well.
 
     Raises UserError for what cannot be compared; what can be known beforehand, before any model is
@@ -102,7 +104,7 @@ def run(gate: Gate) -> tuple[str, bool]:
         texts.append(_scores_table(gate, kept, [row for _, row in lines]))
     failed = [name for cases in suites.values() for name in _failed(cases)]
     if gate.update and not failed:
-        baselines.write(gate.baseline, _baseline(gate, model, measured))
+        baselines.write_baseline(gate.baseline, _baseline(gate, model, measured))
         texts.append(f"The baseline is written to {gate.baseline}.")
     else:
         texts.append(f"Failed: {'; '.join(failed)}." if failed else "Nothing has regressed.")
@@ -120,7 +122,7 @@ def _comparable(gate: Gate) -> Baseline:
     """The baseline, whose benchmarks were evaluated as they will be now."""
     if not gate.baseline.exists():
         raise UserError(f"There is no baseline {gate.baseline}: {MAKE_ONE}.")
-    kept = baselines.read(gate.baseline)
+    kept = baselines.read_baseline(gate.baseline)
     tasks = gate.profile.scoring.tasks
     for name in gate.benchmarks:
         if name not in kept.benchmarks:
@@ -179,12 +181,12 @@ def _evaluate(
         stage = driver.evaluation(weights, scoring.tasks[name], source, scoring)
         stages[name] = replace(stage, config=stage.config | {"surroundings": surroundings})
     runner.discard_transient(stages.values(), store)
-    todo = runner.not_in_store(stages.values(), store)
+    todo = not_in_store(stages.values(), store)
     times = Times(gate.profile.expected, stages.values(), store)
     problem = None
     with Progress(todo, len(stages) - len(todo), times, gate.jobs) as progress:
         try:
-            runner.run(todo, store, gate.jobs, progress, gate.runs / "regress.log")
+            runner.run_stages(todo, store, gate.jobs, progress, gate.runs / "regress.log")
         except UserError:
             raise
         except Exception as error:  # a broken backbone may end it in any way
@@ -218,9 +220,9 @@ def _require_same_questions(gate: Gate, kept: Baseline, measured: dict[str, Meas
         then = kept.benchmarks[name]
         if found.answers is None or then.unscored:
             continue
-        if what := baselines.other(then, found.answers, found.facts["metric"]):
+        if what := baselines.mismatch(then, found.answers, found.facts["metric"]):
             raise UserError(f"The baseline {gate.baseline} has {what} in {name}: {MAKE_ONE}.")
-        before = baselines.restored(found.answers, then.scores)
+        before = baselines.restore_scores(found.answers, then.scores)
         if reason := _disagreement(name, before, then.value):
             raise UserError(
                 f"The baseline {gate.baseline} does not hold what {name} is computed from "
@@ -262,7 +264,7 @@ def _compare(
 
 def _verdict(gate: Gate, name: str, then: Benchmark, answers: pd.DataFrame) -> tuple[str, str, str]:
     """Whether a benchmark has regressed: the result, why, and the difference."""
-    before = baselines.restored(answers, then.scores)
+    before = baselines.restore_scores(answers, then.scores)
     try:
         found = COLUMNS[name].difference([[answers]], [[before]], gate.profile.resamples)
     except UndefinedError as error:
@@ -303,9 +305,9 @@ def _baseline(gate: Gate, model: dict, measured: dict[str, Measured]) -> Baselin
     for name, found in measured.items():
         told = {key: found.facts.get(key) for key in ("metric", "value", "unscored")}
         if found.answers is not None:
-            told["questions"] = baselines.questions(found.answers)
+            told["questions"] = baselines.questions_digest(found.answers)
             whole = gate.profile.scoring.tasks[name] not in SHIPPED
-            told["scores"] = baselines.scores(found.answers, whole=whole)
+            told["scores"] = baselines.question_scores(found.answers, whole=whole)
         benchmarks[name] = Benchmark(settings=_settings(gate, name), **told)
     return Baseline(
         backbone=gate.backbone,

@@ -43,7 +43,7 @@ class DtypeSizes:
 
 
 # Measured (benchmarks/speed/README.md): float32, masks too, and glibc, which gives little back.
-PROCESSOR = DtypeSizes(4, mask=4, slack=1.6)
+CPU = DtypeSizes(4, mask=4, slack=1.6)
 HALF = DtypeSizes(2)
 
 
@@ -89,7 +89,7 @@ class Shape:
         return self.layers * RANK * (4 * d + 2 * (d + k) + 3 * (d + self.inner))
 
 
-def shape(name: str | Path) -> Shape:
+def shape_of_backbone(name: str | Path) -> Shape:
     """A backbone's, from its folder's configuration on the meta device, or the published one.
 
     `name` is a folder or a Hub id, and need not be there if its last part is one of
@@ -97,10 +97,10 @@ def shape(name: str | Path) -> Shape:
     """
     from c3l.backbones.published import configuration
 
-    return shape_of(*configuration(name))
+    return shape_of_config(*configuration(name))
 
 
-def shape_of(family: type["Backbone"], config: "PreTrainedConfig") -> Shape:
+def shape_of_config(family: type["Backbone"], config: "PreTrainedConfig") -> Shape:
     """The shape of a family's model of this configuration, whose weights are never made."""
     from c3l.convert.converted import model_shapes
 
@@ -190,7 +190,7 @@ def _row(s: Shape, tokens: float, pictured: bool) -> float:
     return prefill_flops(s, n, n * n / 2) + vision_flops(s) * pictured
 
 
-def weights(s: Shape, size: int) -> float:
+def weight_bytes(s: Shape, size: int) -> float:
     return s.parameters * size
 
 
@@ -200,7 +200,7 @@ def _passing(s: Shape, tokens: float, pictures: float, size: int) -> float:
     return size * max(text, pictures * s.vision_tokens * 10 * s.vision_width)
 
 
-def write(
+def writing_cost(
     s: Shape,
     rows: int,
     prompt: float,
@@ -225,7 +225,7 @@ def write(
         reading=rows * _row(s, prompt, pictured),
         writing=rows * (2 * s.head * new + prefill_flops(s, new, seen)),
         fetched=rows / batch * new * (s.language + s.head) * size + 3 * rows * cached * seen,
-        memory=weights(s, size)
+        memory=weight_bytes(s, size)
         + batch * cached * (start + new)
         + max(_passing(s, batch * start, batch * pictured, size), logits),
     )
@@ -234,7 +234,7 @@ def write(
 WINDOW = 512  # samples whose readings without an image are kept, see c3l.relevance
 
 
-def score(
+def scoring_cost(
     s: Shape,
     images: int,
     each: float,
@@ -261,7 +261,7 @@ def score(
     passing = _passing(s, rows * (s.image_tokens * behind + run * n), rows * behind, size)
     return Cost(
         reading=shown * behind + alone * without + (behind + without) * 2 * s.head * texts * answer,
-        memory=weights(s, size)
+        memory=weight_bytes(s, size)
         + min(WINDOW, texts) * answer * s.width * size
         + max(passing, logits),
     )
@@ -288,7 +288,7 @@ class TrainingMode:
     """Over which FSDP shards weights, gradients and states; batches are split as well."""
 
 
-def trained(s: Shape, tuning: Tuning) -> int:
+def trained_parameters(s: Shape, tuning: Tuning) -> int:
     """The parameters with a gradient."""
     head = 0 if s.tied else s.head
     language = s.language + s.embedding + head
@@ -302,7 +302,7 @@ def trained(s: Shape, tuning: Tuning) -> int:
     return s.adapters + s.projector
 
 
-def train(
+def training_cost(
     s: Shape,
     steps: float,
     texts: Iterable[Texts],
@@ -333,20 +333,20 @@ def train(
     part = max(kept / share, longest)  # tokens in memory at one time: a text at least
     predicted, pictures = (max(x / share, min(x, 1)) for x in (predicted, pictures))
     kept = _kept(s, way, part, pictures, numbers) + predicted * s.vocabulary * (size + 12)
-    gradients = 4 * trained(s, way.tuning) / way.gpus
+    gradients = 4 * trained_parameters(s, way.tuning) / way.gpus
     memory = _states(s, way, size) + gradients + numbers.slack * kept
     memory += _passing(s, part, pictures, size)
     # Weights are loaded, and merged at the end, whole and in the precision they were saved in.
     return Cost(
         training=steps * operations,
-        updated=steps * 28 * trained(s, way.tuning),
-        memory=max(memory, weights(s, size)),
+        updated=steps * 28 * trained_parameters(s, way.tuning),
+        memory=max(memory, weight_bytes(s, size)),
     )
 
 
 def _states(s: Shape, way: TrainingMode, size: int) -> float:
     """Bytes of weights and of AdamW's two states; what trains is float32."""
-    moving = trained(s, way.tuning)
+    moving = trained_parameters(s, way.tuning)
     frozen = s.parameters + (s.adapters + s.projector) * (way.tuning in ("lora", "qlora")) - moving
     rounded = s.language if way.tuning == "qlora" else 0
     still = (frozen - rounded) * size + rounded * min(FOUR_BITS, size)

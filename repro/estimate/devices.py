@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from c3l.runtime.errors import UserError, printable
-from repro.estimate.cost import GIB, HALF, PROCESSOR, Cost, DtypeSizes
+from repro.estimate.cost import CPU, GIB, HALF, Cost, DtypeSizes
 
 PROCESS = 0.9 * GIB
 """Of a worker before it loads anything, its packages: 924 MiB measured."""
@@ -22,9 +22,9 @@ class Shares:
 
 
 # `python -m repro bench --stages`: benchmarks/speed/README.md has what was measured.
-ON_A_PROCESSOR = Shares(reading=0.9, training=0.5, writing=0.3, measured=True)
+CPU_SHARES = Shares(reading=0.9, training=0.5, writing=0.3, measured=True)
 # No GPU was at hand: what is usual for batches as small as the paper's.
-ON_A_GPU = Shares(reading=0.4, training=0.35, writing=0.2, measured=False)
+GPU_SHARES = Shares(reading=0.4, training=0.35, writing=0.2, measured=False)
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ GPUS = {
 }
 
 
-def named(name: str | None) -> Device:
+def device_named(name: str | None) -> Device:
     """A device by name: one of GPUS, "cpu" or "cuda" as found here; None: cuda where there is one.
 
     Raises UserError for an unknown one, and for a GPU that is not there.
     """
     if name in GPUS:
         memory, operations, bandwidth = GPUS[name]
-        return Device(name, memory * GIB, operations, bandwidth, ON_A_GPU)
+        return Device(name, memory * GIB, operations, bandwidth, GPU_SHARES)
     if name not in (None, "cpu", "cuda"):
         raise UserError(
             f"There is no device {printable(name)}: give cpu, cuda, or one of {', '.join(GPUS)}."
@@ -109,9 +109,7 @@ def _found(device) -> Device:
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
         speed = matrix_peak(device), bandwidth(device)
-        return Device(found.name, found.total_memory, *speed, ON_A_GPU)
+        return Device(found.name, found.total_memory, *speed, GPU_SHARES)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     speed = matrix_peak(device, 1024), bandwidth(device, 2**26)
-    return Device(
-        "one thread of this processor", memory, *speed, ON_A_PROCESSOR, PROCESSOR, PROCESS
-    )
+    return Device("one thread of this processor", memory, *speed, CPU_SHARES, CPU, PROCESS)

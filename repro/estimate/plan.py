@@ -10,20 +10,22 @@ from tabulate import tabulate
 
 from benchmarks.judge.cost import Asked, asked
 from benchmarks.judge.judge import Judge
+from c3l.artifacts.graph import closure, not_in_store
 from c3l.artifacts.store import Source, Stage, Store
+from c3l.runtime.progress import duration
 from repro.estimate import cost, workload
 from repro.estimate.cost import GIB, TrainingMode
 from repro.estimate.devices import Device
 from repro.profile import Expected, Profile
 from repro.recipe import Cells, stages
 from repro.run import runner
-from repro.run.progress import Times, duration
+from repro.run.progress import Times
 
 GPUS = (2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class StageEstimate:
     """A stage with a model, on a device."""
 
     seconds: float
@@ -37,11 +39,11 @@ class Estimator:
     """What stages take on a device. Raises UserError for a backbone of which nothing is known."""
 
     def __init__(self, device: Device, profile: Profile):
-        self.device, self._profile, self._shape = device, profile, cache(cost.shape)
+        self.device, self._profile, self._shape = device, profile, cache(cost.shape_of_backbone)
 
-    def of(self, stage: Stage) -> Estimate | None:
+    def of(self, stage: Stage) -> StageEstimate | None:
         """None for a stage without a model: seconds, and little memory."""
-        source = workload.weights(stage)
+        source = workload.weights_of(stage)
         if not isinstance(source, Source):
             return None
         found = workload.cost_of(stage, self._shape(source.path), self.device.numbers)
@@ -49,27 +51,27 @@ class Estimator:
             return None
         memory = self.device.needed(found)
         remedy = "" if memory <= self.device.memory else self._remedy(stage)
-        return Estimate(self.device.seconds(found), memory, remedy)
+        return StageEstimate(self.device.seconds(found), memory, remedy)
 
     def written(self, stage: Stage) -> float:
         """Bytes that it leaves on the disk."""
-        source = workload.weights(stage)
+        source = workload.weights_of(stage)
         shape = self._shape(source.path) if isinstance(source, Source) else None
-        return workload.written(stage, shape, self.device.numbers)
+        return workload.bytes_on_disk(stage, shape, self.device.numbers)
 
     def checkpoint(self, stage: Stage) -> float:
         """Bytes of a training's checkpoint: weights that train and two states, in float32."""
-        shape = self._shape(workload.weights(stage).path)
-        return 12 * cost.trained(shape, workload.training_mode(stage).tuning)
+        shape = self._shape(workload.weights_of(stage).path)
+        return 12 * cost.trained_parameters(shape, workload.training_mode(stage).tuning)
 
     def _needs(self, stage: Stage, way: TrainingMode | None = None) -> float:
-        shape = self._shape(workload.weights(stage).path)
+        shape = self._shape(workload.weights_of(stage).path)
         return self.device.needed(workload.cost_of(stage, shape, self.device.numbers, way))
 
     def _remedy(self, stage: Stage) -> str:
         """The first thing that makes it fit: what changes a result least comes first."""
         if way := workload.training_mode(stage):
-            for other in ways(way):
+            for other in alternative_modes(way):
                 if self._needs(stage, other) <= self.device.memory:
                     return self._told(stage, way, other)
         else:
@@ -104,7 +106,7 @@ class Estimator:
         return "generator" if stage.config["crm"] else "contrastive"
 
 
-def ways(way: TrainingMode) -> list[TrainingMode]:
+def alternative_modes(way: TrainingMode) -> list[TrainingMode]:
     """Other ways to train, the ones to be tried first before the others: layers computed twice
     (the same result), adapters, adapters beside four bits, then several GPUs."""
     tunings = [way.tuning]
@@ -117,13 +119,13 @@ def ways(way: TrainingMode) -> list[TrainingMode]:
     return [other for other in dict.fromkeys(found) if other != way]
 
 
-def estimate_stages(todo: Iterable[Stage], reckoner: Estimator) -> dict[str, Estimate]:
+def estimate_stages(todo: Iterable[Stage], reckoner: Estimator) -> dict[str, StageEstimate]:
     """What can be reckoned, by a stage's key."""
     found = {stage.key: reckoner.of(stage) for stage in todo}
     return {key: one for key, one in found.items() if one}
 
 
-def report(
+def render_plan(
     tables: dict[str, Cells],
     profile: Profile,
     store: Store,
@@ -139,13 +141,13 @@ def report(
     of the input is not there.
     """
     targets = [stage for cells in tables.values() for stage in stages(cells)]
-    everything, todo = runner.closure(targets), runner.not_in_store(targets, store)
+    everything, todo = closure(targets), not_in_store(targets, store)
     reckoner = Estimator(device, profile)
     found = estimate_stages(everything.values(), reckoner)
     seconds = {key: one.seconds for key, one in found.items()}
     said = profile.expected if here and device.shares.measured else Expected()
     times = Times(said, everything.values() if here else (), store, seconds)
-    depths = {s.name: len(runner.closure([s])) for s in everything.values()}
+    depths = {s.name: len(closure([s])) for s in everything.values()}
     lines = []
     for name in sorted(depths, key=depths.__getitem__):
         some = [stage for stage in everything.values() if stage.name == name]
@@ -162,7 +164,7 @@ def report(
             ]
         )
     alone = sum(
-        len(runner.closure(stages({label: row})))
+        len(closure(stages({label: row})))
         for cells in tables.values()
         for label, row in cells.items()
     )
@@ -193,14 +195,18 @@ def report(
 
 
 def _not_fitting(
-    todo: dict[str, Stage], found: dict[str, Estimate], device: Device, workers: int, memory: float
+    todo: dict[str, Stage],
+    found: dict[str, StageEstimate],
+    device: Device,
+    workers: int,
+    memory: float,
 ) -> list[str]:
     """A line for each kind of stage that the device's memory is too small for."""
     lines: dict[str, str] = {}
     for key, stage in todo.items():
         one = found.get(key)
         if one and one.remedy:
-            name = workload.weights(stage).path.name
+            name = workload.weights_of(stage).path.name
             lines[f"{stage.name} of {name}"] = (
                 f"{stage.name} of {name} does not fit: {one.memory / GIB:.1f} GiB of "
                 f"{device.memory / GIB:.1f}. With {one.remedy} it would."
@@ -225,7 +231,7 @@ def _judged(todo: Iterable[Stage], profile: Profile) -> str:
     for stage in some:
         answer = 4 * stage.config["answer_tokens"]
         reply = Judge(**stage.config["judge"]).tokens
-        one = asked(stage.inputs["data"].path, workload.questions(stage), answer, reply)
+        one = asked(stage.inputs["data"].path, workload.count_questions(stage), answer, reply)
         total = Asked(*(a + b for a, b in zip(total, one, strict=True)))
     price = profile.scoring.judge_price
     money = "no price is stated (scoring.judge_price)"

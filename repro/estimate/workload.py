@@ -14,8 +14,8 @@ from c3l.samples import read_records
 from c3l.settings import TrainingSettings
 from repro import paper
 from repro.estimate import cost
-from repro.estimate.cost import GIB, PROCESSOR, Cost, DtypeSizes, Shape, Texts, TrainingMode
-from repro.estimate.devices import ON_A_PROCESSOR, Device
+from repro.estimate.cost import CPU, GIB, Cost, DtypeSizes, Shape, Texts, TrainingMode
+from repro.estimate.devices import CPU_SHARES, Device
 from repro.rows import PUBLISHED
 
 # Tokens, at 1.3 for a word: the paper's table 2 has 23.4 words in a question and 12.8 in an answer.
@@ -46,18 +46,18 @@ SMALL = Shape(
     vision_width=96,
     saved=2,
 )
-CORE = Device("an ordinary core", 4 * GIB, 1e11, 1e10, ON_A_PROCESSOR, PROCESSOR)
+CORE = Device("an ordinary core", 4 * GIB, 1e11, 1e10, CPU_SHARES, CPU)
 MODEL = ("backbone", "generator", "weights")
 """The names of a stage's input that is a model."""
 
 
-def weights(stage: Stage) -> Source | None:
+def weights_of(stage: Stage) -> Source | None:
     """The weights that a stage's model was made from, if it has a model."""
     source = next((stage.inputs[name] for name in MODEL if name in stage.inputs), None)
-    return weights(source) if isinstance(source, Stage) else source
+    return weights_of(source) if isinstance(source, Stage) else source
 
 
-def samples(stage: Stage) -> int:
+def count_samples(stage: Stage) -> int:
     """How many samples a stage gives, if all that are asked for come."""
     if stage.name == "comparison":
         found = _turns(stage.inputs["data"].path) if "data" in stage.inputs else 0
@@ -66,18 +66,18 @@ def samples(stage: Stage) -> int:
         return size
     each = len(CLASSES) * stage.config.get("pairs_per_class", 0)
     if each:
-        return each * images(stage) * (2 if stage.name == "vigc" else 1)
-    return samples(stage.inputs["samples"])
+        return each * count_images(stage) * (2 if stage.name == "vigc" else 1)
+    return count_samples(stage.inputs["samples"])
 
 
-def images(stage: Stage) -> int:
+def count_images(stage: Stage) -> int:
     """How many images a stage's samples are about."""
     if count := stage.config.get("images"):
         return count
     for name in ("captions", "samples"):
         if name in stage.inputs:
-            return images(stage.inputs[name])
-    return max(1, samples(stage) // 5)  # others' data have about five turns an image
+            return count_images(stage.inputs[name])
+    return max(1, count_samples(stage) // 5)  # others' data have about five turns an image
 
 
 @cache
@@ -93,7 +93,7 @@ def _published() -> dict[str, int]:
     return {name: int(table.cell(label, "instances")) for label, name in PUBLISHED.items()}
 
 
-def questions(stage: Stage) -> int:
+def count_questions(stage: Stage) -> int:
     """How many questions a benchmark asks, from its files where they are there."""
     import pyarrow.parquet
 
@@ -134,26 +134,26 @@ def relative_cost(stage: Stage) -> float:
 
     No model is looked at, so that nothing large is imported.
     """
-    found = cost_of(stage, SMALL, PROCESSOR)
+    found = cost_of(stage, SMALL, CPU)
     return CORE.seconds(found) if found else 1.0
 
 
-def written(stage: Stage, s: Shape | None, numbers: DtypeSizes) -> float:
+def bytes_on_disk(stage: Stage, s: Shape | None, numbers: DtypeSizes) -> float:
     """Bytes that a stage leaves on the disk: models whole, in the precision they are loaded in."""
     if stage.name in ("vlit", "generator"):
-        return cost.weights(s, numbers.size) if s else 0.0
+        return cost.weight_bytes(s, numbers.size) if s else 0.0
     if stage.name == "scores":
-        return samples(stage) * ANSWER * 3 * 4
+        return count_samples(stage) * ANSWER * 3 * 4
     if stage.name == "evaluation":
-        return questions(stage) * 1000  # an answer with its prompt
+        return count_questions(stage) * 1000  # an answer with its prompt
     if stage.name in ("initial", "filtered", "final", "vigc", "comparison", "cut"):
-        return samples(stage) * 400
+        return count_samples(stage) * 400
     return 0.0
 
 
 def _captions(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     c = stage.config
-    return cost.write(
+    return cost.writing_cost(
         s,
         c["images"],
         PROMPT,
@@ -167,9 +167,9 @@ def _captions(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
 def _pairs(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     c = stage.config
     captions = stage.inputs.get("captions", stage).config.get("caption_tokens", 0)
-    return cost.write(
+    return cost.writing_cost(
         s,
-        images(stage) * len(CLASSES),
+        count_images(stage) * len(CLASSES),
         PROMPT + captions,
         c["pair_tokens"],
         pictured="images" in stage.inputs and stage.name == "initial",
@@ -182,18 +182,18 @@ def _vigc(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     """Pairs from the images, and each answered again, by sentences, in up to four rounds."""
     c = stage.config
     each = {"pictured": True, "batch": c["batch_size"], "numbers": numbers}
-    rows = images(stage) * len(CLASSES)
-    direct = cost.write(s, rows, PROMPT, c["pair_tokens"], **each)
+    rows = count_images(stage) * len(CLASSES)
+    direct = cost.writing_cost(s, rows, PROMPT, c["pair_tokens"], **each)
     again = rows * c["pairs_per_class"] * 4
-    return direct + cost.write(s, again, PROMPT + QUESTION, c["pair_tokens"], **each)
+    return direct + cost.writing_cost(s, again, PROMPT + QUESTION, c["pair_tokens"], **each)
 
 
 def _scores(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    shown = images(stage)
-    return cost.score(
+    shown = count_images(stage)
+    return cost.scoring_cost(
         s,
         shown,
-        samples(stage) / shown,
+        count_samples(stage) / shown,
         PROMPT + QUESTION,
         ANSWER,
         batch=stage.config["batch_size"],
@@ -202,16 +202,18 @@ def _scores(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
 
 
 def _alone(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    texts, batch = samples(stage), stage.config["batch_size"]
-    return cost.score(s, 1, texts, PROMPT, ANSWER, batch=batch, numbers=numbers, behind=False)
+    texts, batch = count_samples(stage), stage.config["batch_size"]
+    return cost.scoring_cost(
+        s, 1, texts, PROMPT, ANSWER, batch=batch, numbers=numbers, behind=False
+    )
 
 
 def _vlit(stage: Stage, s: Shape, numbers: DtypeSizes) -> Callable[[TrainingMode], Cost]:
     settings = TrainingSettings(**stage.config["settings"])
     size, epochs = settings.batch_size, stage.config["readings"]["epochs"] or settings.epochs
-    steps = samples(stage.inputs["samples"]) * epochs / size
+    steps = count_samples(stage.inputs["samples"]) * epochs / size
     texts = [Texts(size, PROMPT + QUESTION + ANSWER, ANSWER, True)]
-    return lambda way: cost.train(
+    return lambda way: cost.training_cost(
         s, steps, texts, way, parts=settings.accumulation, numbers=numbers
     )
 
@@ -219,7 +221,7 @@ def _vlit(stage: Stage, s: Shape, numbers: DtypeSizes) -> Callable[[TrainingMode
 def _generator(stage: Stage, s: Shape, numbers: DtypeSizes) -> Callable[[TrainingMode], Cost]:
     """L_r on the best share, L_c on a group an image: its texts and an anchor that is written."""
     config, settings = stage.config, TrainingSettings(**stage.config["settings"])
-    pool, groups = samples(stage.inputs["samples"]), images(stage.inputs["samples"])
+    pool, groups = count_samples(stage.inputs["samples"]), count_images(stage.inputs["samples"])
     share = stage.inputs["selection"].config["share"]
     count = share * pool if config["crm"] else groups
     epochs, size = config["readings"]["epochs"] or settings.epochs, settings.batch_size
@@ -235,7 +237,7 @@ def _generator(stage: Stage, s: Shape, numbers: DtypeSizes) -> Callable[[Trainin
             Texts(size, (1 + others) * pair + settings.anchor_tokens, 0, shown),
         ]
         if config["readings"]["anchor"] != "prompt":
-            anchors = cost.write(
+            anchors = cost.writing_cost(
                 s,
                 round(max(1, count * epochs)),
                 PROMPT,
@@ -247,21 +249,23 @@ def _generator(stage: Stage, s: Shape, numbers: DtypeSizes) -> Callable[[Trainin
     steps = count * epochs / size
 
     def found(way: TrainingMode) -> Cost:
-        made = cost.train(s, steps, texts, way, parts=settings.accumulation, numbers=numbers)
+        made = cost.training_cost(
+            s, steps, texts, way, parts=settings.accumulation, numbers=numbers
+        )
         # Anchors are written between steps, beside gradients' and optimizer's states.
-        states = 12 * cost.trained(s, way.tuning) / way.gpus if anchors.memory else 0.0
+        states = 12 * cost.trained_parameters(s, way.tuning) / way.gpus if anchors.memory else 0.0
         return made + anchors + Cost(memory=anchors.memory + states)
 
     return found
 
 
 def _evaluation(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    task, rows, batch = stage.config["task"], questions(stage), stage.config["batch_size"]
+    task, rows, batch = stage.config["task"], count_questions(stage), stage.config["batch_size"]
     if task == "seedbench_ppl":
         options = {"batch": batch, "numbers": numbers, "without": False}
-        return cost.score(s, rows, OPTIONS, ASKED, SHORT, **options)
+        return cost.scoring_cost(s, rows, OPTIONS, ASKED, SHORT, **options)
     new = stage.config["answer_tokens"] if task not in ROWS or task == "llava_w" else SHORT
-    return cost.write(s, rows, ASKED, new, pictured=True, batch=batch, numbers=numbers)
+    return cost.writing_cost(s, rows, ASKED, new, pictured=True, batch=batch, numbers=numbers)
 
 
 _KINDS = {

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from c3l.artifacts.files import write_atomically
 from c3l.runtime.errors import UserError
+from c3l.runtime.progress import echo
 from repro.profile import Profile
 from repro.report.contents import Contents
 from repro.report.found import find
 from repro.report.page import html
-from repro.run.progress import echo
 
 OWN = "report.html"
 

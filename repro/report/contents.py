@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from c3l.artifacts.store import Store
-from repro.analysis.compare import claimed, findings
+from repro.analysis.compare import findings, tables_with_claims
 from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.render import claims as claim_texts
@@ -41,7 +41,7 @@ class Contents:
         self._artefacts = Artefacts(store)
         self._cells: dict[str, dict] = {}
         tables = [self._table(name, table) for name, table in found.items()]
-        claims = [self._claims(name, found[name]) for name in claimed() if name in found]
+        claims = [self._claims(name, found[name]) for name in tables_with_claims() if name in found]
         pooled = [self._pool(pool) for pool in pools(found, store)]
         self.page = {
             "profile": profile.name,

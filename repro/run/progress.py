@@ -10,8 +10,6 @@ from c3l.runtime.progress import VERBOSE, Display, duration, echo, format_rate
 from repro.estimate import workload
 from repro.profile import Expected
 
-__all__ = ["Progress", "Times", "duration", "echo"]
-
 
 class Times:
     """Expected seconds of stages: by measured ones where there are any, else by what the profile

@@ -7,18 +7,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from c3l.artifacts.graph import Stages
+from c3l.artifacts.graph import Stages, closure, not_in_store
 from c3l.artifacts.read_only import NotStoredError, ReadOnlyStore
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.runtime.locks import locked
+from c3l.runtime.progress import duration, echo
 from c3l.stages import launcher
 from repro import recipe
 from repro.profile import Profile
 from repro.recipe import Cells, Data, stages
 from repro.rows import TABLES, Ranking, Row, Table
 from repro.run import engines, preflight, runner
-from repro.run.progress import Progress, Times, duration, echo
+from repro.run.progress import Progress, Times
 from repro.stages import evaluation as driver
 
 
@@ -82,7 +83,9 @@ class Run:
         return cls(tables, profile, seeds, store)
 
     @classmethod
-    def assumed(cls, names: list[str], profile: Profile, seeds: list[int], store: Store) -> "Run":
+    def with_placeholders(
+        cls, names: list[str], profile: Profile, seeds: list[int], store: Store
+    ) -> "Run":
         """The stages as if the profile's input were there: to be planned, not to be run."""
         _require_a_backbone(names, profile)
         return cls.of(
@@ -98,8 +101,8 @@ class Run:
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}).") from error
         runner.discard_transient(targets, self.store)
-        todo = runner.not_in_store(targets, self.store)
-        everything = runner.closure(targets)
+        todo = not_in_store(targets, self.store)
+        everything = closure(targets)
         if launch := launcher.requested_launch():
             launch.check_stages(todo.values())
         preflight.check(todo.values())
@@ -109,8 +112,8 @@ class Run:
         stored = len(everything) - len(todo)
         with Progress(todo, stored, times, jobs, rows=rows, everything=everything) as progress:
             while todo:
-                runner.run(todo, self.store, jobs, progress, folder / "workers.log", engine)
-                todo = runner.not_in_store(targets, self.store)  # nothing, if nothing was damaged
+                runner.run_stages(todo, self.store, jobs, progress, folder / "workers.log", engine)
+                todo = not_in_store(targets, self.store)  # nothing, if nothing was damaged
         seconds = time.monotonic() - started
         for name, cells in self.tables.items():
             yield self._write(name, cells, folder, seconds if ran else None)
@@ -120,10 +123,10 @@ class Run:
         """Seconds of the stages here, where the profile says nothing of how long any takes."""
         if self.profile.expected.seconds or self.profile.expected.factors:
             return {}
-        from repro.estimate.devices import named
+        from repro.estimate.devices import device_named
         from repro.estimate.plan import Estimator, estimate_stages
 
-        found = estimate_stages(todo.values(), Estimator(named(None), self.profile))
+        found = estimate_stages(todo.values(), Estimator(device_named(None), self.profile))
         return {key: one.seconds for key, one in found.items()}
 
     def _write(self, name: str, cells: Cells, folder: Path, seconds: float | None) -> str:
@@ -133,10 +136,10 @@ class Run:
         stored writes the same bytes again.
         """
         from c3l.artifacts.files import write_atomically
-        from repro.analysis.table import finished
+        from repro.analysis.table import finished_table
         from repro.render import markdown
 
-        table = finished(name, cells, self.profile, self.seeds, self.store)
+        table = finished_table(name, cells, self.profile, self.seeds, self.store)
         path = folder / f"{name}.json"
         said, drawings = self._drawn(name, table, cells)
         table |= said

@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
-from c3l.artifacts.graph import Stages, closure, not_in_store
+from c3l.artifacts.graph import Stages
 from c3l.artifacts.store import Stage, Store
 from c3l.runtime.errors import UserError
+from c3l.runtime.progress import echo
 from repro.run import engines
-from repro.run.progress import Progress, Times, echo
-
-__all__ = ["Stages", "chains", "closure", "discard_transient", "not_in_store", "run"]
+from repro.run.progress import Progress, Times
 
 TRIES = 3  # workers that a stage may cost
 
@@ -39,7 +38,7 @@ def chains(stages: Stages, times: Times) -> dict[str, float]:
     return lengths
 
 
-def run(
+def run_stages(
     todo: Stages,
     store: Store,
     jobs: int,

@@ -33,7 +33,7 @@ class Published:
     graphs: Source | None
 
 
-def find(folder: Path, name: str) -> Published:
+def find_data_set(folder: Path, name: str) -> Published:
     """The data set in `folder/name`, whether it is there or not. Files that are there count."""
     folder = folder / name
     data, images, graphs = (folder / part for part in ("data", "images", "graphs.jsonl"))

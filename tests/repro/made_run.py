@@ -17,7 +17,7 @@ from c3l.samples import Sample, write_samples
 from c3l.scores import Score, write_scores
 from c3l.stages import common
 from repro import gallery, profile
-from repro.analysis.table import finished
+from repro.analysis.table import finished_table
 from repro.recipe import Cells, stages
 from repro.render import figures
 from repro.report.contents import Contents
@@ -142,7 +142,7 @@ def make(folder: Path, backbone: Path) -> str:
         for name, some in _cells(folder, backbone).items():
             for stage in stages(some):
                 store.make(stage)
-            found[name] = Found(finished(name, some, loaded, [0], store), some)
+            found[name] = Found(finished_table(name, some, loaded, [0], store), some)
         found["figure3"].record["files"] = list(drawn := figures.draw(found["figure3"].record))
         record, pictures = gallery.make("figure4", found["figure4"].cells, 0, store)
         found["figure4"].record["gallery"] = record

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.judge.cost import REPLY, asked
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Store
 from repro import profile as profiles
 from repro.estimate import plan, workload
 from repro.estimate.cost import GIB, TrainingMode
-from repro.estimate.devices import named
+from repro.estimate.devices import device_named
 from repro.recipe import stages
 from repro.run.run import Run
-from repro.run.runner import closure
 from tests.benchmarks import data
 from tests.repro import toy
 
@@ -22,8 +22,10 @@ JUDGE = ["scoring.judge=http://127.0.0.1:9/v1"]
 
 def said(tmp_path, table="table4", profile="practical", device="A100-80GB", changes=()):
     loaded, store = profiles.load(profile, list(changes)), Store(tmp_path / "store")
-    run = Run.assumed([table], loaded, [0], store)
-    return plan.report(run.tables, loaded, store, 1, named(device), here=False, lacking="It is not")
+    run = Run.with_placeholders([table], loaded, [0], store)
+    return plan.render_plan(
+        run.tables, loaded, store, 1, device_named(device), here=False, lacking="It is not"
+    )
 
 
 @pytest.mark.parametrize("profile", ["practical", "paper"])
@@ -57,8 +59,11 @@ def test_the_profile_for_24_gb_fits_there(tmp_path):
 
 
 def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
-    loaded, small = profiles.load("paper", ["readings.tuning=full"]), named("RTX-2080-Ti-11GB")
-    run = Run.assumed(["table1"], loaded, [0], Store(tmp_path / "store"))
+    loaded, small = (
+        profiles.load("paper", ["readings.tuning=full"]),
+        device_named("RTX-2080-Ti-11GB"),
+    )
+    run = Run.with_placeholders(["table1"], loaded, [0], Store(tmp_path / "store"))
     todo = closure(stages(run.tables["table1"])).values()
     told = set()
     for memory in (11, 24, 40, 80, 200):
@@ -86,11 +91,13 @@ def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
 
 
 def test_ways_change_a_result_least_first():
-    found = plan.ways(TrainingMode("full"))
+    found = plan.alternative_modes(TrainingMode("full"))
     assert found[0] == TrainingMode("full", checkpointing=True)
     assert [way.tuning for way in found[1:5]] == ["lora", "lora", "qlora", "qlora"]
     assert {way.gpus for way in found[5:]} == {2, 4, 8}
-    assert all(way.tuning == "projector" for way in plan.ways(TrainingMode("projector")))
+    assert all(
+        way.tuning == "projector" for way in plan.alternative_modes(TrainingMode("projector"))
+    )
 
 
 def test_the_judge_is_counted_and_priced_only_where_a_price_is_stated(tmp_path):
@@ -136,7 +143,7 @@ def test_what_is_measured_comes_before_what_is_reckoned(tmp_path, tiny_llava):
     captions = next(stage for stage in todo if stage.name == "captions")
 
     def line(here):
-        text = plan.report(run.tables, loaded, store, 1, named("cpu"), here=here)
+        text = plan.render_plan(run.tables, loaded, store, 1, device_named("cpu"), here=here)
         return re.search(r"\| captions .*", text)[0]
 
     assert "profile" in line(True) and "reckoned" in line(False)
