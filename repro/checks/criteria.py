@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 from statistics import fmean
 
-from c3l.artifacts.graph import closure, not_in_store
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.runtime.errors import UserError
 from c3l.stages import training
@@ -17,7 +17,6 @@ from c3l.stages.common import Weights, backbone_source
 from repro import recipe
 from repro.profile import Profile
 from repro.run import runner
-from repro.run.progress import Progress, Times
 from repro.stages import evaluation as driver
 
 BACKBONE = "LLaVA-7B"
@@ -79,30 +78,23 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     after = {task: [score(model, task) for model in tuned] for task in TASKS}
     targets = [*before.values(), truth, *(stage for some in after.values() for stage in some)]
     todo = not_in_store(targets, store)
-    everything = closure(targets)
-    times = Times(profile.expected, everything.values(), store)
-    with Progress(todo, len(everything) - len(todo), times, jobs) as progress:
-        runner.run_stages(todo, store, jobs, progress, log)
-
-    def facts(stage: Stage) -> dict:
-        return store.facts(stage)
-
+    runner.run_missing(targets, todo, store, jobs, log, profile.expected)
     lines = [
         "| benchmark | before tuning | tuned on perfect data | gain | unreadable before |",
         "|---|---|---|---|---|",
     ]
     for task in TASKS:
-        first = facts(before[task])
-        values = [facts(stage)["value"] for stage in after[task]]
+        first = store.facts(before[task])
+        values = [store.facts(stage)["value"] for stage in after[task]]
         gain = fmean(values) - first["value"]
         lines.append(
             f"| {task}: {first['metric']} | {first['value']:.1f} | {fmean(values):.1f} "
             f"({', '.join(f'{value:.1f}' for value in values)}) | {gain:+.1f} "
             f"| {100 * first['unreadable']:.1f}% |"
         )
-    shares = facts(truth)["extra"]["verdicts"]
+    shares = store.facts(truth)["extra"]["verdicts"]
     lines += ["", "| initial pairs | share |", "|---|---|"]
     lines += [f"| {verdict} | {share:.1f}% |" for verdict, share in shares.items()]
-    dropped = {**facts(pairs.stages[0])["dropped"], **facts(pairs)["dropped"]}
-    lines += ["", f"{facts(pairs)['samples']} pairs kept; dropped: {dropped}."]
+    dropped = {**store.facts(pairs.stages[0])["dropped"], **store.facts(pairs)["dropped"]}
+    lines += ["", f"{store.facts(pairs)['samples']} pairs kept; dropped: {dropped}."]
     return "\n".join(lines)

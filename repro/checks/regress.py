@@ -39,7 +39,6 @@ from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.render import markdown
 from repro.run import runner
-from repro.run.progress import Progress, Times
 from repro.stages import evaluation as driver
 
 MAKE_ONE = "the same command with --update makes one, of what the backbone scores now"
@@ -182,15 +181,13 @@ def _evaluate(
         stages[name] = replace(stage, config=stage.config | {"surroundings": surroundings})
     runner.discard_transient(stages.values(), store)
     todo = not_in_store(stages.values(), store)
-    times = Times(gate.profile.expected, stages.values(), store)
-    problem = None
-    with Progress(todo, len(stages) - len(todo), times, gate.jobs) as progress:
-        try:
-            runner.run_stages(todo, store, gate.jobs, progress, gate.runs / "regress.log")
-        except UserError:
-            raise
-        except Exception as error:  # a broken backbone may end it in any way
-            problem = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    targets, log, problem = [*stages.values()], gate.runs / "regress.log", None
+    try:
+        runner.run_missing(targets, todo, store, gate.jobs, log, gate.profile.expected)
+    except UserError:
+        raise
+    except Exception as error:  # a broken backbone may end it in any way
+        problem = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     return {name: _measured(name, stage, store, problem) for name, stage in stages.items()}
 
 

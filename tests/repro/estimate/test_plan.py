@@ -39,7 +39,7 @@ def test_what_is_not_here_is_planned_by_what_is_published(profile, tmp_path):
     assert "planned as if it were: " in first and "hf download" in first
     assert "assumed, not measured" in rest
     line = re.search(r"\| vlit .*", rest)[0]
-    assert "reckoned" in line and re.search(r"[1-9][\d.]* GiB", line)
+    assert "estimated" in line and re.search(r"[1-9][\d.]* GiB", line)
     assert not list((tmp_path / "runs").rglob("manifest.json"))
 
 
@@ -146,6 +146,6 @@ def test_what_is_measured_comes_before_what_is_reckoned(tmp_path, tiny_llava):
         text = plan.render_plan(run.tables, loaded, store, 1, device_named("cpu"), here=here)
         return re.search(r"\| captions .*", text)[0]
 
-    assert "profile" in line(True) and "reckoned" in line(False)
+    assert "profile" in line(True) and "estimated" in line(False)
     store.make(captions)
-    assert "measured" in line(True) and "reckoned" in line(False)
+    assert "measured" in line(True) and "estimated" in line(False)
