@@ -15,8 +15,9 @@ from c3l.runtime.locks import locked
 from c3l.runtime.progress import duration, echo
 from c3l.stages import launcher
 from repro import recipe
+from repro.inputs import Inputs, placeholder_inputs, resolve_inputs
 from repro.profile import Profile
-from repro.recipe import Cells, Data, stages
+from repro.recipe import Cells, stages
 from repro.rows import TABLES, Ranking, Row, Table
 from repro.run import engines, preflight, runner
 from repro.stages import evaluation as driver
@@ -47,8 +48,8 @@ class Run:
         """
         _require_backbone(names, profile)
         store.sweep()
-        data = recipe.resolve_inputs(profile, store, _rows(names), fetch=fetch)
-        return cls(_tables(names, profile, data, seeds), profile, seeds, store)
+        inputs = resolve_inputs(profile, store, _rows(names), fetch=fetch)
+        return cls(_tables(names, profile, inputs, seeds), profile, seeds, store)
 
     @classmethod
     def stored(
@@ -79,8 +80,8 @@ class Run:
     ) -> "Run":
         """Prepare as if the profile's input were there: for a plan, not to be run."""
         _require_backbone(names, profile)
-        data = recipe.placeholder_inputs(profile, _rows(names))
-        return cls(_tables(names, profile, data, seeds), profile, seeds, store)
+        inputs = placeholder_inputs(profile, _rows(names))
+        return cls(_tables(names, profile, inputs, seeds), profile, seeds, store)
 
     def finish(self, folder: Path, jobs: int, engine: engines.Name = "local") -> Iterator[str]:
         """Run what is missing, write each table to `folder` and yield its markdown."""
@@ -170,18 +171,20 @@ class Run:
         return {}, {}
 
 
-def cells(table: Table, profile: Profile, data: Data, seeds: list[int]) -> Cells:
+def cells(table: Table, profile: Profile, inputs: Inputs, seeds: list[int]) -> Cells:
     """The stages behind a table; its rows share those that are the same."""
     if table.tuning_seeds is not None:
         profile = profile.with_tuning_seeds(at_most=table.tuning_seeds)
     return {
-        row.label: recipe.stages_for_row(row, table.columns, profile, data, seeds)
+        row.label: recipe.stages_for_row(row, table.columns, profile, inputs, seeds)
         for row in table.rows
     }
 
 
-def _tables(names: list[str], profile: Profile, data: Data, seeds: list[int]) -> dict[str, Cells]:
-    return {name: cells(TABLES[name], profile, data, seeds) for name in names}
+def _tables(
+    names: list[str], profile: Profile, inputs: Inputs, seeds: list[int]
+) -> dict[str, Cells]:
+    return {name: cells(TABLES[name], profile, inputs, seeds) for name in names}
 
 
 def _rows(names: list[str]) -> list[Row | Ranking]:
