@@ -140,10 +140,12 @@ def _ranking(row: Ranking, backbone: Weights, profile: Profile, inputs: Inputs, 
         samples,
         scores,
         inputs.initial_graphs,
-        by=row.by,
+        ranker=row.by,
         share=profile.share,
         seed=seed,
-        alone=scoring.answer_logprobs(backbone, samples, batch_size) if by_difficulty else None,
+        answer_logprobs=scoring.answer_logprobs(backbone, samples, batch_size)
+        if by_difficulty
+        else None,
     )
 
 

@@ -17,7 +17,7 @@ from c3l.runtime.errors import UserError
 from repro import inputs, recipe
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES
-from repro.stages.evaluation import judge_of
+from repro.stages.evaluation import configured_judge
 
 GIB = 2**30
 
@@ -237,7 +237,7 @@ def _comparison(folder: Path) -> str:
 
 
 def _judge(profile: Profile) -> Finding:
-    judge = judge_of(profile.scoring)
+    judge = configured_judge(profile.scoring)
     if judge is None:
         remedy = "give --judge https://…/v1, or leave LLaVA^W unscored"
         return Finding("judge", "none", remedy, needed=False)
