@@ -1,4 +1,4 @@
-"""Where stages run: worker processes of this machine, or Ray's (`repro.run.ray_engine`).
+"""Engines that run stages: worker processes of this machine, or Ray (`repro.run.ray_engine`).
 
 An engine is a context manager; leaving it by an exception (KeyboardInterrupt too) kills its
 workers.
