@@ -137,14 +137,14 @@ def plan(
         raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
     names = list(ALL) if table == "all" else [table]
     loaded, store = profiles.load(profile, changes), ReadOnlyStore(runs / "store")
-    on, lacking = device_named(device), ""
+    on, missing = device_named(device), ""
     try:
         run = Run.stored(names, loaded, [*range(seeds)], runs, fetch=False)
     except UserError as error:
-        run, lacking = Run.with_placeholders(names, loaded, [*range(seeds)], store), str(error)
+        run, missing = Run.with_placeholders(names, loaded, [*range(seeds)], store), str(error)
     # Workers would share a GPU.
     jobs = jobs or (default_jobs() if on.shares.measured else 1)
-    show(render_plan(run.tables, loaded, store, jobs, on, here=device is None, lacking=lacking))
+    show(render_plan(run.tables, loaded, store, jobs, on, local=device is None, missing=missing))
 
 
 @app.command()
@@ -211,14 +211,14 @@ def report(
       python -m repro report --out report.html
     """
     from repro import profile as profiles
-    from repro.report import write
+    from repro.report import write_report
 
     changes = changes_of(set_, judge, judge_model)
     options = ["--profile", profile] if profile != "pocket" else []
     options += [part for change in changes for part in ("--set", change)]
     options += ["--runs", str(runs)] if runs != Path("runs") else []
     options += ["--seeds", str(seeds)] if seeds else []
-    print(write(profiles.load(profile, changes), seeds, runs, out, options))
+    print(write_report(profiles.load(profile, changes), seeds, runs, out, options))
 
 
 @app.command()
@@ -273,9 +273,9 @@ def data(
     Example:
       python -m repro data --coco ~/coco/train2014 --out data/coco
     """
-    from benchmarks.real import lay_out
+    from benchmarks.real import link_data
 
-    said = lay_out(coco, out, initial=initial, final=final, seed=seed)
+    said = link_data(coco, out, initial=initial, final=final, seed=seed)
     print(*said["benchmarks"].values(), sep="\n")
 
 

@@ -58,14 +58,14 @@ def formula_report(quick: bool) -> str:
     rows = []
     for run in stages.measure(("pairs", "vlit") if quick else stages.KINDS, model):
         found = _counted(shape, run)
-        seconds, peak = device.seconds(found), device.needed(found) / 2**20
+        seconds, peak = device.seconds(found), device.bytes_needed(found) / 2**20
         rows.append([run.kind, run.seconds, seconds, seconds / run.seconds])
         rows[-1] += [run.peak, run.before, peak, peak / run.peak]
     head = ["stage", "CPU s", "reckoned", "ratio", "peak MiB", "before", "reckoned", "ratio"]
     formats = ["", ".1f", ".1f", ".2f", ".0f", ".0f", ".0f", ".2f"]
     return "\n\n".join(
         [
-            f"{model}: {shape.parameters:,} parameters, float32; {device.told}.",
+            f"{model}: {shape.parameters:,} parameters, float32; {device.description}.",
             tabulate(rows, head, tablefmt="pipe", floatfmt=formats),
             _where(torch.device("cpu"), None, quick, " --stages"),
         ]

@@ -55,7 +55,7 @@ def run_perfect(job: Job) -> dict:
 
 def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     """The criteria as markdown tables. Raises UserError for data without scene graphs."""
-    store.sweep()
+    store.remove_leftovers()
     data = resolve_inputs(profile, store)
     if data.final_graphs is None:
         raise UserError("The criteria need scene graphs, which only the pocket world has.")
@@ -71,7 +71,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     readings = profile.readings
     pairs = recipe.pipeline(Row("initial", BACKBONE), backbone, profile, data, seed=0).candidates
     graphs = world / "graphs.jsonl"
-    truth = driver.truth(pairs, Source.of(graphs))
+    truth = driver.truth(pairs, Source.from_path(graphs))
     samples = perfect(data.final_graphs, sizes.final_samples, seed=0)
     tuned = [
         training.vlit(backbone, samples, data.final.source, profile.training.vlit, readings, seed)
@@ -86,17 +86,17 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
         "|---|---|---|---|---|",
     ]
     for task in TASKS:
-        first = store.facts(before[task])
-        values = [store.facts(stage)["value"] for stage in after[task]]
+        first = store.metadata(before[task])
+        values = [store.metadata(stage)["value"] for stage in after[task]]
         gain = fmean(values) - first["value"]
         lines.append(
             f"| {task}: {first['metric']} | {first['value']:.1f} | {fmean(values):.1f} "
             f"({', '.join(f'{value:.1f}' for value in values)}) | {gain:+.1f} "
             f"| {100 * first['unreadable']:.1f}% |"
         )
-    shares = store.facts(truth)["extra"]["verdicts"]
+    shares = store.metadata(truth)["extra"]["verdicts"]
     lines += ["", "| initial pairs | share |", "|---|---|"]
     lines += [f"| {verdict} | {share:.1f}% |" for verdict, share in shares.items()]
-    dropped = {**store.facts(pairs.stages[0])["dropped"], **store.facts(pairs)["dropped"]}
-    lines += ["", f"{store.facts(pairs)['samples']} pairs kept; dropped: {dropped}."]
+    dropped = {**store.metadata(pairs.stages[0])["dropped"], **store.metadata(pairs)["dropped"]}
+    lines += ["", f"{store.metadata(pairs)['samples']} pairs kept; dropped: {dropped}."]
     return "\n".join(lines)

@@ -50,12 +50,12 @@ class Device:
             work / self.operations + writing / self.shares.writing + cost.updated / self.bandwidth
         )
 
-    def needed(self, cost: Cost) -> float:
+    def bytes_needed(self, cost: Cost) -> float:
         """Bytes of memory."""
         return cost.memory + self.others
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """What was reckoned with, and how far that can be trusted."""
         how = "measured" if self.shares.measured else "assumed, not measured"
         s = self.shares

@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import served as addresses
-from benchmarks.api.keys import unset_hint
-from benchmarks.judge import judge as judges
-from benchmarks.judge.judge import Judge
-from benchmarks.served import Served
+from benchmarks.api.keys import missing_key_hint
+from benchmarks.judge.judge import Judge, check_judge
+from benchmarks.served import Served, check_server
 from c3l.artifacts.files import SEAL
 from c3l.artifacts.store import Source, Stage
 from c3l.runtime import distributed
@@ -46,13 +44,13 @@ def check(stages: Iterable[Stage]) -> None:
 
 def _probe(service: Judge | Served) -> None:
     if isinstance(service, Judge):
-        probe, verb = judges.probe, "judge"
+        probe, verb = check_judge, "judge"
         remedy = "--set scoring.judge=null leaves its cells unscored"
     else:
-        probe, verb = addresses.probe, "answer"
+        probe, verb = check_server, "answer"
         remedy = "--set served={} leaves its rows unscored"
     if reason := probe(service, retries=RETRIES):
-        hint = unset_hint(service.key_variable)
+        hint = missing_key_hint(service.key_variable)
         raise UserError(
             f"{service.name} does not {verb}: {reason}{hint}; run this again when it does "
             f"({remedy})."

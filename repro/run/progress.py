@@ -112,7 +112,7 @@ class Progress:
         if done:
             parts.append(format_rate(done / (now - self._run_started)))
         parts += [f"{self._time_left(running)} left", *self._descriptions(running)]
-        positions = (self.times.store.place(stage) for stage in running)
+        positions = (self.times.store.progress(stage) for stage in running)
         partly = sum(position.share for position in positions if position)
         self._display.update(" · ".join(parts), done + partly, self.total)
 
@@ -127,7 +127,7 @@ class Progress:
         """ "generator 12/40 steps (table4: CRM)", or "4 × final" for four equal ones."""
         counts = Counter()
         for stage in running:
-            place = self.times.store.place(stage)
+            place = self.times.store.progress(stage)
             position = f" {place.done:.0f}/{place.total:.0f} {place.unit}" if place else ""
             counts[f"{stage.name}{position}{self._row(stage)}"] += 1
         return [
@@ -151,7 +151,7 @@ class Progress:
     def _seconds_left(self, stage: Stage) -> float:
         """By the expected time; once that is over, by the stage's own progress."""
         elapsed, expected = time.monotonic() - self._started[stage.key], self.times.expected(stage)
-        place = self.times.store.place(stage)
+        place = self.times.store.progress(stage)
         if elapsed < expected or not (place and place.share):
             return max(expected - elapsed, 0.0)
         return elapsed * (1 - place.share) / place.share

@@ -60,7 +60,7 @@ def run_stages(
         with engines.create_engine(engine, store.root, jobs, log) as started:
             _Scheduler(todo, store, progress, started).run()
     finally:
-        store.sweep()  # what killed workers left
+        store.remove_leftovers()  # what killed workers left
 
 
 def run_missing(

@@ -28,7 +28,7 @@ def run_task(task: Task, stage: Stage, root: Path) -> float:
     """
     store = _store(root)
     if task == "help":
-        store.help(stage)
+        store.build_shards(stage)
         return 0.0
     store.make(stage)
     manifest = store.manifest(stage)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from benchmarks import BENCHMARKS
 from benchmarks.judge.judge import Judge
 from benchmarks.served import Served
 from c3l.artifacts.files import digest_files
@@ -55,10 +56,10 @@ def evaluation(weights: Weights | Served, task: str, data: Source, scoring: Scor
     config, inputs = evaluation_settings(task, scoring), {"data": data}
     if not isinstance(weights, Served):
         inputs["weights"] = weights
-    elif task == "seedbench_ppl":
+    elif BENCHMARKS[task].options:
         return unscored(
             f"{weights.model} is served at an address, which tells no likelihoods: "
-            "--set scoring.tasks.SEED=seedbench asks for letters"
+            f"{BENCHMARKS[task].served_hint}"
         )
     else:
         config["served"] = weights.model_dump()
@@ -86,7 +87,7 @@ def run_evaluation(job: Job) -> dict:
 def evaluation_settings(task: str, scoring: Scoring) -> dict:
     """Return the settings of the profile that a benchmark's score depends on."""
     config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
-    if task == "llava_w":
+    if BENCHMARKS[task].needs_judge:
         judge = configured_judge(scoring)
         config["judge"] = judge.configuration() if judge else None
     return config

@@ -8,12 +8,12 @@ false ones then has learnt it from the text.
 
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from c3l.artifacts.store import Job, Source, Stage
-from c3l.readings import ScoreForm
 from c3l.samples import Sample, write_samples
-from c3l.selection import LABELS, RIVALS, SELECTORS, code_of
+from c3l.score_forms import FORMS
+from c3l.selection import METHODS, code_of, selector
 from c3l.stages import common
 from c3l.stages.scoring import read_answer_logprobs, scored
 from repro.stages.evaluation import read_graphs
@@ -21,7 +21,8 @@ from repro.stages.evaluation import read_graphs
 if TYPE_CHECKING:
     from c3l.scores import Score
 
-RANKERS: tuple[str, ...] = get_args(ScoreForm) + RIVALS
+# VIGC values only what it wrote itself.
+RANKERS: tuple[str, ...] = tuple(name for name in METHODS if name != "vigc")
 
 GREY = "images/grey.png"
 
@@ -75,14 +76,13 @@ def ranking(
 
     Args:
         scores: may be a control's; verdicts are about the images of `samples`.
-        ranker: a form of eq. 1, one of `c3l.selection.Rival` or one of `c3l.selection.SELECTORS`.
-            "random" needs the seed, "ifd" `answer_logprobs`; "self_instruct" chooses its survivors
-            in place of a share.
+        ranker: one of `c3l.selection.METHODS` but VIGC. "random" needs the seed, "ifd"
+            `answer_logprobs`; "self_instruct" selects its survivors in place of a share.
 
     Without scene graphs the truth is not known, and nothing is scored. Raises ValueError for
     another ranker, or a random order without a seed.
     """
-    if ranker not in RANKERS and ranker not in SELECTORS:
+    if ranker == "vigc" or ranker not in {*METHODS, *FORMS}:
         raise ValueError(f"{ranker!r} is none of {', '.join(RANKERS)}.")
     if ranker == "random" and seed is None:
         raise ValueError("A random order needs a seed.")
@@ -142,7 +142,7 @@ def _rank(job: Job, pool: list[Sample], scores: "list[Score]") -> tuple[list[flo
     from c3l.selection import top_share, values
 
     ranker = job.config["by"]
-    ranks = values(ranker, pool, scores, alone=read_answer_logprobs(job), seed=job.seed)
-    if ranker in LABELS:
+    ranks = values(ranker, pool, scores, answer_logprobs=read_answer_logprobs(job), seed=job.seed)
+    if selector(ranker).labels:
         return ranks, {sample.id for sample, value in zip(pool, ranks, strict=True) if value}
     return ranks, {sample.id for sample in top_share(pool, ranks, job.config["share"])}

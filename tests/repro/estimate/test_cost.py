@@ -163,9 +163,9 @@ def test_writing_grows_with_what_is_written(shape, prompt, new, batch, pictured,
 
 
 def test_devices_have_names_and_gpus_say_that_their_shares_are_assumed():
-    assert all("assumed, not measured" in device_named(name).told for name in GPUS)
+    assert all("assumed, not measured" in device_named(name).description for name in GPUS)
     here = device_named("cpu")
-    assert "shares are measured" in here.told and here.operations > 1e9
+    assert "shares are measured" in here.description and here.operations > 1e9
     slow, fast = device_named("A100-80GB"), device_named("H200")
     work = Cost(1e15, 1e15, 1e12, 1e12, 1e9, 1e9)
     assert slow.seconds(work) > fast.seconds(work) > 0

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.judge.cost import REPLY, asked
-from c3l.artifacts.graph import closure
+from benchmarks.judge.judge import TOKENS
+from benchmarks.llava_w import LLAVA_W
 from c3l.artifacts.store import Store
 from repro import profile as profiles
 from repro.estimate import plan, workload
@@ -14,6 +14,7 @@ from repro.estimate.cost import GIB, TrainingMode
 from repro.estimate.devices import device_named
 from repro.recipe import stages
 from repro.run.run import Run
+from c3l.artifacts.graph import closure
 from tests.benchmarks import data
 from tests.repro import toy
 
@@ -24,7 +25,7 @@ def said(tmp_path, table="table4", profile="practical", device="A100-80GB", chan
     loaded, store = profiles.load(profile, list(changes)), Store(tmp_path / "store")
     run = Run.with_placeholders([table], loaded, [0], store)
     return plan.render_plan(
-        run.tables, loaded, store, 1, device_named(device), here=False, lacking="It is not"
+        run.tables, loaded, store, 1, device_named(device), local=False, missing="It is not"
     )
 
 
@@ -67,9 +68,9 @@ def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
     todo = closure(stages(run.tables["table1"])).values()
     told = set()
     for memory in (11, 24, 40, 80, 200):
-        reckoner = plan.Estimator(replace(small, memory=memory * GIB), loaded)
+        estimator = plan.Estimator(replace(small, memory=memory * GIB), loaded)
         for stage in todo:
-            one = reckoner.of(stage)
+            one = estimator.estimate(stage)
             if one is None or not one.remedy:
                 assert one is None or one.memory <= memory * GIB
                 continue
@@ -77,7 +78,7 @@ def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
             if found := re.search(r"batch_size=(\d+)", one.remedy):
                 smaller = {"batch_size": int(found[1])}
                 other = replace(stage, config=stage.config | smaller)
-                assert reckoner.of(other).memory <= memory * GIB
+                assert estimator.estimate(other).memory <= memory * GIB
             elif "larger GPU" not in one.remedy and "a GPU of" not in one.remedy:
                 way = workload.training_mode(stage)
                 words = {"checkpointing": "checkpointing" in one.remedy or way.checkpointing}
@@ -85,7 +86,7 @@ def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
                     words["tuning"] = found[1]
                 if found := re.search(r"(\d) GPUs", one.remedy):
                     words["gpus"] = int(found[1])
-                assert reckoner._needs(stage, replace(way, **words)) <= memory * GIB
+                assert estimator._bytes_needed(stage, replace(way, **words)) <= memory * GIB
             told.add(re.sub(r"\d+", "N", one.remedy))
     assert len(told) > 4  # of many kinds
 
@@ -115,7 +116,7 @@ def test_the_judges_tokens_are_those_of_lmms_evals_own_prompts(tmp_path, monkeyp
     """No prompt that lmms-eval sends of the records is longer than was foretold."""
     import pandas as pd
 
-    from benchmarks.tasks import load_task
+    from benchmarks.evaluate import load_task
 
     data.llava_w(tmp_path / "llava_w")
     sent = []
@@ -129,13 +130,13 @@ def test_the_judges_tokens_are_those_of_lmms_evals_own_prompts(tmp_path, monkeyp
     for record in rows.to_dict("records"):
         task.process_results(record, [answer])
     assert len(sent) == len(rows)
-    found = asked(tmp_path / "llava_w", 60, len(answer))
-    assert found.calls == len(rows) + 1 and found.written == found.calls * REPLY
+    found = LLAVA_W.judge_tokens(tmp_path / "llava_w", 60, len(answer), TOKENS)
+    assert found.calls == len(rows) + 1 and found.written == found.calls * TOKENS
     exact = sum(map(len, sent)) / 4 * found.calls / len(rows)
     assert exact <= found.read <= 1.1 * exact
 
 
-def test_what_is_measured_comes_before_what_is_reckoned(tmp_path, tiny_llava):
+def test_what_is_measured_comes_before_what_is_estimated(tmp_path, tiny_llava):
     path = toy.profile(tmp_path, tiny_llava)
     loaded, store = profiles.load(str(path)), Store(tmp_path / "runs" / "store")
     run = Run.prepare(["table4"], loaded, [0], store)
@@ -143,7 +144,7 @@ def test_what_is_measured_comes_before_what_is_reckoned(tmp_path, tiny_llava):
     captions = next(stage for stage in todo if stage.name == "captions")
 
     def line(here):
-        text = plan.render_plan(run.tables, loaded, store, 1, device_named("cpu"), here=here)
+        text = plan.render_plan(run.tables, loaded, store, 1, device_named("cpu"), local=here)
         return re.search(r"\| captions .*", text)[0]
 
     assert "profile" in line(True) and "estimated" in line(False)
