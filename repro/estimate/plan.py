@@ -73,7 +73,7 @@ class Estimator:
         )
 
     def _remedy(self, stage: Stage) -> str:
-        """Return the first change that makes it fit; those that change a result least come first."""
+        """Return the first change that makes it fit; those that alter results least come first."""
         if mode := workload.training_mode(stage):
             for alternative in alternative_modes(mode):
                 if self._bytes_needed(stage, alternative) <= self.device.memory:

@@ -83,7 +83,7 @@ def test_packed_texts_read_their_image_once():
     assert apart - packed == pytest.approx(7 * image)
     # both conditions: behind the image and without it
     halves = [cost.scoring_cost(LLAVA, 1, 8, 31, 17, **options, **one).reading for one in (
-        {"behind": False}, {"without": False})]  # fmt: skip
+        {"with_image": False}, {"without_image": False})]  # fmt: skip
     assert sum(halves) == pytest.approx(packed)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.judge.judge import TOKENS
 from benchmarks.llava_w import LLAVA_W
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Store
 from repro import profile as profiles
 from repro.estimate import plan, workload
@@ -14,7 +15,6 @@ from repro.estimate.cost import GIB, TrainingMode
 from repro.estimate.devices import device_named
 from repro.recipe import stages
 from repro.run.run import Run
-from c3l.artifacts.graph import closure
 from tests.benchmarks import data
 from tests.repro import toy
 
