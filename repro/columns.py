@@ -153,7 +153,7 @@ def counted(
 
     def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
         pair = over_the_same_images(frames, base)
-        return statistics.difference(*pair, statistic, resamples=resamples)
+        return statistics.bootstrap_difference(*pair, statistic, resamples=resamples)
 
     return Column(unit, estimate, difference, build, metric)
 
@@ -169,10 +169,10 @@ def computed(
     """
 
     def estimate(frames: Frames, resamples: int) -> Estimate:
-        return redraw.estimate(frames, value, resamples=resamples)
+        return redraw.bootstrap_metric(frames, value, resamples=resamples)
 
     def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
-        return redraw.difference(frames, base, value, resamples=resamples)
+        return redraw.bootstrap_metric_difference(frames, base, value, resamples=resamples)
 
     return Column(unit, estimate, difference, build, metric)
 

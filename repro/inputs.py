@@ -166,4 +166,4 @@ def _published(profile: Profile, store: Store) -> dict[str, Published]:
         if not store.find(world):
             echo("Making the pocket world's comparison sets.")
         folder = store.make(world)
-    return {name: published.find(folder, name) for name in PUBLISHED.values()}
+    return {name: published.find_data_set(folder, name) for name in PUBLISHED.values()}

@@ -79,7 +79,7 @@ def pipeline(row: Row, backbone: Weights, profile: Profile, inputs: Inputs, seed
     settings = MethodSettings(
         readings=profile.readings_of(row.writer or row.backbone, **row.readings),
         generation=profile.generation,
-        training=profile.training.of(crm=row.crm, clm=row.clm),
+        training=profile.training.settings_for(crm=row.crm, clm=row.clm),
         share=profile.share if row.share is None else row.share,
     )
     return augmented_pipeline(
@@ -143,7 +143,7 @@ def _ranking(row: Ranking, backbone: Weights, profile: Profile, inputs: Inputs, 
         samples,
         scores,
         inputs.initial_graphs,
-        method=row.method,
+        ranker=row.method,
         share=profile.share,
         seed=seed,
         answer_logprobs=answer_logprobs,
