@@ -90,10 +90,11 @@ def augmented_pipeline(
     if selection == "i2c":
         labels = selecting.selection(candidates, scores, readings, settings.share, seed, crm=crm)
     else:
-        inputs, needs = {}, selector(selection).needs
+        inputs = {}
         if selection == "vigc":  # labels pairs that it writes itself
             count = initial_images.count
             candidates = writing.vigc(backbone, images, count, generation, readings, seed)
+        needs = selector(selection).needs
         if "scores" in needs:
             inputs["scores"] = scores
         if "answer_logprobs" in needs:
@@ -114,8 +115,8 @@ def augmented_pipeline(
     final = None
     if final_images:
         best = readings.final_selection == "i2c"
-        images, count, drawn = final_images.source, final_images.count, None if best else size
-        final = writing.final(generator, images, count, drawn, generation, readings, seed)
+        images, count, draw = final_images.source, final_images.count, None if best else size
+        final = writing.final(generator, images, count, draw, generation, readings, seed)
         if best and size:
             final_scores = scoring.scores(backbone, final, images, readings, batch_size)
             final = selecting.best(final, final_scores, readings, size)
