@@ -48,7 +48,10 @@ def load_backbone(
     need "bfloat16", or "auto": the precision they were saved in. Weights are read from safetensors
     only. Raises UserError for a missing, damaged or unknown backbone.
     """
-    target, precision = usable_device(device), _dtype(dtype)
+    target = usable_device(device)
+    precision = torch.float32 if dtype is None else dtype
+    if isinstance(precision, str) and precision != "auto":
+        precision = named_dtype(precision)
     folder = weights_folder(path_or_id)
     family = FAMILIES[model_type(folder)]
     indexed_files(folder / INDEX)  # transformers would follow names out of the folder
@@ -139,7 +142,8 @@ def usable_device(device: str | torch.device | None) -> torch.device:
     absent one."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    accelerators = [kind for kind, present in _accelerators().items() if present]
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    accelerators = [kind for kind, present in available.items() if present]
     try:
         named = torch.device(device)
         if named.type != "cpu" and named.type not in accelerators:
@@ -153,21 +157,10 @@ def usable_device(device: str | torch.device | None) -> torch.device:
         ) from error
 
 
-def _accelerators() -> dict[str, bool]:
-    """The kinds of device that C3L computes on besides CPUs, and their availability."""
-    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-
-
 def usual_dtype(device: str | torch.device | None) -> str:
     """The precision of stages: on CUDA the one that weights were saved in ("auto"); float32 on a
     CPU, which gains nothing by half precision, and on an Apple GPU, where it is untested."""
     return "auto" if usable_device(device).type == "cuda" else "float32"
-
-
-def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
-    if isinstance(dtype, str) and dtype != "auto":
-        return named_dtype(dtype)
-    return dtype or torch.float32
 
 
 def named_dtype(name: str) -> torch.dtype:
