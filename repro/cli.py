@@ -210,9 +210,11 @@ def report(
     Example:
       python -m repro report --out report.html
     """
+    from c3l.runtime import extras
     from repro import profile as profiles
     from repro.report import write
 
+    extras.require("matplotlib", "The report")
     changes = changes_of(set_, judge, judge_model)
     options = ["--profile", profile] if profile != "pocket" else []
     options += [part for change in changes for part in ("--set", change)]
