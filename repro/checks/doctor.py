@@ -9,13 +9,14 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from benchmarks import BENCHMARKS
 from benchmarks import served as addresses
-from benchmarks.api.keys import unset_hint
+from benchmarks.api.keys import missing_key_hint
 from benchmarks.judge import judge as judges
 from c3l.artifacts.graph import closure
 from c3l.runtime import extras
 from c3l.runtime.errors import UserError
-from repro import recipe
+from repro import inputs, recipe
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES
 from repro.stages.evaluation import judge_of
@@ -59,7 +60,7 @@ def examine(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Finding]:
     for label, served in profile.served.items():
         yield _tried(f"backbone {label}", lambda served=served: _answers(served), needed=False)
     yield from _data(profile)
-    if "LLaVA^W" in profile.scoring.tasks:
+    if any(BENCHMARKS[task].needs_judge for task in profile.scoring.tasks.values()):
         yield _judge(profile)
 
 
@@ -166,7 +167,7 @@ def _need(profile: Profile, seeds: int) -> tuple[float, float]:
     from repro.estimate.plan import Estimator
     from repro.run.run import cells
 
-    data = recipe.placeholder_inputs(profile, (row for name in ALL for row in TABLES[name].rows))
+    data = inputs.placeholder_inputs(profile, (row for name in ALL for row in TABLES[name].rows))
     tables = (cells(TABLES[name], profile, data, list(range(seeds))) for name in ALL)
     targets = [stage for table in tables for stage in recipe.stages(table)]
     reckoner = Estimator(named(None), profile)
@@ -193,8 +194,8 @@ def _backbone(path: str) -> str:
 
 
 def _answers(served: addresses.Served) -> str:
-    if reason := addresses.probe(served):
-        hint = unset_hint(served.key_variable)
+    if reason := addresses.check_server(served):
+        hint = missing_key_hint(served.key_variable)
         raise UserError(f"{served.name} does not answer: {reason}{hint}")
     return f"{served.name} answers"
 
@@ -230,7 +231,7 @@ def _benchmark(folder: Path, task: str) -> str:
     import pyarrow
     import pyarrow.parquet
 
-    path = recipe.benchmark_folder(folder, task)
+    path = inputs.benchmark_folder(folder, task)
     rows = 0
     for file in sorted(path.rglob("*.parquet")):
         try:
@@ -262,7 +263,7 @@ def _judge(profile: Profile) -> Finding:
 
 
 def _asked(judge: judges.Judge) -> str:
-    if reason := judges.probe(judge):
-        hint = unset_hint(judge.key_variable)
+    if reason := judges.check_judge(judge):
+        hint = missing_key_hint(judge.key_variable)
         raise UserError(f"{judge.name} does not judge{hint}: {reason}")
     return f"{judge.name} answers"

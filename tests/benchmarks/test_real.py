@@ -9,14 +9,14 @@ from benchmarks import real
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder
+from repro import inputs
 from repro import profile as profiles
-from repro import recipe
 from repro.checks import doctor
 from tests.repro import toy
 
 
 def lay_out(coco, out, **changes):
-    return real.lay_out(coco, out, **({"initial": 6, "final": 4, "seed": 0} | changes))
+    return real.link_data(coco, out, **({"initial": 6, "final": 4, "seed": 0} | changes))
 
 
 def test_a_profile_runs_on_what_was_laid_out(coco, cache, tmp_path, tiny_llava):
@@ -33,12 +33,16 @@ def test_a_profile_runs_on_what_was_laid_out(coco, cache, tmp_path, tiny_llava):
     profile = profiles.load(str(path), [f"data={out}"])
     found = [finding for finding in doctor.examine(profile, tmp_path) if finding.needed]
     assert not [finding.remedy for finding in found if finding.remedy]
-    made = recipe.resolve_inputs(profile, Store(tmp_path / "store"))
+    made = inputs.resolve_inputs(profile, Store(tmp_path / "store"))
     assert made.benchmarks.keys() == {"SEED", "POPE", "MMB", "LLaVA^W"}
 
 
 def test_the_seed_decides_what_is_drawn(coco):
-    assert real.draw(coco, 6, 4, 0) == real.draw(coco, 6, 4, 0) != real.draw(coco, 6, 4, 1)
+    assert (
+        real.draw_images(coco, 6, 4, 0)
+        == real.draw_images(coco, 6, 4, 0)
+        != real.draw_images(coco, 6, 4, 1)
+    )
 
 
 def test_another_year_and_half_a_download_are_refused(coco, cache, tmp_path):
