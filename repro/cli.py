@@ -28,7 +28,7 @@ from repro.options import (
     changes_of,
     default_jobs,
 )
-from repro.rows import ALL, BUILT_IN, TABLES
+from repro.rows import ALL, TABLES
 from repro.run.screen import show
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _command(names: list[str]) -> Callable[..., None]:
 
 
 EXAMPLE = "\n\nExample:\n  python -m repro {name} --seeds 1 --set readings.score_form=logratio"
-for name in BUILT_IN:
+for name in TABLES.shipped:
     app.command(name, help=ABOUT[name] + EXAMPLE.format(name=name))(_command([name]))
 app.command(
     "all",
@@ -101,7 +101,9 @@ app.command(
 
 @app.command()
 def plan(
-    table: Annotated[str, typer.Argument(help=f"{', '.join(BUILT_IN)}, or all", metavar="TABLE")],
+    table: Annotated[
+        str, typer.Argument(help=f"{', '.join(TABLES.shipped)}, or all", metavar="TABLE")
+    ],
     profile: ProfileOption = "pocket",
     seeds: SeedsOption = 3,
     set_: SetOption = None,
@@ -435,7 +437,7 @@ def _prepare_commands() -> None:
             "The package benchmarks of the current folder hides this project's own; use the "
             "command c3l-repro, or run `python -m repro` in another folder."
         )
-    for name in TABLES.keys() - BUILT_IN.keys():
+    for name in TABLES.keys() - TABLES.shipped.keys():
         about = TABLES[name].title or name
         app.command(name, help=about + EXAMPLE.format(name=name))(_command([name]))
 

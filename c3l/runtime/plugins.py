@@ -34,8 +34,9 @@ class Registry(MutableMapping[str, T]):
     """A dictionary that is completed from outside when it is first read."""
 
     def __init__(self, group: str, entries: Mapping[str, T]):
-        """`group` is that of the entry points."""
+        """`group` is that of the entry points. A module that is imported reads `shipped` only."""
         self.group = group
+        self.shipped = dict(entries)
         self._entries = dict(entries)
         self._complete = False
 

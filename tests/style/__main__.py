@@ -21,7 +21,7 @@ ODD = frozenset(
     told said found made some known given asked shown wanted there lacking others here ours theirs
     both alone again over under behind beside what why how where which who whole kept held drawn
     chosen usual own left well long short more most least few many at by of
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """Participles, pronouns and adverbs that name nothing: a noun of the field, or verb and object."""
 QUESTIONS = {"What", "Whether", "Of", "Why", "How", "Where", "Which", "Who"}
@@ -43,8 +43,8 @@ FLOORS = {
     "c3l.scores": 1,
     "c3l.settings": 1,
 }
-"""Parts of c3l from the top down: a file imports from its own floor and from lower ones. What is not
-named, the paper's modules, stands on that of c3l."""
+"""Parts of c3l from the top down: a file imports from its own floor and from lower ones. What is
+not named, the paper's modules, stands on that of c3l."""
 
 
 def main() -> int:
