@@ -10,12 +10,12 @@ selector or a score form is hashed, a row is known by its settings. Neither the 
 counts.
 """
 
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -129,8 +129,9 @@ def _run(path: Path) -> None:
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"The plugin {printable(str(path))} is no Python file; give FILE.py.")
     name = module_name(path)
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
+    spec = spec_from_file_location(name, path)
+    assert spec and spec.loader  # of a file with this suffix
+    module = module_from_spec(spec)
     sys.modules[name] = module  # for what is pickled by its name
     try:
         spec.loader.exec_module(module)
