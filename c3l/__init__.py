@@ -15,8 +15,9 @@ _HOME = {
     "ImageFolder": "c3l.samples",
     "TrainingSettings": "c3l.settings",
 }
-_MODULES = ("relevance", "contrastive", "filtering", "generation", "scored", "selection")
-_MODULES += ("training",)
+_MODULES = {name: f"c3l.{name}" for name in ("relevance", "contrastive", "filtering", "training")}
+_MODULES |= {"generation": "c3l.generation", "selection": "c3l.selection"}
+_MODULES |= {"scored": "c3l.data.scored"}
 
 __all__ = ["Readings", "Sample", "contrastive", "load_backbone", "read_samples", "relevance"]
 __all__ += ["ImageFolder", "TrainingSettings", "filtering", "generation", "scored", "selection"]
@@ -25,7 +26,7 @@ __all__ += ["training", "write_samples"]
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"c3l.{name}")
+        return importlib.import_module(_MODULES[name])
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'c3l' has no attribute {name!r}")
