@@ -66,7 +66,7 @@ class _Declared(Record):
 if TYPE_CHECKING:
     ScoreForm = str
 else:
-    ScoreForm = Literal[*FORMS]
+    ScoreForm = Literal[*FORMS.shipped]
 ContrastiveForm = Literal["literal", "infonce"]
 Embedding = Literal["last_hidden", "input"]
 Schedule = Literal["cosine", "linear", "constant_with_warmup"]

@@ -11,6 +11,8 @@ Light to import: settings are validated before torch is loaded.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from c3l.runtime.plugins import Registry
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -63,20 +65,23 @@ def _bernoulli(visual: "Tensor", direct: "Tensor", *_) -> "Tensor":
     return (divergence(visual, direct) + complement).sum(-1)
 
 
-FORMS: dict[str, Form] = {
-    # eq. 1 as printed
-    "literal_sum": lambda visual, direct, mask, kl: divergence(visual, direct).sum(-1),
-    "literal_mean": lambda visual, direct, mask, kl: (
-        divergence(visual, direct).sum(-1) / mask.sum(-1)
-    ),
-    "full_vocab_sum": lambda visual, direct, mask, kl: _sum_kl(kl, mask),
-    "full_vocab_mean": lambda visual, direct, mask, kl: _sum_kl(kl, mask) / mask.sum(-1),
-    "renormalised": _renormalised,
-    "generalised": _generalised,
-    "bernoulli": _bernoulli,
-    "logratio": lambda visual, direct, mask, kl: log_ratio(visual, direct).sum(-1),
-    "logratio_mean": lambda visual, direct, mask, kl: (
-        log_ratio(visual, direct).sum(-1) / mask.sum(-1)
-    ),
-}
+FORMS: Registry[Form] = Registry(
+    "c3l.score_forms",
+    {
+        # eq. 1 as printed
+        "literal_sum": lambda visual, direct, mask, kl: divergence(visual, direct).sum(-1),
+        "literal_mean": lambda visual, direct, mask, kl: (
+            divergence(visual, direct).sum(-1) / mask.sum(-1)
+        ),
+        "full_vocab_sum": lambda visual, direct, mask, kl: _sum_kl(kl, mask),
+        "full_vocab_mean": lambda visual, direct, mask, kl: _sum_kl(kl, mask) / mask.sum(-1),
+        "renormalised": _renormalised,
+        "generalised": _generalised,
+        "bernoulli": _bernoulli,
+        "logratio": lambda visual, direct, mask, kl: log_ratio(visual, direct).sum(-1),
+        "logratio_mean": lambda visual, direct, mask, kl: (
+            log_ratio(visual, direct).sum(-1) / mask.sum(-1)
+        ),
+    },
+)
 """Add a form of your own: `FORMS["name"] = function`, before any command runs."""

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from c3l.runtime.errors import UserError, printable
+from c3l.runtime.plugins import Registry
 from c3l.samples import Sample
 from c3l.score_forms import FORMS
 
@@ -77,20 +78,25 @@ def _random(samples: Sequence[Sample], _, seed: int | None) -> list[float]:
     return [rng.random() for _ in samples]
 
 
-METHODS: dict[str, Selector | Callable[..., list[float]]] = {
-    **{form: _form_values(form) for form in FORMS},
-    # mean log p^v of a token
-    "likelihood": Selector(lambda _, scores: [float(s.logp_visual.mean()) for s in scores]),
-    # mean log p^d: the answer's text alone
-    "text_likelihood": Selector(lambda _, scores: [float(s.logp_direct.mean()) for s in scores]),
-    "ifd": Selector(_difficulty, needs=("scores", "answer_logprobs")),
-    # in tokens
-    "length": Selector(lambda _, scores: [float(len(s.kl)) for s in scores]),
-    "self_instruct": Selector(_survivors, needs=(), labels=True, seeded=True),
-    "random": Selector(_random, needs=(), seeded=True),
-    # Values no samples but those that it wrote itself (`c3l.rivals.vigc`).
-    "vigc": Selector(_corrected, needs=(), labels=True, seeded=True),
-}
+METHODS: Registry[Selector | Callable[..., list[float]]] = Registry(
+    "c3l.selectors",
+    {
+        **{form: _form_values(form) for form in FORMS.shipped},
+        # mean log p^v of a token
+        "likelihood": Selector(lambda _, scores: [float(s.logp_visual.mean()) for s in scores]),
+        # mean log p^d: the answer's text alone
+        "text_likelihood": Selector(
+            lambda _, scores: [float(s.logp_direct.mean()) for s in scores]
+        ),
+        "ifd": Selector(_difficulty, needs=("scores", "answer_logprobs")),
+        # in tokens
+        "length": Selector(lambda _, scores: [float(len(s.kl)) for s in scores]),
+        "self_instruct": Selector(_survivors, needs=(), labels=True, seeded=True),
+        "random": Selector(_random, needs=(), seeded=True),
+        # Values no samples but those that it wrote itself (`c3l.rivals.vigc`).
+        "vigc": Selector(_corrected, needs=(), labels=True, seeded=True),
+    },
+)
 """The methods by name. A bare function stands for `Selector(function)`."""
 
 SELECTORS = METHODS
