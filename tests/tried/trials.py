@@ -91,8 +91,8 @@ FIRST = Section(
 TABLES = Section(
     "Every table, small",
     "At full size `all` takes over an hour ([results.md](../results.md)). Ten images to learn "
-    "from, 30 samples to tune on, one model a row and the quicker kind of SEED show in minutes what "
-    "each command prints; **the numbers mean nothing**, for so few samples teach a model next to "
+    "from, 30 samples to tune on, one model a row and the quicker kind of SEED show in minutes "
+    "what each command prints; **the numbers mean nothing**, for so few samples teach a model next to "
     "nothing. Set once:",
     (
         Trial(
