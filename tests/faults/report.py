@@ -3,12 +3,10 @@
 import json
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-
-from tabulate import tabulate
 
 from c3l.artifacts import provenance
 from tests.faults.moments import LONG
@@ -20,7 +18,7 @@ FILES = re.compile(r"files of \w+")
 INTRODUCTION = """\
 # Faults tried
 
-The faults that `tox -e faults` tries, how often, and how often the run did not come out of it as
+The faults that `tox -e faults` tries and how often. "Lost" is a run that did not come out of it as
 [reliability.md](../reliability.md) promises. `tests/faults/report.py` writes this page.
 """
 
@@ -33,27 +31,31 @@ def read(folder: Path) -> Iterator[dict]:
 
 
 def render(records: Iterator[dict]) -> str:
-    """Render the page: a section for each area, a row for each fault, the stages together."""
-    areas: dict[str, dict[str, list]] = defaultdict(dict)
+    """Render the page: a section for each area, a line for each fault, the stages together."""
+    areas: dict[str, dict[str, Counter]] = defaultdict(lambda: defaultdict(Counter))
+    total: Counter = Counter()
     for record in records:
-        fault = FILES.sub("the files of any stage", record["fault"])
-        row = areas[record["area"]].setdefault(fault, [0, 0, 0.0])
-        values = (record["tried"], record["lost"], record.get("seconds", 0.0))
-        row[:] = [total + value for total, value in zip(row, values)]
-    rows = [row for faults in areas.values() for row in faults.values()]
-    tried, lost, seconds = (sum(row[column] for row in rows) for column in range(3))
+        counts = {name: record.get(name, 0) for name in ("tried", "lost", "seconds")}
+        areas[record["area"]][FILES.sub("the files of any stage", record["fault"])].update(counts)
+        total.update(counts)
     date = datetime.now(UTC).date().isoformat()
     version = "long" if LONG else "short"
     parts = [
         INTRODUCTION,
-        f"{tried} faults tried, {lost} lost, in {seconds:.0f} s; "
+        f"{total['tried']} faults tried, {total['lost']} lost, in {total['seconds']:.0f} s; "
         f"the {version} version, {date}, commit {provenance.commit()}.\n",
     ]
     for area, faults in areas.items():
-        lines = [[fault, *row[:2], f"{row[2]:.0f}"] for fault, row in sorted(faults.items())]
-        head = ["fault", "tried", "lost", "seconds"]
-        parts.append(f"## {area.capitalize()}\n\n{tabulate(lines, head, tablefmt='pipe')}\n")
+        lines = [
+            f"- {fault}: {counts['tried']}{lost(counts)}"
+            for fault, counts in sorted(faults.items())
+        ]
+        parts.append("\n".join([f"## {area.capitalize()}\n", *lines, ""]))
     return "\n".join(parts)
+
+
+def lost(counts: Counter) -> str:
+    return f", **{counts['lost']} lost**" if counts["lost"] else ""
 
 
 if __name__ == "__main__":

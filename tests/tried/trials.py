@@ -46,7 +46,7 @@ class Section:
     title: str
     about: str
     trials: tuple[Trial, ...]
-    lines: tuple[int, int] = (10, 2)
+    lines: tuple[int, int] = (8, 2)
     """First and last lines shown of an output that has more."""
 
 
@@ -92,8 +92,8 @@ TABLES = Section(
     "Every table, small",
     "At full size `all` takes over an hour ([results.md](../results.md)). Ten images to learn "
     "from, 30 samples to tune on, one model a row and the quicker kind of SEED show in minutes "
-    "what each command prints; **the numbers mean nothing**, for so few samples teach a model next to "
-    "nothing. Set once:",
+    "what each command prints; **the numbers mean nothing**, for so few samples teach a model "
+    "next to nothing. Set once:",
     (
         Trial(
             "python -m repro plan all --seeds 1 $SMALL",
@@ -112,7 +112,7 @@ TABLES = Section(
         Trial("python -m repro compare all --seeds 1 $SMALL", "All the paper's claims at once."),
         Trial("python -m repro report $SMALL", "The HTML report with all tables in it."),
     ),
-    lines=(3, 1),
+    lines=(2, 1),
 )
 
 CHECKS = Section(
