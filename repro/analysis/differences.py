@@ -55,7 +55,7 @@ def discordant(ours: Frames, others: Frames) -> tuple[int, int] | None:
     models' answers to it are not independent. Pooling so takes the models as given: the test's p is
     about these models, not about what made them. At the variances of the pocket world it is below
     0.05 in every other simulated comparison of rows that differ in nothing but their seeds
-    (docs/decisions.md); the interval is what counts seeds.
+    (docs/records/decisions.md); the interval is what counts seeds.
     """
     both = [pd.concat([frame for some in row for frame in some]) for row in (ours, others)]
     if not all("correct" in answers for answers in both):
