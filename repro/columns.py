@@ -1,12 +1,16 @@
-"""What a table measures: how a column's number comes from the artefacts' samples."""
+"""What a table measures: the stages behind a column, and how its number comes from their samples."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.served import Served
+from c3l.artifacts.stage import Source, Stage
+from c3l.stages import scoring
+from c3l.stages.common import Weights
 from repro.analysis import ranking, redraw, statistics
 from repro.analysis.statistics import (
     Difference,
@@ -18,6 +22,10 @@ from repro.analysis.statistics import (
     mean_f1,
     relative_score,
 )
+from repro.inputs import Inputs
+from repro.profile import Profile
+from repro.rows import Ranking, Row
+from repro.stages import evaluation, published
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,20 +35,98 @@ Frames = "list[list[pd.DataFrame]]"
 
 
 @dataclass(frozen=True)
+class DataSet:
+    """The data that the models of a row and data seed are tuned on."""
+
+    samples: Stage
+    images: Source
+    graphs: Source | None
+    writer: Weights | None = None
+    """The generator, where it is the backbone that is tuned, or was trained from it."""
+
+
+@dataclass(frozen=True)
+class RowStages:
+    """What there is to measure of a row, for one data seed."""
+
+    row: Row | Ranking
+    profile: Profile
+    inputs: Inputs
+    backbone: Weights | Served
+    models: list[Weights | Served] = field(default_factory=list)
+    """One for each tuning seed, or the backbone as it is."""
+    dataset: DataSet | None = None
+    ranking: Stage | None = None
+    """The initial pairs as a row of table 6 ranks them."""
+
+
+Build = Callable[[str, RowStages], list[Stage]]
+"""From a column's name and a row to the stages that its cell is computed from, [tuning seed]; an
+empty list leaves the cell out."""
+
+
+def build_evaluations(name: str, made: RowStages) -> list[Stage]:
+    """Score each tuned model on the benchmark that the profile has for the column."""
+    profile, source = made.profile, made.inputs.benchmarks.get(name)
+    if source is None:
+        reason = f"the profile {profile.name} has no task for {name}"
+        return [evaluation.unscored(reason) for _ in made.models]
+    task = profile.scoring.tasks[name]
+    return [evaluation.evaluation(m, task, source, profile.scoring) for m in made.models]
+
+
+def build_truth(name: str, made: RowStages) -> list[Stage]:
+    """Judge the data set by its scene graphs, where the truth is known."""
+    if not (made.dataset and made.inputs.final_graphs):
+        return []
+    return [evaluation.truth(made.dataset.samples, made.dataset.graphs)]
+
+
+def build_relevance(name: str, made: RowStages) -> list[Stage]:
+    """Score the data set by I²C under the backbone as it is."""
+    if not made.dataset:
+        return []
+    dataset, batch_size = made.dataset, made.profile.scoring.i2c_batch_size
+    readings = made.profile.readings_of(made.row.backbone, **made.row.readings)
+    scores = scoring.scores(made.backbone, dataset.samples, dataset.images, readings, batch_size)
+    return [evaluation.relevance(made.backbone, dataset.samples, scores, readings)]
+
+
+def build_lengths(name: str, made: RowStages) -> list[Stage]:
+    """Measure the texts of the data set."""
+    return [published.lengths(made.dataset.samples, made.backbone)] if made.dataset else []
+
+
+def build_ranking(name: str, made: RowStages) -> list[Stage]:
+    """Rank the initial pairs as the row says."""
+    return [made.ranking] if made.ranking else []
+
+
+@dataclass(frozen=True)
 class Column:
-    """A column. Its functions take samples and how many resamples an interval comes from."""
+    """A column: what it is measured on, and how.
+
+    `estimate` and `difference` take samples and how many resamples an interval comes from.
+    """
 
     unit: str
     """What n counts, in words."""
     estimate: Callable[[Frames, int], Estimate]
     difference: Callable[[Frames, Frames, int], Difference] | None = None
     """Of a row and its base, from the samples of both; None: rows are not compared here."""
-    benchmark: bool = False
-    """Measured on each tuned model; otherwise once a data seed."""
+    build: Build = build_evaluations
     metric: str | None = None
     """What is measured, where artefacts serve several columns and cannot say it themselves."""
-    lengths: bool = False
-    """Measured on the lengths of the samples' texts (repro.stages.published); else on their truth."""
+
+    @property
+    def benchmark(self) -> bool:
+        """Whether it is measured on each tuned model; otherwise once a data seed."""
+        return self.build is build_evaluations
+
+    @property
+    def needs_truth(self) -> bool:
+        """Whether it exists only where scene graphs say what is true."""
+        return self.build is build_truth
 
 
 def counted(
@@ -48,11 +134,10 @@ def counted(
     counts: "Callable[[pd.DataFrame, list[str]], np.ndarray]",
     statistic: Statistic,
     *,
-    benchmark: bool = True,
+    build: Build = build_evaluations,
     metric: str | None = None,
-    lengths: bool = False,
 ) -> Column:
-    """A column whose number is a statistic of additive counts.
+    """Return a column whose number is a statistic of additive counts.
 
     `counts` takes samples and the images' ids, in order, to [images, ...].
     """
@@ -70,11 +155,11 @@ def counted(
         both = over_the_same_images(frames, base)
         return statistics.difference(*both, statistic, resamples=resamples)
 
-    return Column(unit, estimate, difference, benchmark, metric, lengths)
+    return Column(unit, estimate, difference, build, metric)
 
 
 def computed(
-    unit: str, value: redraw.Metric, *, benchmark: bool = True, metric: str | None = None
+    unit: str, value: redraw.Metric, *, build: Build = build_evaluations, metric: str | None = None
 ) -> Column:
     """A column of any metric: a function of a model's samples, 0 to 100.
 
@@ -89,7 +174,7 @@ def computed(
     def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
         return redraw.difference(frames, base, value, resamples=resamples)
 
-    return Column(unit, estimate, difference, benchmark, metric)
+    return Column(unit, estimate, difference, build, metric)
 
 
 def correct_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
@@ -163,10 +248,15 @@ COLUMNS: dict[str, Column] = {
     "POPE": counted("questions a model", pope_counts, mean_f1),
     "LLaVA^W": counted("questions a model", score_counts, relative_score),
     "MMB": counted("questions a model", correct_counts, accuracy),
-    "image-dependent, %": counted("samples a data set", correct_counts, accuracy, benchmark=False),
+    "image-dependent, %": counted(
+        "samples a data set", correct_counts, accuracy, build=build_truth
+    ),
 } | {
     f"{name}{suffix}": Column(
-        "pairs a data seed", partial(function, against=against), metric=f"{metric} {others}"
+        "pairs a data seed",
+        partial(function, against=against),
+        build=build_ranking,
+        metric=f"{metric} {others}",
     )
     for name, function, metric in (
         ("AUROC", ranking.area, "area under the ROC curve × 100, true image-dependent pairs over"),
@@ -184,39 +274,41 @@ for name, by_token, metric in (
 ):
     counts = partial(relevance_counts, by_token=by_token)
     COLUMNS[name] = replace(
-        counted("samples a data set", counts, mean, benchmark=False),
+        counted("samples a data set", counts, mean, build=build_relevance),
         metric=f"I²C of the final samples under the untouched backbone, {metric}",
     )
 COLUMNS["AUROC, false, same class"] = Column(
     "pairs a data seed",
     partial(ranking.area, against="false", within="class"),
+    build=build_ranking,
     metric="as AUROC, false, each pair beside those of its instruction class",
 )
 COLUMNS["best 10%, descriptions"] = Column(
     "pairs a data seed",
     partial(ranking.share_of_class, name="detailed description"),
+    build=build_ranking,
     metric="% detailed descriptions in the best tenth",
 )
 COLUMNS["length ρ"] = Column(
     "pairs a data seed",
     ranking.length_correlation,
+    build=build_ranking,
     metric="Spearman's correlation × 100 of score and answer length in tokens",
 )
 COLUMNS["instances"] = Column(
     "turns a data set",
     instances,
     more_instances,
+    build_lengths,
     metric="published records; a conversation of several turns is one",
-    lengths=True,
 )
 COLUMNS |= {
     name: counted(
         "turns a data set",
         partial(length_counts, of=of, each=each),
         mean,
-        benchmark=False,
+        build=build_lengths,
         metric=metric,
-        lengths=True,
     )
     for name, of, each, metric in (
         ("Q len", ("question_words",), "turn", "words of a turn's question, cut at white space"),

@@ -142,7 +142,7 @@ def generate(
         settings = settings.changed([f"generation.batch_size={batch_size}"])
     if train and (shared := launcher.request_launch(launch)):
         shared.check(settings.training, settings.readings.tuning, "training")
-    from c3l import method as method
+    from c3l import generate as method
     from c3l.data.left_out import left_out_path
 
     made = method.generate(

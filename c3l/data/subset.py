@@ -1,4 +1,4 @@
-"""One's own images for `c3l.method`: which are drawn, which cannot be read, links to some."""
+"""One's own images for `c3l.generate`: which are drawn, which cannot be read, links to some."""
 
 import random
 import shutil

@@ -14,7 +14,9 @@ from c3l.runtime.errors import UserError
 from c3l.stages import training
 from c3l.stages.common import Weights, backbone_source
 from repro import recipe
+from repro.inputs import benchmark_source, resolve_inputs
 from repro.profile import Profile
+from repro.rows import Row
 from repro.run import runner
 from repro.run.progress import Progress, Times
 from repro.stages import evaluation as driver
@@ -54,12 +56,12 @@ def run_perfect(job: Job) -> dict:
 def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     """The criteria as markdown tables. Raises UserError for data without scene graphs."""
     store.sweep()
-    data = recipe.resolve_inputs(profile, store)
+    data = resolve_inputs(profile, store)
     if data.final_graphs is None:
         raise UserError("The criteria need scene graphs, which only the pocket world has.")
     backbone = backbone_source(profile.backbones[BACKBONE].weights)
-    world = data.initial.path.parent
-    benchmarks = {task: recipe.benchmark_source(world.parent, task) for task in TASKS}
+    world = data.initial.source.path.parent
+    benchmarks = {task: benchmark_source(world.parent, task) for task in TASKS}
 
     def score(weights: Weights, task: str) -> Stage:
         return driver.evaluation(weights, task, benchmarks[task], profile.scoring)
@@ -67,12 +69,12 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     sizes = profile.sizes
     before = {task: score(backbone, task) for task in TASKS}
     readings = profile.readings
-    pairs, _ = recipe.initial_pool(backbone, profile, readings, data, seed=0)
+    pairs = recipe.pipeline(Row("initial", BACKBONE), backbone, profile, data, seed=0).candidates
     graphs = world / "graphs.jsonl"
     truth = driver.truth(pairs, Source.of(graphs))
     samples = perfect(data.final_graphs, sizes.final_samples, seed=0)
     tuned = [
-        training.vlit(backbone, samples, data.final, profile.training.vlit, readings, seed)
+        training.vlit(backbone, samples, data.final.source, profile.training.vlit, readings, seed)
         for seed in range(sizes.tuning_seeds)
     ]
     after = {task: [score(model, task) for model in tuned] for task in TASKS}

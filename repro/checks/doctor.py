@@ -14,7 +14,7 @@ from benchmarks.api.keys import unset_hint
 from benchmarks.judge import judge as judges
 from c3l.artifacts.graph import closure
 from c3l.runtime.errors import UserError
-from repro import recipe
+from repro import inputs, recipe
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES
 from repro.stages.evaluation import judge_of
@@ -149,7 +149,7 @@ def _need(profile: Profile, seeds: int) -> tuple[float, float]:
     from repro.estimate.plan import Estimator
     from repro.run.run import cells
 
-    data = recipe.placeholder_inputs(profile, (row for name in ALL for row in TABLES[name].rows))
+    data = inputs.placeholder_inputs(profile, (row for name in ALL for row in TABLES[name].rows))
     tables = (cells(TABLES[name], profile, data, list(range(seeds))) for name in ALL)
     targets = [stage for table in tables for stage in recipe.stages(table)]
     reckoner = Estimator(named(None), profile)
@@ -213,7 +213,7 @@ def _benchmark(folder: Path, task: str) -> str:
     import pyarrow
     import pyarrow.parquet
 
-    path = recipe.benchmark_folder(folder, task)
+    path = inputs.benchmark_folder(folder, task)
     rows = 0
     for file in sorted(path.rglob("*.parquet")):
         try:

@@ -25,7 +25,7 @@ from c3l.artifacts.files import digest, digest_files, write_atomically
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.runtime.errors import UserError
 from c3l.stages.common import backbone_source
-from repro import recipe
+from repro import inputs
 from repro.analysis.differences import rounded
 from repro.analysis.statistics import UndefinedError
 from repro.analysis.table import disagreement
@@ -87,9 +87,9 @@ def run(gate: Gate) -> tuple[str, bool]:
     weights = backbone_source(gate.backbone)
     store = Store(gate.runs / "store")
     store.sweep()
-    folder = recipe.data_folder(gate.profile, store)
+    folder = inputs.data_folder(gate.profile, store)
     tasks = gate.profile.scoring.tasks
-    data = {name: recipe.benchmark_source(folder, tasks[name]) for name in gate.benchmarks}
+    data = {name: inputs.benchmark_source(folder, tasks[name]) for name in gate.benchmarks}
 
     model, checks = _conformance(gate)
     texts, suites = [_checks_table(gate, model, checks)], {"conformance": checks}

@@ -13,9 +13,10 @@ from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.runtime.locks import locked
 from c3l.stages import launcher
-from repro import recipe
+from repro import inputs, recipe
+from repro.inputs import Inputs
 from repro.profile import Profile
-from repro.recipe import Cells, Data, stages
+from repro.recipe import Cells, stages
 from repro.rows import TABLES, Ranking, Row, Table
 from repro.run import engines, preflight, runner
 from repro.run.progress import Progress, Times, duration, echo
@@ -47,7 +48,7 @@ class Run:
         """
         _require_a_backbone(names, profile)
         store.sweep()
-        data = recipe.resolve_inputs(profile, store, _rows(names), fetch=fetch)
+        data = inputs.resolve_inputs(profile, store, _rows(names), fetch=fetch)
         return cls.of(names, profile, seeds, store, data)
 
     @classmethod
@@ -75,7 +76,7 @@ class Run:
 
     @classmethod
     def of(
-        cls, names: list[str], profile: Profile, seeds: list[int], store: Store, data: Data
+        cls, names: list[str], profile: Profile, seeds: list[int], store: Store, data: Inputs
     ) -> "Run":
         """The stages on these data."""
         tables = {name: cells(TABLES[name], profile, data, seeds) for name in names}
@@ -86,7 +87,7 @@ class Run:
         """The stages as if the profile's input were there: to be planned, not to be run."""
         _require_a_backbone(names, profile)
         return cls.of(
-            names, profile, seeds, store, recipe.placeholder_inputs(profile, _rows(names))
+            names, profile, seeds, store, inputs.placeholder_inputs(profile, _rows(names))
         )
 
     def finish(self, folder: Path, jobs: int, engine: engines.Name = "local") -> Iterator[str]:
@@ -186,7 +187,7 @@ def _require_a_backbone(names: list[str], profile: Profile) -> None:
         raise UserError(f"The profile {profile.name} has no backbone {lacking}; it has {known}.")
 
 
-def cells(table: Table, profile: Profile, data: Data, seeds: list[int]) -> Cells:
+def cells(table: Table, profile: Profile, data: Inputs, seeds: list[int]) -> Cells:
     """The stages behind a table, of which its rows may share any."""
     if table.tuning_seeds is not None:
         profile = profile.with_tuning_seeds(at_most=table.tuning_seeds)

@@ -9,8 +9,8 @@ from benchmarks import real
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder
+from repro import inputs
 from repro import profile as profiles
-from repro import recipe
 from repro.checks import doctor
 from tests.repro import toy
 
@@ -33,7 +33,7 @@ def test_a_profile_runs_on_what_was_laid_out(coco, cache, tmp_path, tiny_llava):
     profile = profiles.load(str(path), [f"data={out}"])
     found = [finding for finding in doctor.examine(profile, tmp_path) if finding.needed]
     assert not [finding.remedy for finding in found if finding.remedy]
-    made = recipe.resolve_inputs(profile, Store(tmp_path / "store"))
+    made = inputs.resolve_inputs(profile, Store(tmp_path / "store"))
     assert made.benchmarks.keys() == {"SEED", "POPE", "MMB", "LLaVA^W"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from c3l.backbones import load_backbone
 from c3l.cli.score import to_file
 from c3l.cli.train import train
-from c3l.method import generate
+from c3l.generate import generate
 from c3l.samples import read_data
 from c3l.settings import MethodSettings
 from tests.c3l.pocket import BACKBONE, CHANGES, pictures

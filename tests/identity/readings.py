@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from c3l.artifacts.files import digest
 from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Stage
-from repro import recipe
+from repro import inputs, recipe
 from repro.profile import Profile
 from repro.rows import TABLES, Ranking, Row
 from repro.run.run import cells
@@ -19,7 +19,7 @@ def planned(
 ) -> dict[tuple[str, str], dict[str, Stage]]:
     """Return the stages by key behind each row of the tables, by table and label."""
     rows = [row for name in tables for row in TABLES[name].rows]
-    data = recipe.placeholder_inputs(profile, rows)
+    data = inputs.placeholder_inputs(profile, rows)
     return {
         (name, label): closure(recipe.stages({label: row}))
         for name in tables

@@ -7,8 +7,8 @@ import pytest
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.selection import SELECTORS
+from repro import inputs, recipe
 from repro import profile as profiles
-from repro import recipe
 from repro.profile import Profile
 from repro.rows import (
     BASELINE,
@@ -50,7 +50,7 @@ def names(row, profile, data) -> dict[str, list[str]]:
 
 
 def test_a_share_changes_the_selection_and_what_is_made_from_it(profile, store):
-    data = recipe.resolve_inputs(profile, store, [C3L])
+    data = inputs.resolve_inputs(profile, store, [C3L])
     same = names(C3L, profile, data)
     row = next(row for row in PROPORTIONS if row.label == "LLaVA, 50%")
     other = names(row, profile, data)
@@ -69,7 +69,7 @@ def longest(samples, scores):
 def test_a_selector_is_given_the_scores(profile, store, monkeypatch, method):
     monkeypatch.setitem(SELECTORS, "longest", longest)
     row = replace(C3L, selection=method)
-    data = recipe.resolve_inputs(profile, store, [row])
+    data = inputs.resolve_inputs(profile, store, [row])
     cells = recipe.stages_for_row(row, ("SEED",), profile, data, [0])
     stages = closure(recipe.stages({"": cells})).values()
     [selection] = [stage for stage in stages if stage.name == "selection"]
@@ -104,7 +104,7 @@ def test_a_benchmark_without_a_task_says_so(profile, store):
     tasks = {name: profile.scoring.tasks[name] for name in ("SEED", "POPE")}
     scoring = profile.scoring.model_copy(update={"tasks": tasks})
     less = profile.model_copy(update={"scoring": scoring})
-    data = recipe.resolve_inputs(less, store, [C3L])
+    data = inputs.resolve_inputs(less, store, [C3L])
     cells = recipe.stages_for_row(C3L, ("SEED", "MMB"), less, data, [0])
     assert {stage.name for stage in cells["SEED"][0]} == {"evaluation"}
     for stage in cells["MMB"][0]:
@@ -113,7 +113,7 @@ def test_a_benchmark_without_a_task_says_so(profile, store):
 
 def test_a_ranking_without_its_backbone_says_so(profile, store):
     lacking = profile.model_copy(update={"backbones": {}})
-    data = recipe.resolve_inputs(profile, store)
+    data = inputs.resolve_inputs(profile, store)
     cells = recipe.stages_for_row(RANKINGS[0], ("AUROC",), lacking, data, [0])
     assert cells["AUROC"][0][0].name == "unscored"
 
@@ -130,7 +130,7 @@ def test_a_backbone_may_be_tuned_on_others_data_first(profile, store):
     }
     training = profile.training.model_dump() | {"first": {"learning_rate": 1e-3}}
     first = with_backbones(profile, backbones=backbones, training=training)
-    data = recipe.resolve_inputs(first, store, [C3L])
+    data = inputs.resolve_inputs(first, store, [C3L])
     start = data.backbones["LLaVA-7B"]
     assert (start.name, start.config["settings"]["learning_rate"]) == ("vlit", 1e-3)
     assert {stage.name for stage in start.stages} == {"comparison"}
@@ -149,7 +149,7 @@ def test_a_backbone_to_be_tuned_on_what_is_not_there_is_an_error_at_once(profile
     training = profile.training.model_dump() | {"first": {}}
     first = with_backbones(profile, backbones=backbones, training=training)
     with pytest.raises(UserError, match=r"tunes LLaVA-7B on lrv first: put .*comparison/lrv/data"):
-        recipe.resolve_inputs(first, store, [C3L])
+        inputs.resolve_inputs(first, store, [C3L])
 
 
 def test_a_backbone_may_have_readings_of_its_own(profile, store):
@@ -164,7 +164,7 @@ def test_a_backbone_may_have_readings_of_its_own(profile, store):
     }
     mixed = with_backbones(profile, backbones=backbones)
     row = replace(C3L, backbone="LLaVA-13B", writer="LLaVA-7B")
-    data = recipe.resolve_inputs(mixed, store, [row])
+    data = inputs.resolve_inputs(mixed, store, [row])
     cells = recipe.stages_for_row(row, ("SEED",), mixed, data, [0])
     made = {stage.name: stage for stage in closure(recipe.stages({"": cells})).values()}
     assert made["generator"].config["readings"]["tuning"] == "projector"
@@ -180,14 +180,14 @@ def test_a_served_backbone_is_scored_at_its_address_and_not_trained(profile, sto
     tasks = profile.scoring.model_dump() | {"tasks": {"SEED": "seedbench", "POPE": "pope"}}
     mixed = with_backbones(profile, served={"VisualGLM-6B": at}, scoring=tasks)
     plain = Row("VisualGLM", "VisualGLM-6B", tuned=False)
-    data = recipe.resolve_inputs(mixed, store, [plain])
+    data = inputs.resolve_inputs(mixed, store, [plain])
     cells = recipe.stages_for_row(plain, ("SEED", "POPE", TRUTH), mixed, data, [0])
     assert list(cells) == ["SEED", "POPE"]
     (stage,) = {stage.key: stage for stage in cells["SEED"][0]}.values()
     assert stage.config["served"]["model"] == "visualglm" and list(stage.inputs) == ["data"]
     for row in (replace(plain, tuned=True), replace(C3L, writer="VisualGLM-6B")):
         cells = recipe.stages_for_row(
-            row, ("SEED",), mixed, recipe.resolve_inputs(mixed, store, [row]), [0]
+            row, ("SEED",), mixed, inputs.resolve_inputs(mixed, store, [row]), [0]
         )
         ((stage,),) = cells["SEED"]
         assert "nothing can be trained" in stage.run(stage)["unscored"]
@@ -208,7 +208,7 @@ def test_where_no_row_can_run_nothing_does(profile, store, monkeypatch):
 
 def test_a_contrast_without_effect_is_an_error_at_once_or_leaves_its_row_unscored(profile, store):
     """The profile's own readings are an error, what a row of table 7 makes of them is not."""
-    data = recipe.resolve_inputs(profile, store, [C3L])
+    data = inputs.resolve_inputs(profile, store, [C3L])
     readings = profile.readings.model_copy(update={"tuning": "lora"})
     adapters = profile.model_copy(update={"readings": readings})
     row = replace(C3L, label="embedding = input", readings={"embedding": "input"}, base=C3L.label)

@@ -16,8 +16,8 @@ import yaml
 from filelock import FileLock
 
 from c3l.artifacts.store import Store
+from c3l.generate import FILES, generate
 from c3l.instructions import CLASSES
-from c3l.method import FILES, generate
 from c3l.runtime.errors import UserError
 from c3l.samples import ImageFolder, read_data, read_samples
 from c3l.settings import MethodSettings

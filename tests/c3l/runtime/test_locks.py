@@ -12,7 +12,7 @@ from c3l.artifacts.shards import in_shards
 from c3l.artifacts.store import Job, Stage, Store
 from c3l.cli.app import app
 from c3l.cli.train import train
-from c3l.method import generate
+from c3l.generate import generate
 from c3l.runtime.errors import UserError
 from c3l.runtime.locks import exclusive_output, locked
 from c3l.samples import Sample, write_samples
