@@ -142,10 +142,10 @@ def generate(
         settings = settings.changed([f"generation.batch_size={batch_size}"])
     if train and (shared := launcher.request_launch(launch)):
         shared.check(settings.training, settings.readings.tuning, "training")
-    from c3l import generate as method
     from c3l.data.left_out import left_out_path
+    from c3l.generate import generate as generate_data
 
-    made = method.generate(
+    made = generate_data(
         backbone,
         images,
         out,
@@ -169,7 +169,7 @@ def generate(
             echo(f"{what}: {counted(reasons)}.")
     if left_out_path(out).exists():
         echo(f"What is left out is named in {left_out_path(out)}.")
-    echo(f"{made.run} stages were run, {made.found} taken from the store.")
+    echo(f"{made.stages_run} stages were run, {made.stages_stored} taken from the store.")
 
 
 @app.command()
