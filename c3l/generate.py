@@ -22,10 +22,10 @@ from c3l.artifacts.files import fsync
 from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.backbones.reach import contrast_unreached, model_type
-from c3l.data.card import DatasetInfo, card
+from c3l.data.card import DatasetInfo, dataset_card
 from c3l.data.left_out import LeftOut, left_out_path, write_left_out
 from c3l.data.scored import with_scores, write_scored
-from c3l.data.subset import Pictures, parts
+from c3l.data.subset import ImageSubset, in_batches
 from c3l.filtering import judged
 from c3l.method import Images, WrittenData, augmented_pipeline, write_data
 from c3l.runtime.errors import UserError, printable
@@ -86,14 +86,14 @@ def generate(
     lock = locked(store.root / "locks" / "generate.lock", timeout=0)
     try:
         with lock, models.model_options(device, dtype), StatusLine() as status:
-            store.sweep()
-            status.on("reading the backbone's files")
+            store.remove_leftovers()
+            status.begin("reading the backbone's files")
             source = backbone_source(backbone)
             reason = contrast_unreached(settings.readings, model_type(source)) if train else None
             if reason:
                 raise UserError(reason)
-            weights = Source.of(source.path, source.names, dtype) if dtype else source
-            subset = Pictures(folder, store.root / "images", seed)
+            weights = Source.from_path(source.path, source.names, dtype) if dtype else source
+            subset = ImageSubset(folder, store.root / "images", seed)
             run = _Run(str(backbone), weights, subset, store, settings, seed, status)
             samples, info, left_out = run.write(n, initial, final, train=train)
             info = replace(info, digest=source.key)
@@ -135,7 +135,7 @@ class _Run:
 
     backbone_name: str
     backbone: Source
-    subset: Pictures
+    subset: ImageSubset
     store: Store
     settings: MethodSettings
     seed: int
@@ -147,7 +147,7 @@ class _Run:
         self, n: int, initial: int | None, final: int | None, *, train: bool
     ) -> tuple[list[Sample], DatasetInfo, list[LeftOut]]:
         """Return the final samples, how they were made, and what is not among them."""
-        self.status.on("looking at the images")
+        self.status.begin("looking at the images")
         initial_names = self.subset.initial(initial) if train else []
         unreadable = self.subset.unreadable
         if train and not initial_names:
@@ -178,7 +178,7 @@ class _Run:
             initial_images=len(initial_names),
             shared_images=len({*initial_names} & {*names}),
             trained=self._facts(writer) if isinstance(writer, Stage) else None,
-            asked=n,
+            requested=n,
             dropped=dict(+dropped),
             unreadable=dict(unreadable),
             settings=self.settings,
@@ -193,7 +193,7 @@ class _Run:
             todo = not_in_store([stage], self.store)
             self.stored += not todo
             for step in todo.values():
-                self.status.on(f"{title}, {step.name}")
+                self.status.begin(f"{title}, {step.name}")
                 self.store.make(step)
                 self.made += 1
             origin = "run" if todo else "from the store"
@@ -231,10 +231,12 @@ class _Run:
         """Write until there are `n` samples, or about all images if the best are to be chosen."""
         generation, readings = self.settings.generation, self.settings.readings
         choose_best = readings.final_selection == "i2c"
-        order = chain(self.subset.others(), [] if choose_best and final is None else initial_names)
+        order = chain(
+            self.subset.remaining(), [] if choose_best and final is None else initial_names
+        )
         batches: list[Batch] = []
         count = 0
-        for number, names in enumerate(parts(islice(order, final), BATCH)):
+        for number, names in enumerate(in_batches(islice(order, final), BATCH)):
             # Another seed for each batch, as for a stage's shards.
             seed = self.seed + 1_000_003 * (number + 1)
             images = self._images(f"final-{number:05d}", names)
@@ -253,7 +255,7 @@ class _Run:
         readings, title = self.settings.readings, "final data"
         choose_best = readings.final_selection == "i2c"
         drawn = writing.drawn(pool, None if choose_best else n, self.seed)
-        images = Source.of(self.subset.folder.path, names)
+        images = Source.from_path(self.subset.folder.path, names)
         batch_size = self.settings.generation.batch_size
         scores = scoring.scores(self.backbone, drawn, images, readings, batch_size)
         self._make(title, drawn, scores)
@@ -314,7 +316,7 @@ def _save(out: Path, samples: list[Sample], info: DatasetInfo, left_out: list[Le
         with _replace_results(out) as work:
             for name in FILES[:-1]:
                 write_scored(work / name, samples)
-            text = card(samples, info).encode(errors="backslashreplace")
+            text = dataset_card(samples, info).encode(errors="backslashreplace")
             (work / "README.md").write_bytes(text)
             write_left_out(work, left_out)
     except OSError as error:

@@ -114,7 +114,7 @@ class Data:
         Raises UserError where there are neither.
         """
         if self.images is not None:
-            return self.images.beside(folder)
+            return self.images.with_folder(folder)
         if folder is None:
             raise UserError(
                 f"{printable(self.name)} holds no pictures; give their folder as --images"
@@ -135,7 +135,7 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
         raw = formats.read_file(Path(source), embedded=True)
     data = Data(raw.name, _read(raw, strict=strict), raw.images)
     if data.records and not data.samples:
-        first = Counter(item.why for item in data.left_out).most_common(1)[0][0]
+        first = Counter(item.reason for item in data.left_out).most_common(1)[0][0]
         turn = next(turn for turn in data.turns if turn.reason == first)
         raise UserError(
             f"none of the {len(data.left_out):,} records of {printable(raw.name)} can be a sample, most "
@@ -186,7 +186,7 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
             except Unfit as unfit:
                 if strict:
                     raise UserError(f"{printable(raw.name)}, {place}{unfit}") from unfit
-                made.append(Turn(one.id, where, reason=unfit.why, detail=str(unfit)))
+                made.append(Turn(one.id, where, reason=unfit.reason, detail=str(unfit)))
         records.append(Record(value, made, ours))
     return records
 

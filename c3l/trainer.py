@@ -308,7 +308,7 @@ class ProgressCallback(TrainerCallback):
         self.loop = Loop("steps", state.max_steps)
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.loop.at(state.global_step, 1)
+        self.loop.update(state.global_step, 1)
 
     def on_train_end(self, args, state, control, **kwargs):
         self.loop.end()

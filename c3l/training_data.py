@@ -133,7 +133,7 @@ class TrainingData:
     @property
     def counts(self) -> dict[str, int]:
         """The number left out, by reason."""
-        return dict(Counter(item.why for item in self.left_out))
+        return dict(Counter(item.reason for item in self.left_out))
 
     @property
     def left_out(self) -> list[LeftOut]:

@@ -1,6 +1,6 @@
 """The time and memory of single stages on the CPU, at a shape between the pocket's and LLaVA's.
 
-`repro.checks.bench` sets them beside what `repro.estimate.cost` says: here is only what was done and measured.
+`repro.checks.bench` sets these measurements beside the estimates of `repro.estimate.cost`.
 """
 
 import json

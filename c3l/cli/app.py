@@ -239,7 +239,7 @@ def score(
     if not found:
         raise UserError(f"there is no sample in {printable(samples)}")
     with progress.StatusLine() as work, ExitStack() as stack:
-        work.on("loading the backbone")
+        work.begin("loading the backbone")
         from c3l.backbones import load_backbone
         from c3l.cli import score as scoring
         from c3l.runtime.locks import exclusive_output
@@ -248,7 +248,7 @@ def score(
         stack.enter_context(exclusive_output(out))
         model = load_backbone(backbone, device=device, dtype=dtype)
         echo(f"{len(found):,} samples to score.")
-        work.on("scores")
+        work.begin("scores")
         without = scoring.to_file(model, data, folder, readings, out, batch_size=batch_size)
     count = len(found) - sum(without.values())
     echo(f"{count} of {len(found)} samples are scored in {out}.")
@@ -258,7 +258,7 @@ def score(
     if without:
         echo(f"{len(found) - count} have no score: {counted(without)}.")
     if data.left_out:
-        reasons = Counter(item.why for item in data.left_out)
+        reasons = Counter(item.reason for item in data.left_out)
         echo(f"{len(data.left_out)} are no samples: {counted(reasons)}.")
     if without or data.left_out:
         echo(f"Which, and where they stand: {left_out_path(out)}.")
@@ -338,11 +338,11 @@ def train(
             f"{printable(str(images))} is no folder; give the folder that holds the images"
         )
     with progress.StatusLine() as work:
-        work.on("loading the backbone")
+        work.begin("loading the backbone")
         from c3l.cli import train as trainer
         from c3l.data.left_out import left_out_path
 
-        work.on("training")
+        work.begin("training")
         made = trainer.train(
             backbone,
             data,

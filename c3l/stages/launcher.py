@@ -167,6 +167,6 @@ def _wait(launcher: subprocess.Popen, folder: Path) -> None:
         except subprocess.TimeoutExpired:
             if place := read_progress(folder / PLACE):
                 loop = loop or Loop(place.unit, place.total)
-                loop.at(place.done, 0)
+                loop.update(place.done, 0)
     if loop:
         loop.end()

@@ -55,7 +55,7 @@ def run_perfect(job: Job) -> dict:
 
 def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     """The criteria as markdown tables. Raises UserError for data without scene graphs."""
-    store.sweep()
+    store.remove_leftovers()
     data = resolve_inputs(profile, store)
     if data.final_graphs is None:
         raise UserError("The criteria need scene graphs, which only the pocket world has.")
@@ -71,7 +71,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     readings = profile.readings
     pairs = recipe.pipeline(Row("initial", BACKBONE), backbone, profile, data, seed=0).candidates
     graphs = world / "graphs.jsonl"
-    truth = driver.truth(pairs, Source.of(graphs))
+    truth = driver.truth(pairs, Source.from_path(graphs))
     samples = perfect(data.final_graphs, sizes.final_samples, seed=0)
     tuned = [
         training.vlit(backbone, samples, data.final.source, profile.training.vlit, readings, seed)
@@ -86,7 +86,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
         runner.run(todo, store, jobs, progress, log)
 
     def facts(stage: Stage) -> dict:
-        return store.facts(stage)
+        return store.metadata(stage)
 
     lines = [
         "| benchmark | before tuning | tuned on perfect data | gain | unreadable before |",

@@ -131,7 +131,7 @@ class Progress:
         """ "generator 12/40 steps (table4: CRM)"; "4 × final" of stages that say the same."""
         words = Counter()
         for stage in running:
-            place = self.times.store.place(stage)
+            place = self.times.store.progress(stage)
             at = f" {place.done:.0f}/{place.total:.0f} {place.unit}" if place else ""
             words[f"{stage.name}{at}{self._row(stage)}"] += 1
         return [f"{count} × {text}" if count > 1 else text for text, count in sorted(words.items())]
@@ -144,7 +144,7 @@ class Progress:
 
     def _shares(self, running: list[Stage]) -> float:
         """The stages at work, as parts of a whole one."""
-        places = (self.times.store.place(stage) for stage in running)
+        places = (self.times.store.progress(stage) for stage in running)
         return sum(place.share for place in places if place)
 
     def _time_left(self, running: list[Stage]) -> str:
@@ -158,7 +158,7 @@ class Progress:
     def _remaining(self, stage: Stage) -> float:
         """Seconds of one at work: what is expected of it, or once that is over what it says."""
         elapsed = time.monotonic() - self._since[stage.key]
-        place = self.times.store.place(stage)
+        place = self.times.store.progress(stage)
         if elapsed < self.times.expected(stage) or not (place and place.share):
             return max(self.times.expected(stage) - elapsed, 0.0)
         return elapsed * (1 - place.share) / place.share

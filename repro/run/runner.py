@@ -59,7 +59,7 @@ def run(
         with engines.start(engine, store.root, jobs, log) as started:
             _Run(todo, store, progress, started).to_the_end()
     finally:
-        store.sweep()  # what killed workers left
+        store.remove_leftovers()  # what killed workers left
 
 
 class _Run:

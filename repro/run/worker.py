@@ -22,7 +22,7 @@ def do(task: Task, stage: Stage, root: Path) -> float:
     took, as the manifest says."""
     store = _store(root)
     if task == "help":
-        store.help(stage)
+        store.build_shards(stage)
         return 0.0
     store.make(stage)
     manifest = store.manifest(stage)

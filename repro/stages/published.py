@@ -39,9 +39,9 @@ def find(folder: Path, name: str) -> Published:
     data, images, graphs = (folder / part for part in ("data", "images", "graphs.jsonl"))
     return Published(
         name,
-        Source.of(data) if any(data.glob("*")) else None,
-        Source.of(images),
-        Source.of(graphs) if graphs.is_file() else None,
+        Source.from_path(data) if any(data.glob("*")) else None,
+        Source.from_path(images),
+        Source.from_path(graphs) if graphs.is_file() else None,
     )
 
 
@@ -74,7 +74,7 @@ def run_comparison(job: Job) -> dict:
                 # Without its history: training reads each turn alone.
                 image = whole[sample.image]
                 kept.append(replace(sample, image=image, meta=meta, history=()))
-    dropped = dict(Counter(item.why for item in left_out))
+    dropped = dict(Counter(item.reason for item in left_out))
     if not kept:
         raise UserError(
             f"no sample of {name} can be used ({dropped}): are its images those that the "

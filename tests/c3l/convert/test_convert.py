@@ -15,7 +15,7 @@ import c3l
 from c3l.backbones import base
 from c3l.checks.conformance import CHECKS
 from c3l.convert import llava, minigpt4, processors
-from c3l.convert.writing import write
+from c3l.convert.writing import save_converted
 from tests.c3l import original, published
 from tests.tiny import byte_tokenizer
 
@@ -63,13 +63,13 @@ def backbone(kind, files, tmp_path_factory):
     """Each converted model, written and read again, in float64."""
     at, out = files.at, tmp_path_factory.mktemp("converted") / kind
     if kind == "llava":
-        made = llava.projector(at / "mm_projector.bin", at / "language", at / "clip")
+        made = llava.convert_projector(at / "mm_projector.bin", at / "language", at / "clip")
     elif kind == "minigpt4-llama2":
-        made = minigpt4.llama2(
+        made = minigpt4.convert_llama2(
             at / "eva_vit_g.pth", at / "llama2.pth", at / "language", eva=published.EVA
         )
     else:
-        made = minigpt4.vicuna(
+        made = minigpt4.convert_vicuna(
             at / "eva_vit_g.pth",
             at / "blip2.pth",
             at / "vicuna.pth",
@@ -78,7 +78,7 @@ def backbone(kind, files, tmp_path_factory):
             q_former=published.Q_FORMER,
             count=published.QUERIES,
         )
-    write(made, out, None)
+    save_converted(made, out, None)
     return c3l.load_backbone(out, device="cpu", dtype="float64")
 
 

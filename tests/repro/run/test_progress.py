@@ -41,13 +41,13 @@ def test_what_a_stage_tells_lies_in_the_store(tmp_path):
     stage = Stage("watched", 1, watched)
     store.make(stage)
     assert store.manifest(stage)["facts"]["place"].startswith('{"unit": "samples", "done": 0')
-    assert store.place(stage) is None  # it is made
+    assert store.progress(stage) is None  # it is made
 
 
 def test_a_line_names_rate_time_stage_row_and_place(tmp_path, stages, often, capsys, monkeypatch):
     store = Store(tmp_path / "store")
     monkeypatch.setattr(
-        store, "place", lambda s: progress.Position("steps", 12, 40) if s is stages[1] else None
+        store, "progress", lambda s: progress.Position("steps", 12, 40) if s is stages[1] else None
     )
     rows = {stages[1].key: ["table4: CRM", "table5: I²C", "figure3: 10%"]}
     times = Times(Expected(seconds={"toy": 60.0}), [], store)

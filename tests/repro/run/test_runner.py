@@ -103,9 +103,9 @@ def test_help_for_what_is_not_at_work_does_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD", 1)  # which the stage sets in this process
     store = Store(tmp_path / "store")
     stage = toy.stage(tmp_path / "calls", run=toy.in_shards_of_one)
-    store.help(stage)
+    store.build_shards(stage)
     store.make(stage)
-    store.help(stage)
+    store.build_shards(stage)
     assert [len(calls) for calls in made_by(tmp_path / "calls").values()] == [1] * 8
     assert [path.name for path in (store.root / "toy").iterdir()] == [stage.key]
 

@@ -100,7 +100,7 @@ def some(tmp_path):
     def some(samples: list[Sample]) -> Source:
         (tmp_path / "some").mkdir()
         write_samples(tmp_path / "some" / "samples.jsonl", samples)
-        return Source.of(tmp_path / "some")
+        return Source.from_path(tmp_path / "some")
 
     return some
 
@@ -128,7 +128,7 @@ def test_table_2_counts_as_by_hand(tmp_path, some, tiny_llava, monkeypatch):
         Sample("y", "b.png", "one two", "ab"),
     ]
     store = Store(tmp_path / "store")
-    stage = published.lengths(some(samples), Source.of(tiny_llava))
+    stage = published.lengths(some(samples), Source.from_path(tiny_llava))
     store.make(stage)
     monkeypatch.setitem(TABLES, "table9", Table("Ours", (Row("Ours"),), LENGTHS))
     cells = {"Ours": {column: [[stage]] for column in LENGTHS}}
@@ -145,8 +145,8 @@ def test_table_2_counts_as_by_hand(tmp_path, some, tiny_llava, monkeypatch):
         "A tokens": pytest.approx((3 + 24 + 2) / 3, abs=1e-4),
     }
     assert all(cell["n"] == 3 for cell in row["cells"].values())
-    assert markdown.measured(row["cells"]["instances"]) == "2.0"
-    assert markdown.measured(row["cells"]["A tokens"]) == "9.7 [2.0, 13.5]"
+    assert markdown.format_cell(row["cells"]["instances"]) == "2.0"
+    assert markdown.format_cell(row["cells"]["A tokens"]) == "9.7 [2.0, 13.5]"
 
 
 def test_lengths_are_spread_over_data_seeds():

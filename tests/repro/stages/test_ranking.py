@@ -70,7 +70,7 @@ def rank(tmp_path):
     lines = [json.dumps({"image": name, **SCENE.to_dict()}) for name in ("a.png", "b.png", "c.png")]
     path = tmp_path / "graphs.jsonl"
     path.write_text("\n".join(lines) + "\n")
-    graphs, store = Source.of(path), Store(tmp_path / "store")
+    graphs, store = Source.from_path(path), Store(tmp_path / "store")
 
     def run(by: str, scored: int = len(POOL), seed: int | None = None, share: float = 0.25):
         scores = Stage("scored", 1, random_scores, {"scored": scored})
