@@ -45,21 +45,22 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def python_examples() -> dict[str, tuple[str, list[str]]]:
-    """Return each script's text and arguments, by the name in the command below it.
+    """Return each script's text and the words of the command below it, by its file's name.
 
-    A block without a command below it runs under its page's name.
+    A block without a command below it is run by itself, under its page's name.
     """
-    found = {}
+    examples = {}
     for page in PAGES:
         if page.name == "python.md":  # tests/c3l/test_python_api.py runs it, beside some images
             continue
         parts = re.split(r"^```python\n", page.read_text(), flags=re.MULTILINE)[1:]
         for number, part in enumerate(parts):
             script, _, rest = part.partition("\n```\n")
-            command = re.match(r"\n```sh\npython (\w+\.py)(.*)\n```", rest)
-            name, arguments = command.groups() if command else (f"{page.stem}_{number}.py", "")
-            found[name] = (script + "\n", arguments.split())
-    return found
+            command = re.match(r"\n```sh\n(python .*)\n```", rest)
+            words = command[1].split() if command else ["python", f"{page.stem}_{number}.py"]
+            [name] = [word for word in words if word.endswith(".py")]
+            examples[name] = (script + "\n", words)
+    return examples
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,7 @@ def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
+EXTENDING = (ROOT / "docs" / "extending.md").read_text()
 TASKS = {"realworldqa.py": {"RealWorldQA": "realworldqa"}, "mme.py": {"MME": "mme"}}
 
 
@@ -102,15 +104,16 @@ def mine(tmp_path, name):
 
 @pytest.mark.parametrize("name", python_examples())
 def test_an_example_runs_as_its_page_says(name, tmp_path, runs, request):
-    script, arguments = python_examples()[name]
+    script, words = python_examples()[name]
     assert len(script.splitlines()) < 40
-    if "mine.yaml" in arguments:
-        arguments[arguments.index("mine.yaml")] = str(request.getfixturevalue("mine"))
-    if arguments:  # a table
-        arguments += ["--runs", str(runs), *SMALL]
+    if "mine.yaml" in words:
+        words[words.index("mine.yaml")] = str(request.getfixturevalue("mine"))
+    if "repro" in words:  # a table
+        words += ["--runs", str(runs), *SMALL]
     (tmp_path / name).write_text(script)
+    words = [str(tmp_path / name) if word == name else word for word in words]
     done = subprocess.run(
-        [sys.executable, str(tmp_path / name), *arguments],
+        [sys.executable, *words[1:]],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -122,12 +125,22 @@ def test_an_example_runs_as_its_page_says(name, tmp_path, runs, request):
     assert "unscored" not in done.stdout
 
 
-def test_the_four_ways_to_add_something_have_an_example():
-    headings = re.findall(
-        r"^## A (.*)$", (ROOT / "docs" / "extending.md").read_text(), re.MULTILINE
-    )
-    assert headings == ["backbone", "selector", "benchmark", "row"]
-    assert len(blocks(ROOT / "docs" / "extending.md", "python")) == 5  # two of benchmarks
+def test_whatever_can_be_added_has_an_example():
+    page = ROOT / "docs" / "extending.md"
+    headings = re.findall(r"^## An? (.*)$", page.read_text(), re.MULTILINE)
+    assert headings == [
+        *("backbone", "selector", "score form", "reading", "benchmark", "row", "column")
+    ]
+    assert len(blocks(page, "python")) == 8  # two of benchmarks
+
+
+def test_the_registries_are_where_the_page_says():
+    rows = re.findall(r"^\| [\w, ]+ \| `([\w.]+)` \|.*\| (.*) \|$", EXTENDING, re.MULTILINE)
+    assert len(rows) == 6
+    for place, group in rows:
+        module, _, name = place.rpartition(".")
+        registry = getattr(importlib.import_module(module), name)
+        assert getattr(registry, "group", None) == (None if group == "–" else group.strip("`"))
 
 
 # ── Commands ─────────────────────────────────────────────────────────────────────────────────────
@@ -160,6 +173,8 @@ def wrong_in(line: str) -> str | None:
     """Name what does not exist in a command line of ours."""
     package, *words = shlex.split(re.sub(r"[\[\]]", "", line.removeprefix("python -m ")))
     command = tree(package)
+    if "--plugin" in words:  # the examples are run
+        return None
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
         name = words.pop(0)
         if name.isupper():  # a placeholder
@@ -242,6 +257,9 @@ def shell_lines() -> list[str]:
 
 def parse_ours(words: list[str]) -> None:
     """Parse a command line of c3l or repro as the real one does, without running it."""
+    if "--plugin" in words:
+        assert words[words.index("--plugin") + 1] in python_examples()  # which are run
+        return
     package, *words = words
     command = tree(package)
     while hasattr(command, "commands"):
@@ -289,7 +307,7 @@ def parse_lmms_eval(words: list[str]) -> None:
 
 
 def parse_script(words: list[str]) -> None:
-    assert words[0] in python_examples()
+    assert words[0] in python_examples()  # which is run
 
 
 def existing(path: str) -> Path:

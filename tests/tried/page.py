@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.tried.shell import Outcome
 from tests.tried.trials import INSTALL, SMALL, TABLES, Section, Trial
 
-WIDTH = 100
+WIDTH = 80
 """Characters shown of a line of a command that succeeds; what a mistake prints is shown whole."""
 
 INTRODUCTION = """\
