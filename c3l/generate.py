@@ -149,11 +149,10 @@ class _Run:
         """Return the final samples, how they were made, and what is not among them."""
         self.status.begin("looking at the images")
         initial_names = self.subset.initial(initial) if train else []
-        unreadable = self.subset.unreadable
         if train and not initial_names:
             raise UserError(
                 f"none of the images in {printable(str(self.subset.folder.path))} can be read "
-                f"({_counts(unreadable)}); give another --images"
+                f"({_counts(self.subset.unreadable)}); give another --images"
             )
         to_learn = f"{len(initial_names):,} of them to learn from, " if train else ""
         echo(f"{self.subset.count:,} images, {to_learn}{n:,} samples to write.")
@@ -180,7 +179,7 @@ class _Run:
             trained=self._facts(writer) if isinstance(writer, Stage) else None,
             requested=n,
             dropped=dict(+dropped),
-            unreadable=dict(unreadable),
+            unreadable=dict(self.subset.unreadable),
             settings=self.settings,
             seed=self.seed,
             versions=provenance.versions(),
