@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from c3l.runtime.plugins import Registry
+
 
 @dataclass(frozen=True)
 class Row:
@@ -236,7 +238,7 @@ WITH = replace(C3L, label="with C³L", base=WITHOUT.label)
 RELEVANCE = ("I²C", "I²C a token")
 
 
-TABLES: dict[str, Table] = {
+BUILT_IN: dict[str, Table] = {
     "table1": Table(None, other_models(C3L), BENCHMARKS),
     "table2": Table(None, SETS, LENGTHS),
     "table3": Table(
@@ -266,4 +268,5 @@ TABLES: dict[str, Table] = {
     ),
 }
 
-ALL = tuple(name for name, table in TABLES.items() if table.in_all)
+ALL = tuple(name for name, table in BUILT_IN.items() if table.in_all)
+TABLES: Registry[Table] = Registry("repro.tables", BUILT_IN)

@@ -21,17 +21,21 @@ from c3l.backbones.minigpt4 import MiniGPT4
 from c3l.backbones.prompts import ChatFormat, answer_pieces
 from c3l.runtime.errors import UserError, printable, short_repr
 from c3l.runtime.hub import indexed_files, weight_files, weight_names, weights_folder
+from c3l.runtime.plugins import Registry
 
 INDEX = "model.safetensors.index.json"
 
 # By config.json's model_type.
-FAMILIES: dict[str, type[Backbone]] = {
-    "llava": Llava,
-    "minigpt4": MiniGPT4,
-    "blip-2": Blip2,
-    "instructblip": InstructBlip,
-    "idefics": Idefics,
-}
+FAMILIES: Registry[type[Backbone]] = Registry(
+    "c3l.backbones",
+    {
+        "llava": Llava,
+        "minigpt4": MiniGPT4,
+        "blip-2": Blip2,
+        "instructblip": InstructBlip,
+        "idefics": Idefics,
+    },
+)
 
 
 def load_backbone(

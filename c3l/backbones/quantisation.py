@@ -21,8 +21,7 @@ def quantise(model: nn.Module, names: Iterable[str]) -> None:
         import bitsandbytes as bnb
     except ImportError as error:
         raise UserError(
-            f"tuning qlora needs the package bitsandbytes, which cannot be used here ({error}); "
-            "install it, or use lora"
+            f"tuning qlora needs bitsandbytes: pip install 'c3l[quant]', or use lora ({error})"
         ) from error
     names = list(names)
     if any(model.get_submodule(name).weight.device.type == "mps" for name in names[:1]):

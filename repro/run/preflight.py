@@ -8,8 +8,9 @@ from benchmarks.judge.judge import Judge, check_judge
 from benchmarks.served import Served, check_server
 from c3l.artifacts.files import SEAL
 from c3l.artifacts.store import Source, Stage
-from c3l.runtime import distributed
+from c3l.runtime import distributed, extras
 from c3l.runtime.errors import UserError
+from repro.stages.evaluation import run_evaluation
 
 RETRIES = 2
 """Of a server that is busy: it may be at work for others."""
@@ -21,6 +22,8 @@ def check(todo: Iterable[Stage]) -> None:
     weights: dict[Path, None] = {}
     asked: dict[Judge | Served, None] = {}
     todo = list(todo)
+    if any(stage.run is run_evaluation for stage in todo):
+        extras.require("lmms_eval", "A benchmark")
     if any(hasattr(stage.run, "trains") for stage in todo):
         distributed.check_launch()
     for stage in todo:

@@ -7,6 +7,7 @@ store, so that nothing is lost with a worker but the shard that it was at.
 
 import logging
 import os
+import pickle
 import secrets
 import signal
 import socket
@@ -69,7 +70,11 @@ class Ray:
         return self
 
     def submit(self, task: worker.Task, stage: Stage) -> Future[float]:
-        arguments = task, stage, self._root, self._mark, self._environment, self._log
+        from ray import cloudpickle
+
+        # Pickled here: a stage of a plugin can be read once the worker has run the plugin.
+        text = cloudpickle.dumps(stage)
+        arguments = task, text, self._root, self._mark, self._environment, self._log
         reference = self._task.remote(*arguments)
         answer: Future[float] = Future()
         self._tasks[answer] = reference
@@ -203,7 +208,9 @@ class _Kept(logging.Handler):
 _kept = _Kept()
 
 
-def _do(task, stage, root: Path, mark: Path, environment: dict[str, str], log: Path) -> Answer:
+def _do(
+    task: worker.Task, stage: bytes, root: Path, mark: Path, environment: dict[str, str], log: Path
+) -> Answer:
     """The task. A UserError is returned, since Ray would bring it as one of its own."""
     if not mark.exists():
         return (
@@ -216,7 +223,7 @@ def _do(task, stage, root: Path, mark: Path, environment: dict[str, str], log: P
     _set_up(tuple(environment.items()), log)
     _kept.said = []
     try:
-        return worker.do(task, stage, root), _kept.said
+        return worker.do(task, pickle.loads(stage), root), _kept.said
     except UserError as error:
         return UserError(str(error)), _kept.said
 

@@ -55,7 +55,7 @@ def table(name: str, about: str) -> Trial:
 
 
 INSTALL = Trial(
-    "python3.11 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e .",
+    "python3.11 -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e '.[eval,quant,report]'",
     "Installs all that is needed, into a folder of the clone.",
     shown=False,
 )
