@@ -47,7 +47,7 @@ def run_app(
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
     # For the processes that this one starts: glibc is to keep large tensors' memory instead of
-    # having it cleared anew for each, 7% of a training on a processor (docs/decisions.md).
+    # having it cleared anew for each, 7% of a training on a processor (docs/records/decisions.md).
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**28))
     # What an Apple GPU lacks is computed on the processor.
