@@ -22,3 +22,10 @@ def test_the_documented_lines_run(tmp_path, monkeypatch):
     assert samples and all(isinstance(sample.meta["i2c"], float) for sample in samples)
     assert {sample.image for sample in samples} <= {*c3l.ImageFolder("images").names()}
     assert moved(weights(load_backbone(BACKBONE)), weights(load_backbone("generator")))
+
+
+def test_names_of_the_package_are_loaded_on_first_use():
+    for name in c3l.__all__:
+        assert getattr(c3l, name) is not None
+    assert c3l.examine.__module__ == "c3l.checks.conformance"
+    assert c3l.scored.write_scored

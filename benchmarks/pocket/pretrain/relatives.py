@@ -100,7 +100,7 @@ class Seeing(nn.Module):
 
 
 class Speaking(nn.Module):
-    """Cross entropy of what the assistant says, through `Backbone.hidden_states` as all training here."""
+    """Cross entropy of the assistant's texts, through `Backbone.hidden_states`."""
 
     def __init__(self, backbone: Backbone):
         super().__init__()
