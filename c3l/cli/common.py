@@ -4,8 +4,9 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -17,6 +18,45 @@ from c3l.runtime.errors import UserError, escape_unprintable, printable, write_e
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
 MARKUP = "rich" if sys.stdout and sys.stdout.isatty() else None
 
+BackboneOption = Annotated[
+    str, typer.Option("--backbone", help="a folder or a Hub id", metavar="PATH|ID")
+]
+ImagesOption = Annotated[
+    Path, typer.Option("--images", help="the folder that holds the images", metavar="DIR")
+]
+DataImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        help="the folder that holds the images (default: they lie in the data)",
+        metavar="DIR",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="change a reading or a setting: score_form, tuning, epochs, temperature, "
+        "contrastive_weight, share, training.learning_rate, training.batch_size, "
+        "generation.pairs_per_class … (an unknown key lists them all)",
+        metavar="KEY=VALUE",
+    ),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="float32, bfloat16 or float16 (default: as saved; float32 on a CPU)",
+        metavar="NAME",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="for everything random", metavar="N")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device", help="cpu, cuda or mps (default: cuda if there is one)", metavar="NAME"
+    ),
+]
 LaunchOption = Annotated[
     str | None,
     typer.Option(
@@ -93,6 +133,11 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
         code = _end(code or streams.GONE, "Standard output is closed: what it was to show is lost.")
     streams.silence()
     sys.exit(code)
+
+
+def format_counts(reasons: Mapping[str, int]) -> str:
+    """Return counts by reason as "duplicate 3, empty 1"."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
 
 
 def _code(commands: Any) -> int:

@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from c3l.artifacts.files import fsync
 from c3l.convert.card import model_card
 from c3l.convert.converted import Converted
-from c3l.runtime.errors import UserError
+from c3l.runtime.errors import UserError, require_parent, write_error
 
 SHARD = 5 * 10**9
 """Bytes a weight file; about what is held in memory at a time."""
@@ -23,8 +23,7 @@ SHARD = 5 * 10**9
 
 def require_free(out: Path) -> None:
     """Raise UserError unless a new folder can be written at `out`."""
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent} is no folder; make it, or give another --out")
+    require_parent(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder; give another --out")
 
@@ -47,7 +46,7 @@ def save_converted(converted: Converted, out: Path, dtype: torch.dtype | None) -
             _write_weights(made, work, dtype)
             (work / "README.md").write_text(model_card(converted, dtype), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
+        raise write_error(out, error) from error
 
 
 def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from c3l.artifacts.files import atomic_path, write_atomically
 from c3l.data.formats import write_lines, write_list
 from c3l.data.layouts import SCORED
-from c3l.runtime.errors import UserError
+from c3l.runtime.errors import write_error
 from c3l.samples import EXTRAS, Data, Record, Sample, to_fields, to_llava, write_samples
 from c3l.scores import Score
 
@@ -47,7 +47,7 @@ def write_scored(path: Path, samples: Sequence[Sample]) -> None:
         with atomic_path(path) as work:
             (_write_jsonl if path.suffix == ".jsonl" else _write_parquet)(work, rows)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
+        raise write_error(path, error) from error
 
 
 def _row(sample: Sample) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def write_scores_into(data: Data, out: Path, said: Sequence[Mapping[str, Any]]) 
     try:
         write_atomically(out, content)
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
+        raise write_error(out, error) from error
 
 
 def scored_records(data: Data, suffix: str, said: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from reprlib import Repr
 
 # What a disk says that is full, read-only, not ours or broken.
@@ -32,6 +33,18 @@ class ImageError(UserError):
     def __init__(self, message: str, reason: str):
         super().__init__(message)
         self.reason = reason
+
+
+def write_error(path: Path, error: OSError) -> UserError:
+    """Return the sentence for a file or folder that cannot be written."""
+    return UserError(f"{printable(str(path))} cannot be written ({error.strerror or error})")
+
+
+def require_parent(out: Path) -> None:
+    """Raise UserError unless the folder exists that `out` is to lie in."""
+    if not out.absolute().parent.is_dir():
+        parent = printable(str(out.parent))
+        raise UserError(f"{parent} is no folder; make it, or give another --out")
 
 
 def write_error_reason(error: BaseException | None) -> str | None:

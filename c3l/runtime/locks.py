@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from c3l.runtime.errors import UserError, printable
+from c3l.runtime.errors import UserError, printable, write_error
 
 # What a file system answers that has no locks (some network disks, some FUSE mounts).
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -62,8 +62,7 @@ def exclusive_output(out: Path) -> Iterator[None]:
                 f"another run is at work on {printable(str(out))}; wait for it, or stop it"
             ) from error
         except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"{printable(str(out))} cannot be written ({reason})") from error
+            raise write_error(out, error) from error
         # While it is held: who has opened the file meanwhile sees that it has no name any more.
         stack.callback(path.unlink, missing_ok=True)
         yield

@@ -68,7 +68,9 @@ def judged(tmp_path, tiny_llava):
 
     def stage(url):
         scoring = load("pocket", [f"scoring.judge={url}"]).scoring
-        return evaluation.evaluation(Source.from_path(tiny_llava), "llava_w", Source.from_path(tmp_path), scoring)
+        return evaluation.evaluation(
+            Source.from_path(tiny_llava), "llava_w", Source.from_path(tmp_path), scoring
+        )
 
     return stage
 
