@@ -1,1 +1,19 @@
-"""The measuring: lmms-eval on our backbones, and the made world of the pocket profile."""
+"""Benchmarks through lmms-eval, and the synthetic world of the pocket profile.
+
+`BENCHMARKS` holds the benchmarks by name; docs/extending.md adds one.
+"""
+
+from benchmarks.base import Benchmark
+from benchmarks.llava_w import LLAVA_W
+from benchmarks.mmbench import MMBENCH
+from benchmarks.pope import POPE
+from benchmarks.seed import SEEDBENCH, SEEDBENCH_PPL
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "seedbench": SEEDBENCH,
+    "seedbench_ppl": SEEDBENCH_PPL,
+    "pope": POPE,
+    "mmbench": MMBENCH,
+    "llava_w": LLAVA_W,
+}
+"""What a profile can name under `scoring.tasks`."""

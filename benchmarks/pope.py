@@ -1,12 +1,19 @@
-"""POPE's two rules for reading an answer, and F1 per category of negatives.
+"""POPE: two rules for reading an answer, and F1 per category of negatives.
 
 lmms-eval takes exactly "yes" or "no" for an answer; what is neither vanishes from precision, recall
 and F1 (accuracy counts it wrong). LLaVA's evaluation script, which the published numbers come from,
 calls an answer "no" when its first sentence holds the word no or not, and "yes" otherwise.
 """
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
+
+from benchmarks.base import Benchmark, Question, QuestionKey, image_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CATEGORIES = ("random", "popular", "adversarial")
 
@@ -29,20 +36,106 @@ def f1(answers: np.ndarray, readings: np.ndarray) -> float:
 
     Args:
         answers: [n] reference answers, "yes" or "no".
-        readings: [n] "yes", "no" or None; None counts neither as found nor as missed, as in
-            lmms-eval.
+        readings: [n] "yes", "no" or None; None is neither a hit nor a miss, as in lmms-eval.
     """
-    found = np.sum((answers == "yes") & (readings == "yes"))
-    false = np.sum((answers == "no") & (readings == "yes"))
-    missed = np.sum((answers == "yes") & (readings == "no"))
+    hits = np.sum((answers == "yes") & (readings == "yes"))
+    false_alarms = np.sum((answers == "no") & (readings == "yes"))
+    misses = np.sum((answers == "yes") & (readings == "no"))
     # 2PR / (P + R), and 0 where P + R is 0.
-    return float(2 * found / (2 * found + false + missed)) if found else 0.0
+    return float(2 * hits / (2 * hits + false_alarms + misses)) if hits else 0.0
 
 
-def mean_f1(samples: pd.DataFrame, reading: str = "reading") -> float:
+def mean_f1(samples: "pd.DataFrame", reading: str = "reading") -> float:
     """Mean of F1 over random, popular and adversarial negatives, 0 to 1 (the paper's number).
 
     `samples` has the columns category, answer and the one named by `reading`.
     """
     parts = [samples[samples["category"] == category] for category in CATEGORIES]
     return float(np.mean([f1(p["answer"].to_numpy(), p[reading].to_numpy()) for p in parts]))
+
+
+class PopeBench(Benchmark):
+    """POPE: the mean of three F1 scores, by lmms-eval's rule; beside it LLaVA's rule."""
+
+    def table(self, samples: list[dict], images: Mapping[int, str]) -> "pd.DataFrame":
+        """Also `reading` (lmms-eval's rule, None if unreadable) and `llava_reading`."""
+        import pandas as pd
+
+        rows = []
+        for sample in samples:
+            doc, response = sample["doc"], sample["filtered_resps"][0]
+            reading = lmms_eval_reading(response)
+            answer = doc["answer"].lower().strip()
+            rows.append(
+                {
+                    "question_id": str(doc["question_id"]),
+                    "image_id": images[sample["doc_id"]],
+                    "category": doc["category"],
+                    "answer": answer,
+                    "response": response,
+                    "readable": reading is not None,
+                    "correct": float(reading == answer),
+                    "reading": reading,
+                    "llava_reading": llava_reading(response),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def value(self, samples: "pd.DataFrame", official: float) -> float:
+        return 100 * mean_f1(samples)
+
+    def recompute(self, samples: "pd.DataFrame", aggregation: Callable) -> float:
+        """F1 over all questions together, which is lmms-eval's number."""
+        return 100 * f1(samples["answer"].to_numpy(), samples["reading"].to_numpy())
+
+    def extra(self, samples: "pd.DataFrame", results: dict) -> dict:
+        """lmms-eval's pooled numbers and those of LLaVA's own rule, all 0 to 100."""
+        pooled = {
+            key.removeprefix("pope_"): 100 * results[f"{key},none"]
+            for key in ("pope_accuracy", "pope_precision", "pope_recall", "pope_f1_score")
+        }
+        return {
+            "pooled": pooled,
+            # lmms-eval's pope_yes_ratio is that of the reference answers; this is the model's.
+            "yes_share": 100 * float((samples["reading"] == "yes").mean()),
+            "llava_rule": {
+                "mean_f1": 100 * mean_f1(samples, "llava_reading"),
+                "accuracy": 100 * float((samples["llava_reading"] == samples["answer"]).mean()),
+                "yes_share": 100 * float((samples["llava_reading"] == "yes").mean()),
+            },
+        }
+
+    def missing_part(self, samples: "pd.DataFrame") -> str | None:
+        missing = sorted(set(CATEGORIES) - set(samples["category"]))
+        return f"no questions of POPE's {', '.join(missing)} sampling" if missing else None
+
+    def question_key(self, category: str, question_id: str) -> QuestionKey:
+        return category, question_id
+
+    def question(self, row: dict) -> tuple[QuestionKey, Question]:
+        key, answer = (row["category"], row["question_id"]), row["answer"].lower().strip()
+        return key, Question(row["question"], answer, image_bytes(row["image"]))
+
+    def baseline_scores(self, samples: "pd.DataFrame") -> list[float | None]:
+        """1 right, 0 wrong, None unreadable, which F1 counts as neither."""
+        pairs = zip(samples["correct"].tolist(), samples["readable"], strict=True)
+        return [correct if readable else None for correct, readable in pairs]
+
+    def with_scores(self, samples: "pd.DataFrame", scores: list) -> "pd.DataFrame":
+        opposite = {"yes": "no", "no": "yes"}
+        readings = [
+            None if score is None else answer if score else opposite[answer]
+            for score, answer in zip(scores, samples["answer"], strict=True)
+        ]
+        return samples.assign(correct=[score or 0.0 for score in scores], reading=readings)
+
+
+POPE = PopeBench(
+    "pope/pope.yaml",
+    "pope_f1_score",
+    "mean F1 over random, popular, adversarial",
+    100,
+    "lmms-lab/POPE",
+    rows=9_000,
+    answer_tokens=4,
+)

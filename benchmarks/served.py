@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible address: for a row whose weights cannot be loaded here.
+"""A model behind an OpenAI-compatible address: a row whose weights cannot be loaded here.
 
 Nothing here imports lmms-eval; `benchmarks.served_model` does.
 """
@@ -9,64 +9,69 @@ import io
 from PIL import Image
 from pydantic import Field, field_validator
 
-from benchmarks.api.address import GIVE, base_of, name_of_model
-from benchmarks.api.keys import key_in
+from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
+from benchmarks.api.keys import read_key
 from c3l.runtime.record import Record
 
 
 class Served(Record):
-    """Where a model is served and under which name. None of it is secret."""
+    """A served model's address and name; nothing here is secret."""
 
     model: str
     url: str
-    """The address to which "/chat/completions" is added. Never with a key: it stands in every
-    manifest."""
+    """The address to which "/chat/completions" is added. It holds no key: every manifest has it."""
     key_variable: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the key, if the address asks for one."""
 
     @field_validator("model")
     @classmethod
     def _model_has_a_name(cls, model: str) -> str:
-        return name_of_model(model)
+        return parse_model_name(model)
 
     @field_validator("url")
     @classmethod
     def _url_is_an_address(cls, url: str) -> str:
-        return base_of(url, f"address of a served model: {GIVE}")
+        return parse_base_url(url, f"address of a served model: {ADDRESS_HINT}")
 
     @property
     def name(self) -> str:
-        """What stands in a cell."""
+        """The model's name in a cell."""
         return f"{self.model} at {self.url}"
 
     @property
     def key(self) -> str:
-        """The key (`key_in`)."""
-        return key_in(self.key_variable)
+        """The key, from the environment."""
+        return read_key(self.key_variable)
 
 
-def probe(served: Served, timeout: float = 60.0, retries: int = 0) -> str | None:
-    """Ask about a grey image; a reason if no text came back, or None. No reason holds the key. A
-    server that is busy is asked again, `retries` times."""
-    from openai import OpenAIError
+def check_server(served: Served, timeout: float = 60.0, retries: int = 0) -> str | None:
+    """Ask about a grey image; return the reason if no text came back.
 
-    from benchmarks.api.client import MALFORMED, NO_COMPLETION, client_of, reason_of
+    No reason holds the key. A busy server is asked again, `retries` times.
+    """
+    from benchmarks.api.client import (
+        NO_COMPLETION,
+        NoCompletionError,
+        explained_errors,
+        make_client,
+    )
 
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(file, "PNG")
-    picture = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    image = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     content = [
         {"type": "text", "text": "What colour is it?"},
-        {"type": "image_url", "image_url": {"url": picture}},
+        {"type": "image_url", "image_url": {"url": image}},
     ]
     try:
-        with client_of(served.url, served.key, timeout, retries) as client:
-            reply = client.chat.completions.create(
-                model=served.model, messages=[{"role": "user", "content": content}], max_tokens=16
-            )
-        said = reply.choices[0].message.content
-    except OpenAIError as error:
-        return reason_of(error, served.key)
-    except MALFORMED:
-        said = None
-    return None if isinstance(said, str) else NO_COMPLETION
+        with explained_errors(served.key):
+            with make_client(served.url, served.key, timeout, retries) as client:
+                completion = client.chat.completions.create(
+                    model=served.model,
+                    messages=[{"role": "user", "content": content}],
+                    max_tokens=16,
+                )
+            text = completion.choices[0].message.content
+    except NoCompletionError as error:
+        return str(error)
+    return None if isinstance(text, str) else NO_COMPLETION

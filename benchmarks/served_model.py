@@ -1,29 +1,28 @@
-"""A served model as lmms-eval sees it: lmms-eval's own client, whose failures are not answers."""
+"""A served model for lmms-eval: its own client, but with failures that are not answers."""
 
 from dataclasses import replace
 from types import SimpleNamespace
 
 from lmms_eval.api.instance import Instance
 from lmms_eval.models.simple.openai import OpenAICompatible
-from openai import OpenAIError
 from openai.types.chat import ChatCompletion
 
-from benchmarks.api.client import MALFORMED, NO_COMPLETION, client_of, reason_of
-from benchmarks.api.keys import without_key
+from benchmarks.api.client import explained_errors, make_client
+from benchmarks.api.keys import mask_key
 from benchmarks.served import Served
 from c3l.lmms import UNPRINTABLE, Requests
 
-TIMEOUT = 120.0  # seconds for one whole answer, from the first look at its server's name
+TIMEOUT = 120.0  # seconds for one answer, name lookup included
 RETRIES = 4  # by the client, after half a second to eight, or as long as the server asks for
 FAILED = "[LMMS_EVAL_REQUEST_FAILED"
 
 
-class Unanswered(Exception):
-    """The server gave no answer to a question; the reason, without the key."""
+class UnansweredError(Exception):
+    """A question without an answer from the server; the reason is without the key."""
 
 
 class ServedModel(Requests, OpenAICompatible):
-    """Answers lmms-eval's requests by asking the server, `batch_size` questions at a time.
+    """A model that asks the server, `batch_size` questions at a time.
 
     It has no likelihoods: the protocol has none for a given answer.
     """
@@ -35,15 +34,15 @@ class ServedModel(Requests, OpenAICompatible):
         default_new_tokens: int = 16,
         max_new_tokens: int | None = None,
     ):
-        """As of `C3LModel`."""
+        """Take the arguments of `C3LModel`."""
         super().__init__(
             model=served.model,
             base_url=served.url,
             api_key=served.key,
-            max_retries=1,  # its own asks again whatever the error, and at once
+            max_retries=1,  # its own retries come at once, whatever the error
             num_concurrent=batch_size,
         )
-        self._asking = client_of(served.url, served.key, TIMEOUT, RETRIES)
+        self._client = make_client(served.url, served.key, TIMEOUT, RETRIES)
         self._key = served.key
         completions = SimpleNamespace(create=self._ask)
         self.client = SimpleNamespace(chat=SimpleNamespace(completions=completions))
@@ -52,46 +51,44 @@ class ServedModel(Requests, OpenAICompatible):
         self.images = {}
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Answer each request; texts in the order of the requests, cut at what ends an answer.
+        """Return the answers in the order of the requests, cut at the first end mark.
 
-        The first is asked alone: a server that is not there fails once. Raises Unanswered if one
-        failed, for an answer that is not there is none that is wrong.
+        The first is asked alone: an absent server fails once. Raises UnansweredError if any failed:
+        a missing answer is not a wrong one.
         """
-        look, asked, ends = self.looker(), [], []
+        look, prepared, marks = self.looker(), [], []
         for request in requests:
             context, settings, *tail = request.args
             look(*tail)
-            wanted = self.generation(settings)
-            ends.append(wanted.pop("stop"))
-            asked.append(replace(request, arguments=(context, wanted, *tail)))
-        texts = self._texts(asked[:1]) + self._texts(asked[1:])
-        return [_cut(text, stop) for text, stop in zip(texts, ends, strict=True)]
+            options = self.generation(settings)
+            marks.append(options.pop("stop"))
+            prepared.append(replace(request, arguments=(context, options, *tail)))
+        texts = self._texts(prepared[:1]) + self._texts(prepared[1:])
+        return [_cut(text, stop) for text, stop in zip(texts, marks, strict=True)]
 
     def _texts(self, requests: list[Instance]) -> list[str]:
         texts = [result.text for result in super().generate_until(requests)]
         failed = [text for text in texts if text.startswith(FAILED)]
         if failed:
             reason = failed[0].partition("] ")[2]
-            raise Unanswered(f"it failed on {len(failed)} of {len(requests)} questions: {reason}")
+            raise UnansweredError(
+                f"it failed on {len(failed)} of {len(requests)} questions: {reason}"
+            )
         return texts
 
     def _ask(self, **payload) -> ChatCompletion:
-        """The client's reply. Some servers repeat the key, and lmms-eval logs and keeps it.
+        """Return the client's reply without the key, which lmms-eval would log and keep.
 
-        Raises RuntimeError without an answer: lmms-eval would take none for an empty one.
+        Raises NoCompletionError without an answer: lmms-eval would take none for an empty one.
         """
-        try:
-            reply = self._asking.chat.completions.create(**payload)
+        with explained_errors(self._key):
+            reply = self._client.chat.completions.create(**payload)
             message = reply.choices[0].message
-            message.content = without_key(message.content, self._key)
-        except OpenAIError as error:
-            raise RuntimeError(reason_of(error, self._key)) from None
-        except MALFORMED:
-            raise RuntimeError(NO_COMPLETION) from None
+            message.content = mask_key(message.content, self._key)
         return reply
 
 
 def _cut(text: str, stop: tuple[str, ...]) -> str:
-    """The text up to the first of the marks, without what no spreadsheet can hold."""
+    """Cut the text at the first of the marks, and leave out unprintable characters."""
     cuts = [text.index(mark) for mark in stop if mark in text]
     return UNPRINTABLE.sub("", text[: min(cuts)] if cuts else text).strip()

@@ -211,14 +211,14 @@ def report(
       python -m repro report --out report.html
     """
     from repro import profile as profiles
-    from repro.report import write
+    from repro.report import write_report
 
     changes = changes_of(set_, judge, judge_model)
     options = ["--profile", profile] if profile != "pocket" else []
     options += [part for change in changes for part in ("--set", change)]
     options += ["--runs", str(runs)] if runs != Path("runs") else []
     options += ["--seeds", str(seeds)] if seeds else []
-    print(write(profiles.load(profile, changes), seeds, runs, out, options))
+    print(write_report(profiles.load(profile, changes), seeds, runs, out, options))
 
 
 @app.command()
@@ -273,9 +273,9 @@ def data(
     Example:
       python -m repro data --coco ~/coco/train2014 --out data/coco
     """
-    from benchmarks.real import lay_out
+    from benchmarks.real import link_data
 
-    said = lay_out(coco, out, initial=initial, final=final, seed=seed)
+    said = link_data(coco, out, initial=initial, final=final, seed=seed)
     print(*said["benchmarks"].values(), sep="\n")
 
 

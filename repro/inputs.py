@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import BENCHMARKS
 from c3l.artifacts.store import Source, Store
 from c3l.method import Images
 from c3l.runtime.errors import UserError
@@ -79,7 +80,7 @@ def placeholder_inputs(profile: Profile, rows: Iterable[Row | Ranking] = ()) -> 
         Images(source(folder, "initial", "images"), sizes.initial_images),
         Images(source(folder, "final", "images"), sizes.final_images),
         {
-            column: source(folder, "benchmarks", task.removesuffix("_ppl"))
+            column: source(folder, "benchmarks", BENCHMARKS[task].folder or task)
             for column, task in profile.scoring.tasks.items()
         },
         *(source(folder, part) if folder == "pocket" else None for part in ("initial", "final")),
@@ -116,7 +117,7 @@ def benchmark_source(folder: Path, task: str) -> Source:
 
 def benchmark_folder(folder: Path, task: str) -> Path:
     """Return the folder of a benchmark's data. Raises UserError where it holds none."""
-    path = folder / "benchmarks" / task.removesuffix("_ppl")
+    path = folder / "benchmarks" / (BENCHMARKS[task].folder or task)
     if not any(path.glob("**/*.parquet")):
         raise UserError(f"There is no data for {task}: no parquet file in {path}.")
     return path

@@ -61,12 +61,12 @@ def changes_of(set_: list[str] | None, judge: str | None, judge_model: str | Non
 
     Raises UserError for what is no address. It is not repeated: it may be the key.
     """
-    from benchmarks.api.address import base_of
+    from benchmarks.api.address import parse_base_url
     from repro.profile import ADDRESS
 
     if judge is not None and judge != "pocket":
         try:
-            base_of(judge, ADDRESS)
+            parse_base_url(judge, ADDRESS)
         except ValueError as error:
             raise UserError(f"--judge: {error}.") from error
     given = {"scoring.judge": judge, "scoring.judge_model": judge_model}

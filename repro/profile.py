@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from benchmarks.api.address import GIVE, base_of, name_of_model
+from benchmarks import BENCHMARKS
+from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
 from benchmarks.served import Served
-from benchmarks.sources import TASKS
 from c3l.readings import Readings
 from c3l.runtime import parsing
 from c3l.runtime.errors import UserError
@@ -64,7 +64,7 @@ class Training(Record):
         return self.generator if crm else self.contrastive
 
 
-ADDRESS = f"address of a judge: {GIVE}, or pocket for the pocket judge"
+ADDRESS = f"address of a judge: {ADDRESS_HINT}, or pocket for the pocket judge"
 
 
 class Price(Record):
@@ -84,7 +84,7 @@ class Scoring(Record):
     answer_tokens: int = Field(ge=1)
     """The most tokens of an answer; a benchmark that asks for fewer gets fewer."""
     tasks: dict[str, str]
-    """The benchmark task behind a column, one of benchmarks.sources: SEED may be seedbench or
+    """The benchmark behind a column, one of `benchmarks.BENCHMARKS`: SEED may be seedbench or
     seedbench_ppl."""
     judge: str | None = None
     """Who judges LLaVA^W: "pocket", the address of an OpenAI-compatible server up to and without
@@ -103,19 +103,20 @@ class Scoring(Record):
     @field_validator("judge")
     @classmethod
     def _judge_is_an_address(cls, judge: str | None) -> str | None:
-        return judge if judge in (None, "pocket") else base_of(judge, ADDRESS)
+        return judge if judge in (None, "pocket") else parse_base_url(judge, ADDRESS)
 
     @field_validator("judge_model")
     @classmethod
     def _judge_has_a_name(cls, model: str) -> str:
-        return name_of_model(model)
+        return parse_model_name(model)
 
     @field_validator("tasks")
     @classmethod
     def _tasks_are_known(cls, tasks: dict[str, str]) -> dict[str, str]:
         for task in tasks.values():
-            if task not in TASKS:
-                raise ValueError(f"there is no benchmark {task!r}; use one of {', '.join(TASKS)}")
+            if task not in BENCHMARKS:
+                names = ", ".join(BENCHMARKS)
+                raise ValueError(f"there is no benchmark {task!r}; use one of {names}")
         return tasks
 
 

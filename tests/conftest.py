@@ -57,7 +57,7 @@ def cache(tmp_path, monkeypatch):
 
     revision = "0123456789abcdef0123456789abcdef01234567"
     toy.world(tmp_path / "toy")
-    for name, dataset in real.DATASETS.items():
+    for name, dataset in real.data_sets().items():
         folder = tmp_path / "cache" / f"datasets--{dataset.replace('/', '--')}"
         (folder / "refs").mkdir(parents=True)
         (folder / "refs" / "main").write_text(revision)

@@ -1,38 +1,38 @@
-"""Addresses of servers: what may stand in a profile, and with it in every manifest and cell."""
+"""Addresses of servers, which stand in profiles, manifests and cells: no part may be secret."""
 
 import re
 from urllib.parse import urlsplit
 
-GIVE = "give https://host/v1, without a user, a key or a query"
+ADDRESS_HINT = "give https://host/v1, without a user, a key or a query"
 ENDPOINT = "/chat/completions"
 
 
 def is_address(text: str) -> bool:
-    """Return whether a server can be asked there, and nothing in it is secret."""
+    """Tell if the text is an HTTP address with no secret part."""
     try:
         parts = urlsplit(text)
-        well = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # brackets, a port that is none
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets, an invalid port
         return False
-    return bool(well) and not re.search(r"[\s@?#\\]", text) and text.isprintable()
+    return bool(valid) and not re.search(r"[\s@?#\\]", text) and text.isprintable()
 
 
-def base_of(text: str, what: str) -> str:
-    """The address as clients take it, without slashes at its end.
+def parse_base_url(text: str, description: str) -> str:
+    """Return the address as clients take it, without slashes at its end.
 
-    Raises ValueError, a sentence's end about `what`, for what is no address. It does not repeat the
-    text: that may hold a key.
+    Raises ValueError, the end of a sentence, for an invalid address. It does not repeat the text,
+    which may hold a key.
     """
     if not is_address(text):
-        raise ValueError(f"it is no {what}")
+        raise ValueError(f"it is no {description}")
     base = text.rstrip("/")
     if base.lower().endswith(ENDPOINT):
         raise ValueError(f"leave out {ENDPOINT} at its end, which is added")
     return base
 
 
-def name_of_model(text: str) -> str:
-    """The name of a model at an address. Raises ValueError for one that no model has."""
+def parse_model_name(text: str) -> str:
+    """Return the name of a model at an address. Raises ValueError for an impossible one."""
     if not text.strip() or not text.isprintable():
         raise ValueError("it is no name of a model: give the one that the server knows it by")
     return text

@@ -1,8 +1,8 @@
 """The judge of LLaVA-Bench (in the wild): any OpenAI-compatible address, or the pocket judge.
 
-The pocket judge is such an address itself, a server on the loopback interface that grades by
-`benchmarks.pocket.grading`. It keeps nothing: the scene is read from the context of each prompt,
-which holds its complete caption. Nothing here imports lmms-eval; `benchmarks.judge.judging` does.
+The pocket judge is a server on the loopback interface that grades by `benchmarks.pocket.grading`.
+It has no state: each prompt's context holds the scene's complete caption. Nothing here imports
+lmms-eval; `benchmarks.judge.judging` does.
 """
 
 import contextlib
@@ -15,22 +15,21 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler
 
-from benchmarks.api.address import GIVE, base_of, name_of_model
-from benchmarks.api.keys import key_in, without_key
+from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
+from benchmarks.api.keys import mask_key, read_key
 from benchmarks.pocket import grading
 from c3l.runtime.errors import UserError
 
 POCKET_MODEL = f"pocket-judge-{grading.RULE}"
 
 TOKENS = 1024
-"""The most of a reply, lmms-eval's own limit."""
+"""Limit on a reply, lmms-eval's own."""
 THINKING_TOKENS = 8192
-"""The most of a reply that begins with what the judge thinks."""
-THINKING_LONGER = 5
-"""Times the seconds that a reply may take, if the judge thinks first."""
+"""Limit on a reply that begins with the judge's thinking."""
+THINKING_TIME_FACTOR = 5
 PROBE_TOKENS = 64
 REASONING_MODELS = ("gpt-5", "o1", "o3", "o4")
-"""How names begin, by lmms-eval's list, whose servers know `max_tokens` by another name."""
+"""Prefixes of names, from lmms-eval's list, whose servers call `max_tokens` otherwise."""
 
 PROBE = """\
 [Context]
@@ -57,7 +56,7 @@ space.
 
 @dataclass(frozen=True)
 class Judge:
-    """Who judges. None of it is secret."""
+    """A judge's address and model; nothing here is secret."""
 
     model: str = POCKET_MODEL
     url: str | None = None
@@ -65,34 +64,36 @@ class Judge:
     key_variable: str | None = None
     """The environment variable that holds the key, if the address asks for one."""
     strip_thinking: bool = False
-    """Take a reply for what follows its <think> block, and leave it the time and tokens for one."""
+    """Read a reply after its <think> block, and allow time and tokens for one."""
 
     def __post_init__(self) -> None:
-        """Raise UserError for an address or a name that is none: both stand in a cell."""
+        """Raise UserError for an invalid address or name: both stand in a cell."""
         try:
-            name_of_model(self.model)
+            parse_model_name(self.model)
             if self.url:
-                object.__setattr__(self, "url", base_of(self.url, f"address of a judge: {GIVE}"))
+                object.__setattr__(
+                    self, "url", parse_base_url(self.url, f"address of a judge: {ADDRESS_HINT}")
+                )
         except ValueError as error:
             raise UserError(f"The judge cannot be asked: {error}.") from error
 
     @property
     def name(self) -> str:
-        """What stands in a cell."""
+        """The judge's name in a cell."""
         name = f"{self.model} at {self.url}" if self.url else self.model
         return f"{name}, <think> stripped" if self.strip_thinking else name
 
     @property
     def tokens(self) -> int:
-        """The most of a reply."""
+        """Limit on a reply."""
         return THINKING_TOKENS if self.strip_thinking else TOKENS
 
-    def seconds(self, usual: float) -> float:
-        """The longest that a reply may take, where it `usual`ly takes so long."""
-        return usual * THINKING_LONGER if self.strip_thinking else usual
+    def timeout(self, seconds: float) -> float:
+        """Scale a reply's time limit for a judge that thinks first."""
+        return seconds * THINKING_TIME_FACTOR if self.strip_thinking else seconds
 
     def configuration(self) -> dict:
-        """What decides the grades, for a stage's key; what it was before there was an option."""
+        """The fields that decide the grades, for a stage's key; unchanged by an unused option."""
         values = asdict(self)
         if not self.strip_thinking:
             del values["strip_thinking"]
@@ -100,23 +101,23 @@ class Judge:
 
     @property
     def key(self) -> str:
-        """The key (`key_in`)."""
-        return key_in(self.key_variable)
+        """The key, from the environment."""
+        return read_key(self.key_variable)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
-        """Its address, for as long as the context lasts. The pocket judge runs in threads of this
-        process, all of which have ended when the context is left."""
+        """Yield the judge's address. The pocket judge runs in threads of this process, which end
+        with the context."""
         if self.url:
             yield self.url
             return
-        with serve(_Pocket) as url:
+        with serve_http(_PocketHandler) as url:
             yield url
 
 
 @contextlib.contextmanager
-def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve HTTP on a free port of the loopback interface; the address, with "/v1"."""
+def serve_http(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve HTTP on a free port of the loopback interface; yield the address, with "/v1"."""
     # Not http.server's class: that one asks the network for the name of 127.0.0.1.
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -133,25 +134,25 @@ def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 _GRADES = re.compile(r"[^\w-]*(\d+(?:\.\d+)?)[^\w-]+(\d+(?:\.\d+)?)[^\w-]*")
 
 
-def grades(reply: str) -> tuple[float, float] | None:
-    """The two grades from 0 to 10 that a judge's reply begins with, or None."""
-    found = _GRADES.fullmatch(reply.strip().partition("\n")[0])
-    if found is None:
+def parse_grades(reply: str) -> tuple[float, float] | None:
+    """Return the two grades from 0 to 10 that a judge's reply begins with, or None."""
+    match = _GRADES.fullmatch(reply.strip().partition("\n")[0])
+    if match is None:
         return None
-    first, second = map(float, found.groups())
+    first, second = map(float, match.groups())
     return (first, second) if max(first, second) <= 10 else None
 
 
 _TAG = re.compile(r"</?think>", re.IGNORECASE)
 
 
-def without_thinking(reply: str) -> str:
-    """A reply without the <think> blocks that it begins with, be they nested.
+def strip_thinking(reply: str) -> str:
+    """Return a reply without the <think> blocks that it begins with, nested ones too.
 
-    Some servers leave out the first <think>, which their prompt ends with. What has a tag left
-    after that is returned whole: who quotes "</think>" and two numbers has not graded by them.
+    Some servers leave out the first <think>, which their prompt ends with. A reply with further
+    tags is returned whole: one that quotes "</think>" and two numbers has not graded by them.
     """
-    if grades(reply):
+    if parse_grades(reply):
         return reply
     depth, end = 0, None
     for number, tag in enumerate(_TAG.finditer(reply)):
@@ -165,63 +166,61 @@ def without_thinking(reply: str) -> str:
     return reply if depth or end is None else reply[end:].strip()
 
 
-def thinking_hint(reply: str, judge: Judge, apart: bool = False) -> str:
-    """What to do about a reply without scores that is all thought, "" where it is not; `apart`: the
-    thought is in a field of its own, reasoning_content."""
-    if not apart and not _TAG.search(reply):
+def thinking_hint(reply: str, judge: Judge, separate: bool = False) -> str:
+    """Return the remedy for a reply without scores that is all thinking, else "".
+
+    `separate`: the thinking is in a field of its own, reasoning_content.
+    """
+    if not separate and not _TAG.search(reply):
         return ""
-    what = "is all reasoning_content" if apart else "opens with a <think> block"
+    problem = "is all reasoning_content" if separate else "opens with a <think> block"
     if judge.strip_thinking:
-        return f" (it {what}, which has no clear end within {judge.tokens} tokens)"
-    does = "leaves it the tokens for that" if apart else "strips it"
-    return f" (it {what}; --set scoring.judge_strip_thinking=true {does})"
+        return f" (it {problem}, which has no clear end within {judge.tokens} tokens)"
+    effect = "leaves it the tokens for that" if separate else "strips it"
+    return f" (it {problem}; --set scoring.judge_strip_thinking=true {effect})"
 
 
-def thinks_apart(message: object) -> bool:
-    """Whether a message has no content but thought in a field of its own, as vLLM and others send
-    it."""
+def has_separate_reasoning(message: object) -> bool:
+    """Tell if a message has no content but a field of reasoning, as vLLM and others send it."""
     fields = ("reasoning_content", "reasoning")
     return not message.content and any(getattr(message, field, None) for field in fields)
 
 
-def probe(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | None:
-    """Have one answer judged, as LLaVA-Bench's are; a reason if that gave no two scores, or None.
+def check_judge(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | None:
+    """Have one answer judged like LLaVA-Bench's; return the reason if that gave no two scores.
 
-    No reason holds the key. A server that is busy is asked again, `retries` times.
+    No reason holds the key. A busy server is asked again, `retries` times.
     """
-    from openai import OpenAIError
+    from benchmarks.api.client import NoCompletionError, explained_errors, make_client
 
-    from benchmarks.api.client import MALFORMED, NO_COMPLETION, client_of, reason_of
-
-    reasons = judge.model.startswith(REASONING_MODELS)
-    tokens = judge.tokens if judge.strip_thinking or reasons else PROBE_TOKENS
-    limit = {"max_completion_tokens" if reasons else "max_tokens": tokens}
+    reasoning = judge.model.startswith(REASONING_MODELS)
+    tokens = judge.tokens if judge.strip_thinking or reasoning else PROBE_TOKENS
+    limit = {"max_completion_tokens" if reasoning else "max_tokens": tokens}
     messages = [{"role": "user", "content": PROBE}]
-    seconds, proxies = judge.seconds(timeout), judge.url is not None
-    with judge.running() as url:
-        try:
-            with client_of(url, judge.key, seconds, retries, proxies=proxies) as client:
-                reply = client.chat.completions.create(
+    seconds, proxies = judge.timeout(timeout), judge.url is not None
+    try:
+        with judge.running() as url, explained_errors(judge.key):
+            with make_client(url, judge.key, seconds, retries, proxies=proxies) as client:
+                completion = client.chat.completions.create(
                     model=judge.model, messages=messages, **limit
                 )
-            message = reply.choices[0].message
-            said, apart = without_key(message.content or "", judge.key), thinks_apart(message)
-        except OpenAIError as error:
-            return reason_of(error, judge.key)
-        except MALFORMED:
-            return NO_COMPLETION
-    if grades(without_thinking(said) if judge.strip_thinking else said):
+            message = completion.choices[0].message
+            reply = mask_key(message.content or "", judge.key)
+            separate = has_separate_reasoning(message)
+    except NoCompletionError as error:
+        return str(error)
+    if parse_grades(strip_thinking(reply) if judge.strip_thinking else reply):
         return None
-    hint = thinking_hint(said, judge, apart)
-    return f"its reply does not begin with two scores{hint}: {said[:100]!r}"
+    hint = thinking_hint(reply, judge, separate)
+    return f"its reply does not begin with two scores{hint}: {reply[:100]!r}"
 
 
-def review(prompt: str) -> str:
-    """The pocket judge's reply to a prompt of lmms-eval's: two grades, then where they come from.
+def pocket_reply(prompt: str) -> str:
+    """Return the pocket judge's reply to a prompt of lmms-eval's: two grades, then their reasons.
 
     Raises ValueError for any other prompt, and for a context that is no complete caption.
     """
-    context, question, answers = _asked(prompt)
+    context, question, answers = _parse_prompt(prompt)
     scene = grading.read_caption(context)
     grades = [grading.grade(question, answer, scene) for answer in answers]
     lines = [" ".join(f"{grade.value:g}" for grade in grades)]
@@ -229,12 +228,12 @@ def review(prompt: str) -> str:
     return "\n".join(lines)
 
 
-def _asked(prompt: str) -> tuple[str, str, tuple[str, str]]:
-    """Context, question and both answers of what lmms-eval's LLaVA-Bench task sends.
+def _parse_prompt(prompt: str) -> tuple[str, str, tuple[str, str]]:
+    """Return context, question and both answers in a prompt of lmms-eval's LLaVA-Bench task.
 
-    An answer may hold anything, so the second one reaches to the last mark there is. Mark by mark,
-    in linear time: a regular expression for the whole takes minutes for a prompt of nothing but
-    marks. Raises ValueError for any other prompt.
+    An answer may hold anything, so the second one reaches to the last mark. Mark by mark, in linear
+    time: a regular expression for the whole takes minutes for a prompt of nothing but marks. Raises
+    ValueError for any other prompt.
     """
     _, start, rest = prompt.partition("[Context]\n")
     context, question_mark, rest = rest.partition("\n\n[Question]\n")
@@ -250,13 +249,13 @@ def _asked(prompt: str) -> tuple[str, str, tuple[str, str]]:
     raise ValueError("the prompt is not that of LLaVA-Bench (in the wild)")
 
 
-class _Pocket(BaseHTTPRequestHandler):
-    """POST to any path (lmms-eval's tasks add different ones to their address): a completion.
+class _PocketHandler(BaseHTTPRequestHandler):
+    """A completion for a POST to any path: lmms-eval's tasks add different ones to the address.
 
     HTTP 1.0, so that a connection, and with it its thread, ends with its reply.
     """
 
-    timeout = 10  # seconds that a connection may stay silent
+    timeout = 10  # seconds of silence that end a connection
     error_content_type = "application/json"
     error_message_format = '{"error": {"message": "%(message)s", "code": %(code)d}}'
 
@@ -264,12 +263,12 @@ class _Pocket(BaseHTTPRequestHandler):
         try:
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             prompt = _prompt(json.loads(body))
-            said = review(prompt)
+            reply = pocket_reply(prompt)
         except ValueError as error:  # JSON and Unicode errors too
             self._reply(400, {"error": {"message": str(error), "type": "invalid_request_error"}})
             return
-        words = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(said.split())}
-        message = {"role": "assistant", "content": said}
+        words = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(reply.split())}
+        message = {"role": "assistant", "content": reply}
         self._reply(
             200,
             {
@@ -291,11 +290,11 @@ class _Pocket(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args) -> None:
-        """Nothing: standard error is the user's."""
+        """Log nothing: standard error is the user's."""
 
 
 def _prompt(request: object) -> str:
-    """The text of a chat completions request, its messages joined. Raises ValueError without."""
+    """Join the messages of a chat completions request. Raises ValueError if it has none."""
     try:
         contents = [message["content"] for message in request["messages"]]
         texts = [

@@ -1,9 +1,9 @@
-"""lmms-eval's own judging of LLaVA-Bench, with patience that ends and replies that are kept.
+"""lmms-eval's own judging of LLaVA-Bench, with bounded retries and stored replies.
 
 Prompt, parser and aggregation are lmms-eval's. By itself it asks again five times (and its client
 three times within each, each up to ten minutes), question after question, scores a judge that
 never answers 100, and takes any two numbers for grades. Here the client alone asks again, within
-a budget; nothing is asked after a question that failed, and each failure has a reason.
+a budget; no question is asked after a failure, and each failure has a reason.
 """
 
 import json
@@ -15,7 +15,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Lock
 
-from lmms_eval.api.task import ConfigurableTask
 from lmms_eval.llm_judge import ProviderFactory, Request, Response, ServerConfig
 from lmms_eval.llm_judge.providers.openai import OpenAIProvider, build_sampling_kwargs
 from openai import APIStatusError, OpenAIError
@@ -24,53 +23,51 @@ from benchmarks.api.client import (
     MALFORMED,
     NO_COMPLETION,
     RefusedError,
-    client_of,
-    reason_of,
+    error_reason,
+    make_client,
     without_surrogates,
 )
-from benchmarks.api.keys import without_key
-from benchmarks.judge.judge import Judge, grades, thinking_hint, thinks_apart, without_thinking
+from benchmarks.api.keys import mask_key
+from benchmarks.judge.judge import (
+    Judge,
+    has_separate_reasoning,
+    parse_grades,
+    strip_thinking,
+    thinking_hint,
+)
 from c3l.artifacts.files import digest
 
-TIMEOUT = 60.0  # seconds for one whole reply, from the first look at its server's name
+TIMEOUT = 60.0  # seconds for one reply, name lookup included
 TRIES = 4  # requests for one question
 BACKOFF = 1.0  # seconds before the second request; twice as many before each further one
-PATIENCE = 300.0  # seconds that one evaluation waits between requests, all questions together
+PATIENCE = 300.0  # seconds of one evaluation's waits between requests, all questions together
 NOT_ASKED = "not asked after a failure"
-METRIC = "gpt_eval_llava_all"
-PING = {
-    "question_id": "ping",
-    "question": "What colour is the ball?",
-    "caption": "There is one thing in a field. A small red ball stands north.",
-    "gpt_answer": "The ball is red.",
-    "category": "conv",
-}
 
 
 class Replies:
-    """What a judge has said, by the digest of what it was asked; on the disk as soon as said.
+    """A judge's replies by the digest of the request, on disk as soon as they arrive.
 
-    A line a reply, each begun with its line feed: what a crash cut off spoils no other.
+    One line a reply, which begins with its line feed: a line that a crash cut off spoils no other.
     """
 
     def __init__(self, path: Path | None):
         self.path = path
-        self._said: dict[str, str] = {}
+        self._replies: dict[str, str] = {}
         self._lock = Lock()  # lmms-eval asks several questions at a time
         content = path.read_bytes() if path and path.exists() else b""
         for line in content.split(b"\n"):
             try:
                 record = json.loads(line)
-                self._said[record["request"]] = str(record["reply"])
+                self._replies[record["request"]] = str(record["reply"])
             except (ValueError, TypeError, KeyError):
                 continue
 
     def get(self, request: str) -> str | None:
-        return self._said.get(request)
+        return self._replies.get(request)
 
-    def keep(self, request: str, reply: str) -> None:
+    def add(self, request: str, reply: str) -> None:
         with self._lock:
-            self._said[request] = reply
+            self._replies[request] = reply
             if self.path is None:
                 return
             with open(self.path, "a", encoding="utf-8") as file:
@@ -80,9 +77,9 @@ class Replies:
 
 
 class Client(OpenAIProvider):
-    """lmms-eval's client, for one evaluation: it gives up at the first question that fails.
+    """lmms-eval's client for one evaluation, which gives up at the first question that fails.
 
-    Questions that are asked meanwhile, in other threads, are not asked again.
+    Questions that other threads ask meanwhile are not asked again.
     """
 
     replies: Replies  # see `prepare`
@@ -90,55 +87,54 @@ class Client(OpenAIProvider):
 
     def __init__(self, config: ServerConfig):
         super().__init__(replace(config, max_tokens=self.judge.tokens))
-        self.client = client_of(
+        self.client = make_client(
             self.base_url,
             self.api_key,
-            self.judge.seconds(TIMEOUT),
+            self.judge.timeout(TIMEOUT),
             proxies=self.judge.url is not None,
         )
         self.failed = False
         self._patience, self._lock = PATIENCE, Lock()
 
     def evaluate(self, request: Request) -> Response:
-        asked = {
+        payload = {
             "model": request.config.model_name,
             "messages": self.prepare_messages(request),
             **build_sampling_kwargs(request.config),
         }
-        key = digest(asked)
+        key = digest(payload)
         if (reply := self.replies.get(key)) is None:
-            reply = self._judged(asked)
-            self.replies.keep(key, reply)
-        return Response(self._spoken(reply), request.config.model_name)
+            reply = self._ask_for_grades(payload)
+            self.replies.add(key, reply)
+        return Response(self._judgement(reply), request.config.model_name)
 
-    def _spoken(self, reply: str) -> str:
-        """What of a reply is read."""
-        spoken = without_thinking(reply) if self.judge.strip_thinking else reply
-        return without_surrogates(spoken)
+    def _judgement(self, reply: str) -> str:
+        """The part of a reply that is read."""
+        return without_surrogates(strip_thinking(reply) if self.judge.strip_thinking else reply)
 
-    def _judged(self, asked: dict) -> str:
-        """A reply with two grades, asked for again where that may help; RuntimeError without."""
-        for tried in range(1, TRIES + 1):
+    def _ask_for_grades(self, payload: dict) -> str:
+        """Return a reply with two grades, asked again where that may help; else RuntimeError."""
+        for attempt in range(1, TRIES + 1):
             if self.failed:
                 raise RuntimeError(NOT_ASKED)
-            wait = BACKOFF * 2 ** (tried - 1)
+            wait = BACKOFF * 2 ** (attempt - 1)
             try:
-                reply, hint = self._ask(asked)
-                if grades(self._spoken(reply)):
+                reply, hint = self._ask(payload)
+                if parse_grades(self._judgement(reply)):
                     return reply
                 reason = f"its reply has no two scores from 0 to 10{hint}: {reply[:100]!r}"
             except APIStatusError as error:
-                reason = reason_of(error, self.api_key)
+                reason = error_reason(error, self.api_key)
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     break
                 wait = max(wait, retry_after(error.response.headers.get("Retry-After")))
             except OpenAIError as error:
-                reason = reason_of(error, self.api_key)
+                reason = error_reason(error, self.api_key)
                 if isinstance(error, RefusedError):
                     break
             except MALFORMED:
                 reason = NO_COMPLETION
-            if tried == TRIES:
+            if attempt == TRIES:
                 break
             if not self._may_wait(wait):
                 reason += f" (it would have to be waited for {wait:.0f} s)"
@@ -148,22 +144,22 @@ class Client(OpenAIProvider):
         raise RuntimeError(reason)
 
     def _may_wait(self, seconds: float) -> bool:
-        """Whether the budget holds so many seconds more; they are taken from it."""
+        """Take the seconds from the budget, if it holds as many."""
         with self._lock:
-            enough = seconds <= self._patience
-            self._patience -= seconds if enough else 0
-        return enough
+            affordable = seconds <= self._patience
+            self._patience -= seconds if affordable else 0
+        return affordable
 
-    def _ask(self, asked: dict) -> tuple[str, str]:
-        """The reply, and a hint about it if it has no scores."""
-        message = self.client.chat.completions.create(**asked).choices[0].message
-        apart = thinks_apart(message)
-        reply = without_key(("" if apart else message.content).strip(), self.api_key)
-        return reply, thinking_hint(reply, self.judge, apart)
+    def _ask(self, payload: dict) -> tuple[str, str]:
+        """Return the reply, and a hint in case it has no scores."""
+        message = self.client.chat.completions.create(**payload).choices[0].message
+        separate = has_separate_reasoning(message)
+        reply = mask_key(("" if separate else message.content).strip(), self.api_key)
+        return reply, thinking_hint(reply, self.judge, separate)
 
 
 def retry_after(value: str | None) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date; 0 for anything else."""
+    """Return the seconds in a Retry-After header, a number or a date; 0 for anything else."""
     try:
         seconds = float(value or 0)
     except ValueError:
@@ -174,15 +170,15 @@ def retry_after(value: str | None) -> float:
     return max(seconds, 0.0) if seconds == seconds else 0.0
 
 
-def prepare(replies: Path | None, judge: Judge) -> None:
-    """Have the next evaluation of this process judged by a new `Client`, which knows `replies`."""
+def register_client(replies: Path | None, judge: Judge) -> None:
+    """Have this process's next evaluation judged by a new `Client` with these stored replies."""
     # lmms-eval makes the client itself and takes nothing but a class.
     client = type("KeepingClient", (Client,), {"replies": Replies(replies), "judge": judge})
     ProviderFactory.register_provider("c3l", client)
 
 
-def variables(judge: Judge, url: str) -> dict[str, str]:
-    """What lmms-eval reads from the environment, with the task and with the first question."""
+def judge_environment(judge: Judge, url: str) -> dict[str, str]:
+    """The variables that lmms-eval reads with the task and with the first question."""
     names = {
         "API_TYPE": "c3l",
         "MODEL_VERSION": judge.model,
@@ -192,25 +188,19 @@ def variables(judge: Judge, url: str) -> dict[str, str]:
     return names if judge.url else names | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
-def ping(task: ConfigurableTask) -> str | None:
-    """Judge one answer as all will be judged; a sentence if that failed, else None."""
-    reason = failure(task.process_results(PING, ["It is red."])[METRIC])
-    return f"the judge cannot be used: {reason}" if reason else None
-
-
-def failure(judgement: dict) -> str | None:
-    """Why lmms-eval's judgement of an answer is none, or None."""
+def failure_reason(judgement: dict) -> str | None:
+    """Explain why lmms-eval's judgement of an answer failed, or return None."""
     if all(0 <= score <= 10 for score in judgement["scores"]):
         return None
     # lmms-eval's word for an exception of the client, which gives no reply without two grades
     return " ".join(judgement["review"].split()).removeprefix("error: ")[:300]
 
 
-def failures(reasons: list[str], answers: int) -> str | None:
-    """A sentence about an evaluation's failures, one reason each, or None without any."""
+def failure_summary(reasons: list[str], answers: int) -> str | None:
+    """Summarise an evaluation's failures, one reason each; None without any."""
     if not reasons:
         return None
-    told = [reason for reason in reasons if reason != NOT_ASKED]
-    skipped = len(reasons) - len(told)
+    failures = [reason for reason in reasons if reason != NOT_ASKED]
+    skipped = len(reasons) - len(failures)
     rest = f" ({skipped} more were not asked)" if skipped else ""
-    return f"the judge failed on {len(told)} of {answers} answers{rest}: {told[0]}"
+    return f"the judge failed on {len(failures)} of {answers} answers{rest}: {failures[0]}"

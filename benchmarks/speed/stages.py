@@ -1,6 +1,6 @@
 """The time and memory of single stages on the CPU, at a shape between the pocket's and LLaVA's.
 
-`repro.checks.bench` sets them beside what `repro.estimate.cost` says: here is only what was done and measured.
+`repro.checks.bench` sets these measurements beside the estimates of `repro.estimate.cost`.
 """
 
 import json
@@ -79,7 +79,9 @@ def run(kind: str, model: str) -> Run:
 
         def writes(pictured: bool) -> Callable[[], object]:
             shown = [images[s.image] for s in samples] if pictured else None
-            return lambda: backbone.write(questions, shown, max_new_tokens=NEW, batch_size=8)
+            return lambda: backbone.generate_with_status(
+                questions, shown, max_new_tokens=NEW, batch_size=8
+            )
 
         def trains() -> object:
             from c3l.readings import Readings

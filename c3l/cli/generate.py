@@ -119,4 +119,4 @@ def command(
         echo(f"Images left out: {format_counts(result.unreadable)}.")
     if left_out_path(out).exists():
         echo(f"What is left out is listed in {left_out_path(out)}.")
-    echo(f"{result.run} stages were run, {result.found} taken from the store.")
+    echo(f"{result.stages_run} stages were run, {result.stages_stored} taken from the store.")

@@ -235,6 +235,6 @@ def _left_out(data: "Data", scores: "Sequence[Score]") -> Iterator[LeftOut]:
     """Yield what is no sample and what has no score, in the order of the data."""
     remaining = iter(scores)
     for turn in data.turns:
-        reason = next(remaining).unscored if turn.sample else turn.why
+        reason = next(remaining).unscored if turn.sample else turn.reason
         if reason:
-            yield LeftOut(turn.id, turn.where, reason)
+            yield LeftOut(turn.id, turn.location, reason)

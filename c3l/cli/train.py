@@ -28,8 +28,8 @@ from c3l.runtime.progress import echo
 
 if TYPE_CHECKING:
     from c3l.backbones import Backbone
-    from c3l.lessons import Lessons
     from c3l.settings import MethodSettings
+    from c3l.training_data import TrainingData
 
 MANIFEST = "c3l.json"
 
@@ -150,14 +150,14 @@ def train(
     from c3l.artifacts.files import read_checked
     from c3l.backbones import load_backbone
     from c3l.backbones.loading import usual_dtype
-    from c3l.lessons import check_images, check_lengths, read_lessons
     from c3l.runtime.locks import exclusive_output
     from c3l.settings import MethodSettings
+    from c3l.training_data import read_training_data
 
     settings, out = settings or MethodSettings(), out.resolve()
     with distributed.process_group(device) as own_device, ExitStack() as stack:
 
-        def begin() -> "Lessons":
+        def read() -> "TrainingData":
             require_parent(out)
             if distributed.is_main_process():
                 stack.enter_context(exclusive_output(out))
@@ -168,22 +168,22 @@ def train(
                     "as --out"
                 )
             readings = settings.readings if generator else None
-            return read_lessons(data, images, scores=scores, readings=readings, strict=strict)
+            return read_training_data(data, images, scores=scores, readings=readings, strict=strict)
 
-        lessons = distributed.run_on_all(begin)
-        check_images(lessons, strict=strict)
+        training_data = distributed.run_on_all(read)
+        training_data.check_images(strict=strict)
         precision = dtype or usual_dtype(own_device)
         model = distributed.run_on_all(
             lambda: load_backbone(backbone, device=own_device, dtype=precision)
         )
-        check_lengths(lessons, model, strict=strict)
+        training_data.check_lengths(model, strict=strict)
         sources = {"from": str(backbone), "data": Path(data).name}
-        return _train(model, lessons, out, settings, seed, sources)
+        return _train(model, training_data, out, settings, seed, sources)
 
 
 def _train(
     model: "Backbone",
-    lessons: "Lessons",
+    training_data: "TrainingData",
     out: Path,
     settings: "MethodSettings",
     seed: int,
@@ -192,37 +192,36 @@ def _train(
     from c3l import training
     from c3l.artifacts import provenance
     from c3l.artifacts.files import digest, read_checked, without_infinities
-    from c3l.lessons import digest_images
     from c3l.samples import to_fields
     from c3l.selection import groups, top_share
 
-    generator = lessons.values is not None
+    generator = training_data.values is not None
     task = {
         "trained": "generator" if generator else "vlit",
         "backbone": model.digest,
         "samples": digest(
-            without_infinities([to_fields(sample) for sample in lessons.data.samples])
+            without_infinities([to_fields(sample) for sample in training_data.data.samples])
         ),
-        "images": digest_images(lessons),
-        "scores": digest(lessons.values) if generator else None,
+        "images": training_data.digest_images(),
+        "scores": digest(training_data.values) if generator else None,
         "readings": settings.readings.model_dump(mode="json"),
         "training": settings.training.model_dump(mode="json"),
         "share": settings.share if generator else None,
         "seed": seed,
         "dtype": str(model.dtype).removeprefix("torch."),
     }
-    if lessons.reasons:  # an image that is mended makes another training
-        task["left_out"] = digest(sorted(lessons.reasons.items()))
+    if training_data.reasons:  # an image that is mended makes another training
+        task["left_out"] = digest(sorted(training_data.reasons.items()))
     if manifest := read_checked(out / MANIFEST):
         if manifest["task"] == task:
             return manifest
         raise UserError(f"{printable(str(out))} holds another training; give another --out")
     checkpoints = out.with_name(f".{out.name}.training-{digest(task)[:16]}")
     checkpoints.mkdir(exist_ok=True)
-    options = (lessons.images, settings.training, settings.readings, seed, checkpoints)
-    samples = lessons.samples
+    options = (training_data.images, settings.training, settings.readings, seed, checkpoints)
+    samples = training_data.samples
     if generator:
-        values = [lessons.values[place] for place in lessons.places]
+        values = [training_data.values[i] for i in training_data.indices]
         targets = top_share(samples, values, settings.share, settings.readings.share_within)
         image_groups = groups(samples, values, settings.readings.group)
         metrics = training.train_generator(model, targets, image_groups, *options, checked=True)
@@ -231,16 +230,18 @@ def _train(
 
     def write() -> None:
         if distributed.is_main_process():
-            manifest = {"task": task, **sources, "left_out": lessons.counts}
+            manifest = {"task": task, **sources, "left_out": training_data.counts}
             manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
-            _save(model, out, manifest, metrics, lessons)
+            _save(model, out, manifest, metrics, training_data)
             shutil.rmtree(checkpoints)
 
     distributed.run_on_all(write)
     return read_checked(out / MANIFEST)
 
 
-def _save(model: "Backbone", out: Path, manifest: dict, metrics: dict, lessons: "Lessons") -> None:
+def _save(
+    model: "Backbone", out: Path, manifest: dict, metrics: dict, training_data: "TrainingData"
+) -> None:
     """Save the trained backbone as a complete folder, or nothing."""
     from c3l.artifacts.files import fsync, without_infinities, write_checked
 
@@ -251,7 +252,7 @@ def _save(model: "Backbone", out: Path, manifest: dict, metrics: dict, lessons: 
         model.save(work)
         history = json.dumps(without_infinities(metrics.pop("history")), indent=1, sort_keys=True)
         (work / "history.json").write_text(history)
-        write_left_out(work, lessons.left_out)
+        write_left_out(work, training_data.left_out)
         write_checked(work / MANIFEST, manifest | {"metrics": metrics})
         for file in work.iterdir():
             fsync(file)

@@ -83,7 +83,7 @@ class ImageSubset:
                 yield name
 
 
-def batches(names: Iterator[str], size: int) -> Iterator[list[str]]:
+def in_batches(names: Iterator[str], size: int) -> Iterator[list[str]]:
     """The names, so many at a time."""
     while some := list(islice(names, size)):
         yield some

@@ -7,7 +7,7 @@ from typing import Any
 from c3l.artifacts.stage import Job, Stage
 from c3l.readings import Readings, ScoreForm, Step
 from c3l.samples import Sample
-from c3l.selection import LABELS, Group, Method, Selection, code_of
+from c3l.selection import Group, Selection, code_of, selector
 from c3l.stages.common import readings_of, samples_of, save_samples
 from c3l.stages.scoring import read_answer_logprobs, scored
 
@@ -20,6 +20,7 @@ def selection(
     """The ids of L_r's targets (best `share` by I²C) and of each group's positive and negatives."""
     positive = "i2c" if crm else readings.positive_without_crm
     config = {"readings": readings.of("selection"), "share": share, "positive": positive}
+    config |= code_of(readings.score_form)
     inputs = {"samples": samples, "scores": scores}
     seeded = seed if positive == "random" else None
     return Stage("selection", 1, run_selection, config, inputs, seeded)
@@ -57,7 +58,7 @@ def _values(job: Job, form: ScoreForm) -> tuple[list[Sample], list[float], dict]
 
 
 def rival_selection(
-    by: Method | str,
+    by: str,
     samples: Stage,
     readings: Readings,
     share: float,
@@ -70,7 +71,7 @@ def rival_selection(
     """
     config = {"by": by, "share": share, "readings": readings.of(*rival_steps(by))}
     config |= code_of(by)
-    seeded = seed if by in ("random", *LABELS) else None
+    seeded = seed if selector(by).seeded else None
     return Stage(
         "selection", 1, run_rival_selection, config, {"samples": samples, **inputs}, seeded
     )
@@ -90,7 +91,8 @@ def run_rival_selection(job: Job) -> dict:
             "contradiction": readings.self_instruct_contradiction,
             "blacklist": readings.self_instruct_blacklist,
         }
-    value = values(by, samples, scores, alone=read_answer_logprobs(job), seed=job.seed, rules=rules)
+    logprobs = read_answer_logprobs(job)
+    value = values(by, samples, scores, answer_logprobs=logprobs, seed=job.seed, rules=rules)
     chosen = select(
         by,
         samples,
@@ -105,7 +107,7 @@ def run_rival_selection(job: Job) -> dict:
         "without_positive": sum(not group.positives for group in chosen.groups),
         "without_negative": sum(not group.negatives for group in chosen.groups),
     }
-    if by in LABELS:
+    if selector(by).labels:
         facts["positives"] = sum(map(bool, value))
     if not chosen.targets:
         facts["unscored"] = f"{by} found no positive among {len(samples)} samples"
@@ -160,7 +162,7 @@ def read_selection(job: Job) -> Selection:
 
 def best(samples: Stage, scores: Stage, readings: Readings, size: int) -> Stage:
     """The `size` best samples by I²C."""
-    config = {"readings": readings.of("best"), "size": size}
+    config = {"readings": readings.of("best"), "size": size} | code_of(readings.score_form)
     return Stage("best", 1, run_best, config, {"samples": samples, "scores": scores})
 
 

@@ -171,7 +171,7 @@ def _control(row: Ranking, cells: dict) -> str:
     verdict = "no better than chance, as it must be"
     if cell["interval"][0] > 50:
         verdict = "which is BETTER than chance: something else than the image tells what is false"
-    return f"Control, {row.label}: {markdown.measured(cell)} against false pairs, {verdict}."
+    return f"Control, {row.label}: {markdown.format_cell(cell)} against false pairs, {verdict}."
 
 
 def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, store: Store) -> dict:

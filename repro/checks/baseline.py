@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from benchmarks.base import Benchmark
 from c3l.artifacts.files import digest, write_atomically
 from c3l.runtime.errors import UserError
 from c3l.runtime.record import Record
@@ -18,15 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Score = float | None | tuple[float, float] | dict[str, Any]
-"""Of a question: 1 right, 0 wrong, None unreadable (where a metric tells it from wrong); LLaVA^W:
-what the judge gives the answer and the reference; a benchmark of one's own: all of its row, for a
-metric may be computed from any of it."""
-
-QUESTION = {"question_id", "image_id", "category", "answer"}
-"""The columns of what was asked."""
+"""A question's score, as the benchmark keeps it (`Benchmark.baseline_scores`)."""
 
 
-class Benchmark(Record):
+class BenchmarkScores(Record):
     """One benchmark of a baseline."""
 
     settings: dict[str, Any]
@@ -51,7 +47,7 @@ class Baseline(Record):
     digest: str
     """Of its files (`Backbone.digest`)."""
     profile: str
-    benchmarks: dict[str, Benchmark]
+    benchmarks: dict[str, BenchmarkScores]
     versions: dict[str, str]
     commit: str
     device: str
@@ -93,46 +89,29 @@ def questions(frame: "pd.DataFrame") -> str:
     return digest([*zip(names(frame), frame["answer"].tolist(), image, strict=True)])
 
 
-def scores(frame: "pd.DataFrame", *, whole: bool = False) -> dict[str, Score]:
-    """The score of each question, from benchmarks.scoring's columns; `whole` keeps all of them."""
-    if whole:
-        values = frame.drop(columns=[*QUESTION]).to_dict("records")
-    elif "candidate_score" in frame:
-        pair = frame[["candidate_score", "reference_score"]]
-        values = [*map(tuple, pair.to_numpy(float).tolist())]
-    elif "reading" in frame:
-        right = zip(frame["correct"].tolist(), frame["readable"], strict=True)
-        values = [correct if readable else None for correct, readable in right]
-    else:
-        values = frame["correct"].tolist()
-    return dict(zip(names(frame), values, strict=True))
+def scores(frame: "pd.DataFrame", benchmark: Benchmark) -> dict[str, Score]:
+    """Return the score of each question by its name."""
+    return dict(zip(names(frame), benchmark.baseline_scores(frame), strict=True))
 
 
-def other(benchmark: Benchmark, frame: "pd.DataFrame", metric: str) -> str | None:
-    """What of a benchmark that was scored then is not what was scored now, if anything."""
-    if benchmark.metric != metric:
-        return f"the metric {benchmark.metric}, not {metric}"
-    pairs = {isinstance(s, tuple) for s in benchmark.scores.values() if not isinstance(s, dict)}
-    same = benchmark.scores.keys() == set(names(frame)) and pairs <= {"candidate_score" in frame}
-    if benchmark.questions != questions(frame) or not same:
-        return f"{len(benchmark.scores)} other questions"
+def mismatch(
+    stored: BenchmarkScores, frame: "pd.DataFrame", benchmark: Benchmark, metric: str
+) -> str | None:
+    """Say how a stored benchmark differs from the one that was scored now, or return None."""
+    if stored.metric != metric:
+        return f"the metric {stored.metric}, not {metric}"
+    layouts = [
+        {type(score) if isinstance(score, tuple | dict) else float for score in scores}
+        for scores in (stored.scores.values(), benchmark.baseline_scores(frame))
+    ]
+    same = stored.scores.keys() == set(names(frame)) and layouts[0] == layouts[1]
+    if stored.questions != questions(frame) or not same:
+        return f"{len(stored.scores)} other questions"
     return None
 
 
-def restored(frame: "pd.DataFrame", kept: dict[str, Score]) -> "pd.DataFrame":
-    """The frame with the kept scores in place of its own: the inverse of `scores`."""
-    values = [kept[name] for name in names(frame)]
-    if any(isinstance(value, dict) for value in values):
-        columns = {name: [value.get(name) for value in values] for name in values[0]}
-        return frame[[name for name in frame if name in QUESTION]].assign(**columns)
-    if "candidate_score" in frame:
-        candidate, reference = zip(*values, strict=True)
-        return frame.assign(candidate_score=candidate, reference_score=reference)
-    restored = frame.assign(correct=[value or 0.0 for value in values])
-    if "reading" in frame:
-        other = {"yes": "no", "no": "yes"}
-        restored["reading"] = [
-            None if value is None else answer if value else other[answer]
-            for value, answer in zip(values, frame["answer"], strict=True)
-        ]
-    return restored
+def restore(
+    frame: "pd.DataFrame", stored: dict[str, Score], benchmark: Benchmark
+) -> "pd.DataFrame":
+    """Return the frame with the stored scores in place of its own: the inverse of `scores`."""
+    return benchmark.with_scores(frame, [stored[name] for name in names(frame)])

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from benchmarks import BENCHMARKS
 from benchmarks import served as addresses
-from benchmarks.api.keys import unset_hint
+from benchmarks.api.keys import missing_key_hint
 from benchmarks.judge import judge as judges
 from c3l.artifacts.graph import closure
 from c3l.runtime.errors import UserError
@@ -53,7 +54,7 @@ def examine(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Finding]:
     for label, served in profile.served.items():
         yield _tried(f"backbone {label}", lambda served=served: _answers(served), needed=False)
     yield from _data(profile)
-    if "LLaVA^W" in profile.scoring.tasks:
+    if any(BENCHMARKS[task].needs_judge for task in profile.scoring.tasks.values()):
         yield _judge(profile)
 
 
@@ -176,8 +177,8 @@ def _backbone(path: str) -> str:
 
 
 def _answers(served: addresses.Served) -> str:
-    if reason := addresses.probe(served):
-        hint = unset_hint(served.key_variable)
+    if reason := addresses.check_server(served):
+        hint = missing_key_hint(served.key_variable)
         raise UserError(f"{served.name} does not answer: {reason}{hint}")
     return f"{served.name} answers"
 
@@ -245,7 +246,7 @@ def _judge(profile: Profile) -> Finding:
 
 
 def _asked(judge: judges.Judge) -> str:
-    if reason := judges.probe(judge):
-        hint = unset_hint(judge.key_variable)
+    if reason := judges.check_judge(judge):
+        hint = missing_key_hint(judge.key_variable)
         raise UserError(f"{judge.name} does not judge{hint}: {reason}")
     return f"{judge.name} answers"

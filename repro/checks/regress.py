@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from benchmarks.sources import SHIPPED
+from benchmarks import BENCHMARKS, Benchmark
 from c3l.artifacts import provenance
 from c3l.artifacts.files import digest, digest_files, write_atomically
 from c3l.artifacts.store import Source, Stage, Store
@@ -31,7 +31,7 @@ from repro.analysis.statistics import UndefinedError
 from repro.analysis.table import disagreement
 from repro.checks import baseline as baselines
 from repro.checks import junit
-from repro.checks.baseline import Baseline, Benchmark
+from repro.checks.baseline import Baseline, BenchmarkScores
 from repro.checks.junit import Case
 from repro.columns import COLUMNS
 from repro.profile import Profile
@@ -145,6 +145,10 @@ def _settings(gate: Gate, name: str) -> dict:
     return driver.evaluation_settings(gate.profile.scoring.tasks[name], gate.profile.scoring)
 
 
+def _benchmark(gate: Gate, name: str) -> Benchmark:
+    return BENCHMARKS[gate.profile.scoring.tasks[name]]
+
+
 def _conformance(gate: Gate) -> tuple[dict, list[Case]]:
     """The backbone's digest and precision, and what came of each check."""
     import torch
@@ -218,9 +222,10 @@ def _require_same_questions(gate: Gate, kept: Baseline, measured: dict[str, Meas
         then = kept.benchmarks[name]
         if found.answers is None or then.unscored:
             continue
-        if what := baselines.other(then, found.answers, found.facts["metric"]):
+        benchmark = _benchmark(gate, name)
+        if what := baselines.mismatch(then, found.answers, benchmark, found.facts["metric"]):
             raise UserError(f"The baseline {gate.baseline} has {what} in {name}: {MAKE_ONE}.")
-        before = baselines.restored(found.answers, then.scores)
+        before = baselines.restore(found.answers, then.scores, benchmark)
         if reason := _disagreement(name, before, then.value):
             raise UserError(
                 f"The baseline {gate.baseline} does not hold what {name} is computed from "
@@ -260,14 +265,16 @@ def _compare(
     return Case(name, result, message, found.seconds, said), [*line, result, message]
 
 
-def _verdict(gate: Gate, name: str, then: Benchmark, answers: pd.DataFrame) -> tuple[str, str, str]:
+def _verdict(
+    gate: Gate, name: str, then: BenchmarkScores, answers: pd.DataFrame
+) -> tuple[str, str, str]:
     """Whether a benchmark has regressed: the result, why, and the difference."""
-    before = baselines.restored(answers, then.scores)
+    before = baselines.restore(answers, then.scores, _benchmark(gate, name))
     try:
         found = COLUMNS[name].difference([[answers]], [[before]], gate.profile.resamples)
     except UndefinedError as error:
         return "failed", f"cannot be compared: {error}", "–"
-    difference = markdown.difference(rounded(found[:3]))
+    difference = markdown.format_difference(rounded(found[:3]))
     if found.high < -gate.tolerance:
         return "failed", f"{difference} lies wholly below {0 - gate.tolerance:g}", difference
     return "passed", "", difference
@@ -304,9 +311,8 @@ def _baseline(gate: Gate, model: dict, measured: dict[str, Measured]) -> Baselin
         told = {key: found.facts.get(key) for key in ("metric", "value", "unscored")}
         if found.answers is not None:
             told["questions"] = baselines.questions(found.answers)
-            whole = gate.profile.scoring.tasks[name] not in SHIPPED
-            told["scores"] = baselines.scores(found.answers, whole=whole)
-        benchmarks[name] = Benchmark(settings=_settings(gate, name), **told)
+            told["scores"] = baselines.scores(found.answers, _benchmark(gate, name))
+        benchmarks[name] = BenchmarkScores(settings=_settings(gate, name), **told)
     return Baseline(
         backbone=gate.backbone,
         digest=model["digest"],

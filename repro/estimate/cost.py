@@ -144,7 +144,7 @@ def shape_of(family: type["Backbone"], config: "PreTrainedConfig") -> Shape:
         vision_layers=vision.num_hidden_layers,
         vision_width=getattr(vision, "hidden_size", None) or vision.embed_dim,
         saved=4 if "32" in str(config.dtype) else 2,
-        shared=not (family.shown[1:] or isinstance(family.unshared, str)),
+        shared=not (family.image_inputs[1:] or isinstance(family.no_prefix_sharing_reason, str)),
     )
 
 

@@ -8,7 +8,8 @@ from itertools import product
 
 from tabulate import tabulate
 
-from benchmarks.judge.cost import Asked, asked
+from benchmarks import BENCHMARKS
+from benchmarks.base import TokenCount
 from benchmarks.judge.judge import Judge
 from c3l.artifacts.store import Source, Stage, Store
 from repro.estimate import cost, workload
@@ -216,17 +217,17 @@ def _judged(todo: Iterable[Stage], profile: Profile) -> str:
     some = [
         stage
         for stage in todo
-        if stage.name == "evaluation" and stage.config["task"] == "llava_w"
-        if (stage.config["judge"] or {}).get("url")
+        if stage.name == "evaluation" and (stage.config.get("judge") or {}).get("url")
     ]
     if not some:
         return ""
-    total = Asked(0, 0, 0)
+    total = TokenCount(0, 0, 0)
     for stage in some:
         answer = 4 * stage.config["answer_tokens"]
         reply = Judge(**stage.config["judge"]).tokens
-        one = asked(stage.inputs["data"].path, workload.questions(stage), answer, reply)
-        total = Asked(*(a + b for a, b in zip(total, one, strict=True)))
+        total += BENCHMARKS[stage.config["task"]].judge_tokens(
+            stage.inputs["data"].path, workload.questions(stage), answer, reply
+        )
     price = profile.scoring.judge_price
     money = "no price is stated (scoring.judge_price)"
     if price:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from benchmarks import BENCHMARKS
 from c3l.artifacts.store import Source, Stage
 from c3l.instructions import CLASSES
 from c3l.samples import read_records
@@ -22,12 +23,7 @@ from repro.rows import PUBLISHED
 QUESTION, ANSWER = 31, 17
 # The prompt format and an instruction; a benchmark's question with its options.
 PROMPT, ASKED = 60, 100
-# A letter, or yes or no, and the token that ends it.
-SHORT = 4
-# Rows of the benchmarks' published test sets, where their files are not there to be counted.
-ROWS = {"seedbench": 14_233, "seedbench_ppl": 14_233, "pope": 9_000, "mmbench": 4_329}
-ROWS |= {"llava_w": 60}
-OPTIONS = 4  # of a question of SEED
+OPTION = 4  # tokens of an option whose likelihood is compared
 # What `beside_others` reckons with: the pocket world's LLaVA-7B, and a core of an ordinary machine.
 SMALL = Shape(
     vision=448_416,
@@ -103,7 +99,7 @@ def questions(stage: Stage) -> int:
         rows = sum(pyarrow.parquet.read_metadata(file).num_rows for file in found)
     except (pyarrow.ArrowInvalid, OSError):
         rows = 0
-    return rows or ROWS.get(stage.config["task"], 1000)
+    return rows or BENCHMARKS[stage.config["task"]].rows
 
 
 def training_mode(stage: Stage) -> TrainingMode | None:
@@ -256,12 +252,12 @@ def _generator(stage: Stage, s: Shape, numbers: DtypeSizes) -> Callable[[Trainin
 
 
 def _evaluation(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    task, rows, batch = stage.config["task"], questions(stage), stage.config["batch_size"]
-    if task == "seedbench_ppl":
-        options = {"batch": batch, "numbers": numbers, "without": False}
-        return cost.score(s, rows, OPTIONS, ASKED, SHORT, **options)
-    new = stage.config["answer_tokens"] if task not in ROWS or task == "llava_w" else SHORT
-    return cost.write(s, rows, ASKED, new, pictured=True, batch=batch, numbers=numbers)
+    benchmark, rows = BENCHMARKS[stage.config["task"]], questions(stage)
+    common = {"batch": stage.config["batch_size"], "numbers": numbers}
+    if benchmark.options:
+        return cost.score(s, rows, benchmark.options, ASKED, OPTION, **common, without=False)
+    new = benchmark.answer_tokens or stage.config["answer_tokens"]
+    return cost.write(s, rows, ASKED, new, pictured=True, **common)
 
 
 _KINDS = {

@@ -1,4 +1,4 @@
-"""Figure 4 as markdown, from the record of repro.gallery."""
+"""Figure 4 as markdown, from the record of `repro.analysis.gallery`."""
 
 import re
 from string import ascii_lowercase
@@ -11,8 +11,8 @@ VERDICTS = {
 }
 
 
-def markdown(gallery: dict) -> str:
-    """The rule, then each image with its pairs; a picture's path is relative to the text's."""
+def render_gallery(gallery: dict) -> str:
+    """Render the rule, then each image with its pairs; its path is relative to the text's."""
     if gallery["unscored"]:
         return f"No pairs to show: {gallery['unscored']}."
     parts = [
@@ -20,8 +20,8 @@ def markdown(gallery: dict) -> str:
         "I²C is eq. 1 under the untouched backbone; behind it, what each token of the answer adds.",
     ]
     for letter, image in zip(ascii_lowercase, gallery["images"], strict=False):
-        picture = f'<img src="{image["file"]}" width="240" alt="image ({letter})">'
-        parts += [f"**({letter})** {_plain(image['image'])}, {image['class']}", picture]
+        tag = f'<img src="{image["file"]}" width="240" alt="image ({letter})">'
+        parts += [f"**({letter})** {_plain(image['image'])}, {image['class']}", tag]
         parts += [_pair(pair) for pair in image["pairs"]]
     return "\n\n".join(parts)
 
@@ -29,8 +29,8 @@ def markdown(gallery: dict) -> str:
 def _pair(pair: dict) -> str:
     verdict = f"; {VERDICTS[pair['verdict']]}" if pair["verdict"] else ""
     tokens = " · ".join(
-        f"{_plain(piece.strip()) or '␣'} {adds:+z.2f}"
-        for piece, adds in zip(pair["pieces"], pair["contributions"], strict=True)
+        f"{_plain(piece.strip()) or '␣'} {contribution:+z.2f}"
+        for piece, contribution in zip(pair["pieces"], pair["contributions"], strict=True)
     )
     lines = [
         f"*{pair['row']}*: I²C {pair['i2c']:.2f}{verdict}",
@@ -42,5 +42,5 @@ def _pair(pair: dict) -> str:
 
 
 def _plain(text: str) -> str:
-    """Generated text in one line, without a meaning in markdown."""
+    """Generated text on one line, its markdown escaped."""
     return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Markdown and CSV from the JSON of a finished table (its fields: docs of repro.analysis.table)."""
+"""Markdown and CSV from the JSON of a finished table (fields: `repro.analysis.table`)."""
 
 import csv
 import io
@@ -22,77 +22,78 @@ SIGN = (
 )
 
 
-def columns(table: dict) -> list[str]:
-    """The columns measured in any row, in order."""
+def column_names(table: dict) -> list[str]:
+    """Return the columns measured in any row, in order."""
     return list(dict.fromkeys(name for row in table["rows"] for name in row["cells"]))
 
 
-def measured(cell: dict) -> str:
-    """ "51.2 [48.0, 54.4]", "3000" for a count without interval, or why there is no number."""
+def format_cell(cell: dict) -> str:
+    """ "51.2 [48.0, 54.4]", "3000" for a count without interval, or the reason for no number."""
     if cell["value"] is None:
         return f"unscored: {cell['unscored']}"
     if cell["interval"] is None:
-        return rounded(cell["value"])
+        return format_number(cell["value"])
     low, high = cell["interval"]
     return f"{cell['value']:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def printed(number: float, sign: str = "") -> str:
-    """A number of the paper's, with the decimals that it has there: 76.0, 56.58, 158000.
-
-    With the sign "+" also a positive one has its sign.
-    """
+def format_paper_value(number: float, sign: str = "") -> str:
+    """A number with the decimals that the paper gives it: 76.0, 56.58, 158000; sign "+": +76.0."""
     decimals = 0 if abs(number) >= 1000 else 1 if number == round(number, 1) else 2
     return f"{number:{sign}.{decimals}f}"
 
 
-def rounded(value: float) -> str:
-    """With one decimal; from a thousand up, where it can only be a count, with none."""
+def format_number(value: float) -> str:
+    """A number with one decimal; without any from a thousand up, where it can only be a count."""
     return f"{value:.0f}" if value >= 1000 else f"{value:.1f}"
 
 
-def against_base(cell: dict) -> str:
+def format_base_difference(cell: dict) -> str:
     """ "+1.2 [-0.3, 2.6] (2.0)", with a † if significant; a dash where nothing is compared."""
-    found = cell.get("difference")
-    if found is None:
+    difference = cell.get("difference")
+    if difference is None:
         return "–"
-    sign = "†" if found.get("p_holm", 1) < SIGNIFICANT else ""
-    # Tables of before that was computed are rendered without it.
-    detectable = f" ({found['detectable']:.1f})" if "detectable" in found else ""
-    return difference(found) + sign + detectable
+    sign = "†" if difference.get("p_holm", 1) < SIGNIFICANT else ""
+    # Older tables lack it.
+    detectable = f" ({difference['detectable']:.1f})" if "detectable" in difference else ""
+    return format_difference(difference) + sign + detectable
 
 
-def difference(found: dict) -> str:
+def format_difference(difference: dict) -> str:
     """ "+1.2 [-0.3, 2.6]"."""
-    low, high = found["interval"]
-    return f"{found['value']:+z.1f} [{low:z.1f}, {high:z.1f}]"
+    low, high = difference["interval"]
+    return f"{difference['value']:+z.1f} [{low:z.1f}, {high:z.1f}]"
 
 
-def markdown(table: dict) -> str:
-    """A markdown table and what is behind it; of a figure also what it shows.
+def grid(header: list[str], lines: list[list[str]], left: int = 1) -> str:
+    """A pipe table whose first `left` columns are words and the others numbers."""
+    lines = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
+    align = ["left"] * left + ["right"] * (len(header) - left)
+    return tabulate(lines, header, tablefmt="pipe", colalign=align, disable_numparse=True)
 
-    Beside a measured column stand the paper's, and the differences of rows from their bases, where
-    there are any.
+
+def render_table(table: dict) -> str:
+    """Render a markdown table with its provenance; for a figure also its drawing or gallery.
+
+    Beside a measured column stand the paper's numbers, and the differences of rows from their
+    bases, where there are any.
     """
     header, rows = ["row"], [[row["label"]] for row in table["rows"]]
-    for name in columns(table):
+    for name in column_names(table):
         cells = [row["cells"][name] for row in table["rows"]]
         if any(cell["paper"] is not None for cell in cells):
             header.append(f"{name} (paper)")
             for line, cell in zip(rows, cells, strict=True):
-                line.append("–" if cell["paper"] is None else printed(cell["paper"]))
+                line.append("–" if cell["paper"] is None else format_paper_value(cell["paper"]))
         header.append(f"{name} ({table['profile']})")
         for line, cell in zip(rows, cells, strict=True):
-            line.append(measured(cell))
+            line.append(format_cell(cell))
         if any(cell.get("difference") for cell in cells):
             header.append(f"Δ {name}")
             for line, cell in zip(rows, cells, strict=True):
-                line.append(against_base(cell))
-    align = ["left"] + ["right"] * (len(header) - 1)
-    rows = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in rows]
-    grid = tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True)
-    parts = [f"**{heading(table)}** {table['title']}.", *_drawn(table), grid, footer(table)]
-    return "\n\n".join(parts) + "\n"
+                line.append(format_base_difference(cell))
+    title = f"**{heading(table)}** {table['title']}."
+    return "\n\n".join([title, *_figure(table), grid(header, rows), footer(table)]) + "\n"
 
 
 def heading(table: dict) -> str:
@@ -100,23 +101,25 @@ def heading(table: dict) -> str:
     return re.sub(r"(\d+)$", r" \1.", table["table"]).capitalize()
 
 
-def _drawn(table: dict) -> list[str]:
-    """What a figure shows besides its numbers."""
+def _figure(table: dict) -> list[str]:
+    """The drawing or gallery of a figure."""
     if "gallery" in table:
-        return [gallery.markdown(table["gallery"])]
+        return [gallery.render_gallery(table["gallery"])]
     return [f"![{table['title']}]({file})" for file in table.get("files", [])[:1]]
 
 
-def provenance(table: dict, intervals: str = "Brackets") -> list[str]:
-    """Profile, seeds, n, interval, metric, judge and commit, in sentences; and what shows the
-    intervals."""
+def provenance_lines(table: dict, intervals: str = "Brackets") -> list[str]:
+    """Profile, seeds, n, interval, metric, judge and commit, in sentences.
+
+    `intervals` names the sign that shows them.
+    """
     lines = [
         f"Profile {table['profile']}; data seeds {_list(table['seeds'])}; "
         + (f"{table['tuning_seeds']} tuning seeds for each; " if table["tuning_seeds"] else "")
         + f"commit {table['commit']}.",
         f"{intervals}: {table['interval']}.",
     ]
-    for name in columns(table):
+    for name in column_names(table):
         cells = [row["cells"][name] for row in table["rows"]]
         scored = [cell for cell in cells if cell["value"] is not None]
         metric = _list(dict.fromkeys(cell["metric"] for cell in scored)) or "not scored"
@@ -127,8 +130,8 @@ def provenance(table: dict, intervals: str = "Brackets") -> list[str]:
 
 
 def footer(table: dict) -> str:
-    """The provenance, what differences are, and the table's notes, one line each."""
-    lines = provenance(table)
+    """The provenance, a line on differences, and the table's notes, one line each."""
+    lines = provenance_lines(table)
     if bases := _bases(table):
         lines.append(f"Δ: difference from {bases}, {PAIRED}{_tests(table)}.")
     lines += table.get("notes", [])
@@ -138,8 +141,8 @@ def footer(table: dict) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def comma_separated(table: dict) -> str:
-    """One line a cell, with the number and the interval of its difference from the base, if any."""
+def render_csv(table: dict) -> str:
+    """Render one line a cell, with its difference from the base and the interval, if any."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     fields = ("n", "paper", "metric", "judge", "unscored")
@@ -149,40 +152,45 @@ def comma_separated(table: dict) -> str:
     for row in table["rows"]:
         for name, cell in row["cells"].items():
             low, high = cell["interval"] or (None, None)
-            rest = [cell[key] for key in fields]
-            found = cell.get("difference")
-            rest += [found["value"], *found["interval"]] if found else [None] * 3
-            rest += [found and found.get(key) for key in tested]
-            writer.writerow([row["label"], name, cell["value"], low, high, *rest])
+            values = [cell[key] for key in fields]
+            delta = cell.get("difference")
+            values += [delta["value"], *delta["interval"]] if delta else [None] * 3
+            values += [delta and delta.get(key) for key in tested]
+            writer.writerow([row["label"], name, cell["value"], low, high, *values])
     return out.getvalue()
 
 
 def _bases(table: dict) -> str:
-    """The base of most rows, and in brackets which rows have another; empty without any."""
+    """The base of most rows, and in brackets the rows that have another; empty without any."""
     rows: dict[str, list[str]] = {}
     for row in table["rows"]:
-        found = [cell["difference"] for cell in row["cells"].values() if cell.get("difference")]
-        for base in dict.fromkeys(difference["base"] for difference in found):
+        for base in dict.fromkeys(difference["base"] for difference in _differences([row])):
             rows.setdefault(base, []).append(row["label"])
     if not rows:
         return ""
-    usual = max(rows, key=lambda base: len(rows[base]))
-    others = [
+    main = max(rows, key=lambda base: len(rows[base]))
+    exceptions = [
         f"of {_quoted(labels)} from {_quoted([base])}"
         for base, labels in rows.items()
-        if base != usual
+        if base != main
     ]
-    return _quoted([usual]) + (f" ({'; '.join(others)})" if others else "")
+    return _quoted([main]) + (f" ({'; '.join(exceptions)})" if exceptions else "")
 
 
 def _tests(table: dict) -> str:
-    """What stands behind the interval of a difference: brackets, and a sign."""
-    cells = [cell for row in table["rows"] for cell in row["cells"].values()]
-    found = [cell["difference"] for cell in cells if cell.get("difference")]
-    words = f"; in round brackets {DETECTABLE}" if any("detectable" in one for one in found) else ""
-    if count := sum("p_holm" in one for one in found):
-        words += "; " + SIGN.format(limit=SIGNIFICANT, count=count)
-    return words
+    """A legend for the brackets and the sign behind a difference's interval."""
+    differences = _differences(table["rows"])
+    legend = ""
+    if any("detectable" in difference for difference in differences):
+        legend = f"; in round brackets {DETECTABLE}"
+    if count := sum("p_holm" in difference for difference in differences):
+        legend += "; " + SIGN.format(limit=SIGNIFICANT, count=count)
+    return legend
+
+
+def _differences(rows: list[dict]) -> list[dict]:
+    cells = [cell for row in rows for cell in row["cells"].values()]
+    return [cell["difference"] for cell in cells if cell.get("difference")]
 
 
 def _quoted(labels: list[str]) -> str:

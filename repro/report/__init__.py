@@ -1,41 +1,39 @@
-"""One HTML file of what has been run, from the tables' JSON and the artefacts in the store."""
+"""One HTML file of a runs folder, from the tables' JSON and the artefacts in the store."""
 
 import shlex
 from pathlib import Path
 
 from c3l.artifacts.files import write_atomically
 from c3l.runtime.errors import UserError
+from c3l.runtime.progress import echo
 from repro.profile import Profile
 from repro.report.contents import Contents
-from repro.report.found import find
-from repro.report.page import html
-from repro.run.progress import echo
-
-OWN = "report.html"
+from repro.report.page import render_page
+from repro.report.tables import find_tables
 
 
-def write(
+def write_report(
     profile: Profile, seeds: int | None, runs: Path, out: Path | None, options: list[str]
 ) -> Path:
-    """Write the page of the tables below a runs folder and give its path.
+    """Write the page of the tables below a runs folder, and return its path.
 
-    Without `seeds` every table counts with the data seeds it was last run with; without `out` the
+    Without `seeds` every table counts with the data seeds it was last run with. Without `out` the
     page lies beside the tables. `options` are those of the command line, for the commands that the
     page names. Raises UserError where nothing has been run or the file cannot be written.
     """
     folder = runs / profile.name
-    found, missing, store = find(profile, seeds, runs)
-    echo(f"Reading what stands behind {', '.join(found)}.")
-    named = [
+    tables, missing, store = find_tables(profile, seeds, runs)
+    echo(f"Reading the artefacts of {', '.join(tables)}.")
+    commands = [
         {
             "table": name,
-            "why": why,
+            "why": reason,
             "command": shlex.join(["python", "-m", "repro", name, *options]),
         }
-        for name, why in missing.items()
+        for name, reason in missing.items()
     ]
-    page = html(Contents(found, named, profile, store, folder))
-    out = out or folder / OWN
+    page = render_page(Contents(tables, commands, profile, store, folder))
+    out = out or folder / "report.html"
     try:
         write_atomically(out, page)
     except OSError as error:

@@ -1,56 +1,56 @@
-"""The artefacts behind the tables, each with what its manifest says and what it was made from."""
+"""The artefacts behind the tables, each with its manifest and its inputs."""
 
 from c3l.artifacts.store import Source, Stage, Store
 from repro.run.runner import closure
 
 
 class Artefacts:
-    """A list for the page: `all` has inputs before what is made of them."""
+    """The page's list of artefacts: `records` has inputs before their outputs."""
 
     def __init__(self, store: Store):
         self._store = store
-        self.all: list[dict] = []
+        self.records: list[dict] = []
         self.configs: list[dict] = []
         self.commits: list[str] = []
         self.devices: list[str] = []
-        self._places: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
 
     def add(self, stage: Stage) -> int:
-        """The place of a stage's artefact in `all`; what it was made from is there as well."""
-        if stage.key not in self._places:
-            for key, made in closure([stage]).items():
-                if key not in self._places:
-                    self._places[key] = len(self.all)
-                    self.all.append(self._said(made))
-        return self._places[stage.key]
+        """Add a stage's artefact and its inputs; return its position in `records`."""
+        if stage.key not in self._positions:
+            for key, ancestor in closure([stage]).items():
+                if key not in self._positions:
+                    self._positions[key] = len(self.records)
+                    self.records.append(self._record(ancestor))
+        return self._positions[stage.key]
 
-    def _said(self, stage: Stage) -> dict:
-        said = {
+    def _record(self, stage: Stage) -> dict:
+        record = {
             "stage": stage.name,
             "key": stage.key,
-            "config": _place(stage.config, self.configs),
+            "config": _position(stage.config, self.configs),
             "inputs": {name: self._input(source) for name, source in stage.inputs.items()},
         }
         if stage.seed is not None:
-            said["seed"] = stage.seed
-        # What only the making of others needed may have been removed since.
+            record["seed"] = stage.seed
+        # An artefact that only other stages needed may have been removed since.
         if manifest := self._store.manifest(stage):
-            said |= {name: manifest[name] for name in ("made", "seconds")}
-            said["commit"] = _place(manifest["commit"], self.commits)
-            said["device"] = _place(manifest["device"], self.devices)
-        return said
+            record |= {name: manifest[name] for name in ("made", "seconds")}
+            record["commit"] = _position(manifest["commit"], self.commits)
+            record["device"] = _position(manifest["device"], self.devices)
+        return record
 
     def _input(self, source: Stage | Source) -> int | list[str]:
-        """A place in `all`, or of what no stage made the name and the digest of its contents.
+        """A stage's position in `records`, or a source's name and digest.
 
-        Not the path: who reads the page need not know where things lie on the machine it is from.
+        Not its path: a reader of the page need not know this machine's folders.
         """
         if isinstance(source, Stage):
-            return self._places[source.key]
+            return self._positions[source.key]
         return [source.path.name, source.key]
 
 
-def _place(value, values: list) -> int:
+def _position(value, values: list) -> int:
     if value not in values:
         values.append(value)
     return values.index(value)

@@ -1,4 +1,4 @@
-"""A cell in words, and its interval as a bar on a scale that its column shares."""
+"""A cell in words, and its interval as a bar on the scale of its column."""
 
 from collections.abc import Iterator
 
@@ -7,82 +7,83 @@ from repro.render import markdown
 Scale = tuple[float, float]
 
 
-def column(name: str, record: dict) -> dict:
-    """A column's name, what stands beside our numbers, and the scales that its bars share."""
+def describe_column(name: str, record: dict) -> dict:
+    """A column's name, its companions in the table, and the scales that its bars share."""
     cells = [row["cells"][name] for row in record["rows"] if name in row["cells"]]
     differences = [cell["difference"] for cell in cells if cell.get("difference")]
     return {
         "name": name,
         "paper": any(cell["paper"] is not None for cell in cells),
         "compared": bool(differences),
-        "scale": scale(cells),
-        "difference_scale": scale(differences, zero=True),
+        "scale": bar_scale(cells),
+        "difference_scale": bar_scale(differences, zero=True),
     }
 
 
-def scale(found: list[dict], *, zero: bool = False) -> Scale | None:
-    """From the least to the most of intervals and values, and zero if asked for.
+def bar_scale(estimates: list[dict], *, zero: bool = False) -> Scale | None:
+    """The range of intervals and values, with zero if asked for; None if it has no width.
 
-    None where there is no interval, or no width. An interval of percentiles need not hold the
-    value.
+    An interval of percentiles need not contain the value.
     """
-    drawn = [one for one in found if one["interval"]]
-    ends = [end for one in drawn for end in (*one["interval"], one["value"])]
-    ends += [0.0] if drawn and zero else []
+    estimates = [estimate for estimate in estimates if estimate["interval"]]
+    ends = [end for e in estimates for end in (*e["interval"], e["value"])]
+    ends += [0.0] if estimates and zero else []
     return (min(ends), max(ends)) if ends and min(ends) < max(ends) else None
 
 
-def bar(found: dict, scale: Scale | None) -> dict | None:
-    """An interval, its value and zero on a scale from 0 to 100; None where none is drawn."""
-    if found["interval"] is None or scale is None:
+def interval_bar(estimate: dict, scale: Scale | None) -> dict | None:
+    """An interval, its value and zero as positions from 0 to 100, if there are both."""
+    if estimate["interval"] is None or scale is None:
         return None
-    least, most = scale
+    start, end = scale
 
-    def place(value: float) -> float:
-        return round(4 + 92 * (value - least) / (most - least), 1)
+    def position(value: float) -> float:
+        return round(4 + 92 * (value - start) / (end - start), 1)
 
-    low, high = found["interval"]
-    zero = place(0) if least <= 0 <= most else None
-    return {"low": place(low), "high": place(high), "value": place(found["value"]), "zero": zero}
+    low, high = map(position, estimate["interval"])
+    zero = position(0) if start <= 0 <= end else None
+    return {"low": low, "high": high, "value": position(estimate["value"]), "zero": zero}
 
 
-def drawn(cell: dict, column: dict) -> dict:
-    """A cell in words, with its bars."""
+def describe_cell(cell: dict, column: dict) -> dict:
+    """A cell's texts and bars for the table."""
     difference = cell.get("difference")
     return {
-        "paper": None if cell["paper"] is None else markdown.printed(cell["paper"]),
+        "paper": None if cell["paper"] is None else markdown.format_paper_value(cell["paper"]),
         "paper_value": cell["paper"],
         "value": cell["value"],
-        "text": markdown.measured(cell),
-        "bar": bar(cell, column["scale"]),
+        "text": markdown.format_cell(cell),
+        "bar": interval_bar(cell, column["scale"]),
         "difference": difference and difference["value"],
-        "difference_text": markdown.against_base(cell),
-        "difference_bar": difference and bar(difference, column["difference_scale"]),
+        "difference_text": markdown.format_base_difference(cell),
+        "difference_bar": difference and interval_bar(difference, column["difference_scale"]),
     }
 
 
-def facts(cell: dict, unit: str, record: dict) -> list[tuple[str, str]]:
-    """A cell's record in words."""
-    said = [(f"value ({record['profile']})", markdown.measured(cell))]
+def cell_facts(cell: dict, unit: str, record: dict) -> list[tuple[str, str]]:
+    """A cell's record as names and texts, for its dialog."""
+    facts = [(f"value ({record['profile']})", markdown.format_cell(cell))]
     if cell["paper"] is not None:
-        said.append(("the paper's number", markdown.printed(cell["paper"])))
+        facts.append(("the paper's number", markdown.format_paper_value(cell["paper"])))
     if difference := cell.get("difference"):
-        said.append((f"difference from “{difference['base']}”", markdown.against_base(cell)))
-    for name, key in (("p (McNemar)", "p"), ("p, Holm's correction", "p_holm")):
-        if difference and key in difference:
-            said.append((name, f"{difference[key]:.3g}"))
-    said += [("metric", cell["metric"] or "not scored"), ("n", f"{cell['n']} {unit}")]
-    said += [("judge", cell["judge"] or "none"), ("interval", record["interval"])]
+        name = f"difference from “{difference['base']}”"
+        facts.append((name, markdown.format_base_difference(cell)))
+        for name, key in (("p (McNemar)", "p"), ("p, Holm's correction", "p_holm")):
+            if key in difference:
+                facts.append((name, f"{difference[key]:.3g}"))
+    facts += [("metric", cell["metric"] or "not scored"), ("n", f"{cell['n']} {unit}")]
+    facts += [("judge", cell["judge"] or "none"), ("interval", record["interval"])]
     for seed, values in enumerate(cell["extra"].get("values", [])):
-        by = ", by tuning seed" if len(values) > 1 else ""
-        said.append((f"data seed {seed}{by}", ", ".join(f"{value:.2f}" for value in values)))
-    return said
+        suffix = ", by tuning seed" if len(values) > 1 else ""
+        numbers = ", ".join(f"{value:.2f}" for value in values)
+        facts.append((f"data seed {seed}{suffix}", numbers))
+    return facts
 
 
-def numbers(extra: dict, before: str = "") -> Iterator[tuple[str, str]]:
+def extra_numbers(extra: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
     """The means that a benchmark reports beside its number."""
     for name, value in extra.items():
         if isinstance(value, dict):
-            yield from numbers(value, f"{before}{name}: ")
+            yield from extra_numbers(value, f"{prefix}{name}: ")
         elif isinstance(value, float | int):
-            yield f"{before}{name}", f"{value:g}"
+            yield f"{prefix}{name}", f"{value:g}"

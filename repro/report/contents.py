@@ -1,10 +1,10 @@
-"""All that the page shows, gathered from the tables' JSON and the artefacts behind them.
+"""The page's contents, from the tables' JSON and the artefacts behind them.
 
 Two records: `page` for the template, and `data` for the scripts, which open a cell on demand.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 from c3l.artifacts.store import Store
@@ -14,72 +14,74 @@ from repro.profile import Profile
 from repro.render import claims as claim_texts
 from repro.render import markdown
 from repro.render.gallery import VERDICTS
-from repro.report import cells, listings, plots
+from repro.report import cells, plots, samples
 from repro.report.artefacts import Artefacts
-from repro.report.found import Found
-from repro.report.listings import Listings, nearest_images
-from repro.report.pictures import Pictures, Texts, data_uri
-from repro.report.pools import Pool, by_token, pools
+from repro.report.samples import SampleLists, nearest_images
+from repro.report.scored_pairs import Pool, contributions_by_token, find_pools
+from repro.report.tables import FinishedTable
+from repro.report.thumbnails import Texts, Thumbnails, data_uri
+
+PROVENANCE = ("made", "core_seconds", "wall_clock_seconds", "commit", "seeds", "tuning_seeds")
 
 
 class Contents:
-    """Gathers; `page` and `data` are whole once it is made."""
+    """The page's two records, complete once it is constructed."""
 
     def __init__(
         self,
-        found: dict[str, Found],
+        tables: dict[str, FinishedTable],
         missing: list[dict],
         profile: Profile,
         store: Store,
         folder: Path,
     ):
-        """`missing` are the tables that there is nothing of, each with `table`, `why` and the
-        `command` that makes it; `folder` holds the drawings."""
+        """Gather everything.
+
+        `missing` are the tables that have not been run, each with `table`, `why` and the `command`
+        that runs it; `folder` holds the drawings.
+        """
         self._profile, self._store, self._folder = profile, store, folder
-        self._pictures, self._texts = Pictures(), Texts()
-        self._listings = Listings(store, self._texts, self._pictures)
+        self._thumbnails, texts = Thumbnails(), Texts()
+        self._samples = SampleLists(store, texts, self._thumbnails)
         self._artefacts = Artefacts(store)
         self._cells: dict[str, dict] = {}
-        tables = [self._table(name, table) for name, table in found.items()]
-        claims = [self._claims(name, found[name]) for name in claimed() if name in found]
-        pooled = [self._pool(pool) for pool in pools(found, store)]
         self.page = {
             "profile": profile.name,
-            "tables": tables,
+            "tables": [self._table(name, table) for name, table in tables.items()],
             "missing": missing,
-            "claims": claims,
+            "claims": [self._claims(name, tables[name]) for name in claimed() if name in tables],
             "verdicts": claim_texts.VERDICTS,
-            "pools": pooled,
-            "unscored": list(_unscored(found)),
-            "provenance": self._provenance(found),
+            "pools": [self._pool(pool) for pool in find_pools(tables, store)],
+            "unscored": list(_unscored(tables)),
+            "provenance": self._provenance(tables),
         }
         self.data = {
-            "texts": self._texts.all,
-            "images": self._pictures.uris,
-            "sets": self._listings.sets,
-            "results": self._listings.results,
+            "texts": texts.strings,
+            "images": self._thumbnails.uris,
+            "sets": self._samples.sets,
+            "results": self._samples.results,
             "cells": self._cells,
-            "artefacts": self._artefacts.all,
+            "artefacts": self._artefacts.records,
             "configs": self._artefacts.configs,
             "commits": self._artefacts.commits,
             "devices": self._artefacts.devices,
         }
 
-    def _table(self, name: str, found: Found) -> dict:
-        record = found.record
-        columns = [cells.column(name, record) for name in markdown.columns(record)]
+    def _table(self, name: str, table: FinishedTable) -> dict:
+        record = table.record
+        columns = [cells.describe_column(c, record) for c in markdown.column_names(record)]
         rows = []
         for number, row in enumerate(record["rows"]):
-            shown = {}
+            row_cells = {}
             for column in columns:
                 if cell := row["cells"].get(column["name"]):
-                    place = f"{name}/{number}/{column['name']}"
-                    self._cells[place] = self._cell(row["label"], column["name"], cell, found)
-                    shown[column["name"]] = cells.drawn(cell, column) | {"id": place}
-            rows.append({"label": row["label"], "cells": shown})
+                    cell_id = f"{name}/{number}/{column['name']}"
+                    self._cells[cell_id] = self._cell(row["label"], column["name"], cell, table)
+                    row_cells[column["name"]] = cells.describe_cell(cell, column) | {"id": cell_id}
+            rows.append({"label": row["label"], "cells": row_cells})
         return {
             "name": name,
-            "heading": markdown.heading(record).rstrip("."),
+            "heading": _heading(record),
             "title": record["title"],
             "profile": record["profile"],
             "columns": columns,
@@ -89,26 +91,22 @@ class Contents:
             "gallery": self._gallery(record),
         }
 
-    def _cell(self, row: str, column: str, cell: dict, found: Found) -> dict:
-        """What a cell opens on: facts in words, more numbers, each run's artefact and listing."""
-        runs = found.cells[row][column]
-        named = [
-            (f"data seed {seed}" + (f", tuning seed {k}" if len(some) > 1 else ""), stage)
-            for seed, some in enumerate(runs)
-            for k, stage in enumerate(some)
+    def _cell(self, row: str, column: str, cell: dict, table: FinishedTable) -> dict:
+        """A cell's dialog: facts in words, more numbers, each run's artefact and samples."""
+        runs = [
+            {
+                "name": f"data seed {seed}" + (f", tuning seed {k}" if len(models) > 1 else ""),
+                "artefact": self._artefacts.add(stage),
+                "result": self._samples.add(stage),
+            }
+            for seed, models in enumerate(table.cells[row][column])
+            for k, stage in enumerate(models)
         ]
         return {
-            "title": f"{markdown.heading(found.record)} {row}: {column}",
-            "facts": cells.facts(cell, COLUMNS[column].unit, found.record),
-            "more": list(cells.numbers(cell["extra"])),
-            "runs": [
-                {
-                    "name": name,
-                    "artefact": self._artefacts.add(stage),
-                    "result": self._listings.add(stage),
-                }
-                for name, stage in named
-            ],
+            "title": f"{markdown.heading(table.record)} {row}: {column}",
+            "facts": cells.cell_facts(cell, COLUMNS[column].unit, table.record),
+            "more": list(cells.extra_numbers(cell["extra"])),
+            "runs": runs,
         }
 
     def _drawing(self, record: dict) -> str | None:
@@ -124,31 +122,28 @@ class Contents:
         images = []
         for image in gallery["images"]:
             pairs = [pair | {"said": VERDICTS.get(pair["verdict"])} for pair in image["pairs"]]
-            picture = self._pictures.add(_bytes(self._folder / image["file"]))
-            images.append(image | {"pairs": pairs, "picture": picture})
+            file = self._folder / image["file"]
+            thumbnail = self._thumbnails.add(file.read_bytes() if file.is_file() else None)
+            images.append(image | {"pairs": pairs, "picture": thumbnail})
         return gallery | {"images": images}
 
-    def _claims(self, name: str, found: Found) -> dict:
-        seeds = found.record["seeds"]
-        said = findings(name, found.cells, self._profile, seeds, self._store)
-        differences = [
-            pair["difference"]
-            for claim in said["claims"]
-            for pair in claim["pairs"]
-            if pair["difference"]
-        ]
-        scale = cells.scale(differences, zero=True)
-        for claim in said["claims"]:
+    def _claims(self, name: str, table: FinishedTable) -> dict:
+        record = table.record
+        verdicts = findings(name, table.cells, self._profile, record["seeds"], self._store)
+        pairs = [pair for claim in verdicts["claims"] for pair in claim["pairs"]]
+        differences = [pair["difference"] for pair in pairs if pair["difference"]]
+        scale = cells.bar_scale(differences, zero=True)
+        for claim in verdicts["claims"]:
             claim["holds"] = claim_texts.HOLDS[claim["holds"]].format(**claim)
-            for pair in claim["pairs"]:
-                difference = pair["difference"]
-                pair["bar"] = difference and cells.bar(difference, scale)
-                pair["text"] = difference and markdown.difference(difference)
-                if pair["paper"] is not None:
-                    pair["paper_text"] = markdown.printed(pair["paper"], "+")
-        # Those of the table stand below it.
-        said["notes"] = [note for note in said["notes"] if note not in found.record["notes"]]
-        return said | {"heading": markdown.heading(found.record).rstrip(".")}
+        for pair in pairs:
+            difference = pair["difference"]
+            pair["bar"] = difference and cells.interval_bar(difference, scale)
+            pair["text"] = difference and markdown.format_difference(difference)
+            if pair["paper"] is not None:
+                pair["paper_text"] = markdown.format_paper_value(pair["paper"], "+")
+        # The table's own notes stand below it.
+        verdicts["notes"] = [note for note in verdicts["notes"] if note not in record["notes"]]
+        return verdicts | {"heading": _heading(record)}
 
     def _pool(self, pool: Pool) -> dict:
         read, dropped = 0, Counter()
@@ -156,66 +151,63 @@ class Contents:
             facts = self._store.manifest(stage.inputs["samples"])["facts"]
             read += facts.get("read", 0)
             dropped.update(facts.get("dropped", {}))
-        said = {
+        record = {
             "backbone": pool.backbone,
             "seeds": sorted(pool.stages),
             "read": read,
             "dropped": dict(dropped),
             "scored": len(pool.pairs),
             "without": pool.without,
+            "samples": [],
         }
         if not pool.pairs:
-            return said | {"samples": []}
+            return record
         images = nearest_images(next(iter(pool.stages.values())))
-        samples = [
-            pair | {"picture": images and self._pictures.add_named(images, pair["image"])}
-            for pair in by_token(pool)
+        record["samples"] = [
+            pair | {"picture": images and self._thumbnails.add_named(images, pair["image"])}
+            for pair in contributions_by_token(pool)
         ]
-        drawings = {"histogram": plots.histogram(pool), "length": plots.against_length(pool)}
-        uris = {name: data_uri("image/svg+xml", svg) for name, svg in drawings.items()}
-        return said | uris | {"samples": samples}
+        record["histogram"] = data_uri("image/svg+xml", plots.histogram(pool))
+        record["length"] = data_uri("image/svg+xml", plots.score_against_length(pool))
+        return record
 
-    def _provenance(self, found: dict[str, Found]) -> dict:
-        kept = ("made", "core_seconds", "wall_clock_seconds", "commit", "seeds", "tuning_seeds")
-        tables = [
-            {"heading": markdown.heading(table.record).rstrip(".")}
-            | {key: table.record.get(key) for key in kept}
-            for table in found.values()
-        ]
-        first = next(iter(found.values())).record
+    def _provenance(self, tables: dict[str, FinishedTable]) -> dict:
+        records = [table.record for table in tables.values()]
         settings = self._profile.model_dump(mode="json", exclude={"expected"})
-        # Who reads the page need not know where things lie on the machine that it is from.
+        # A reader of the page need not know this machine's folders.
         settings["data"] = Path(settings["data"]).name
         for backbone in settings["backbones"].values():
             backbone["weights"] = Path(backbone["weights"]).name
         return {
-            "tables": tables,
+            "tables": [
+                {"heading": _heading(record)} | {key: record.get(key) for key in PROVENANCE}
+                for record in records
+            ],
             "settings": settings,
-            "versions": first["versions"],
-            "interval": first["interval"],
-            "artefacts": len(self._artefacts.all),
+            "versions": records[0]["versions"],
+            "interval": records[0]["interval"],
+            "artefacts": len(self._artefacts.records),
             "devices": self._artefacts.devices,
             "most": {
-                "questions": listings.QUESTIONS,
-                "pairs": listings.PAIRS,
-                "pool": listings.POOL,
-                "seed": listings.SEED,
+                "questions": samples.QUESTIONS,
+                "pairs": samples.PAIRS,
+                "pool": samples.POOL,
+                "seed": samples.SEED,
             },
         }
 
 
-def _unscored(found: dict[str, Found]) -> Iterable[dict]:
-    """Cells without a number, those of a table with the same reason together."""
-    for table in found.values():
-        lacking: dict[str, list[str]] = {}
+def _heading(record: dict) -> str:
+    return markdown.heading(record).rstrip(".")
+
+
+def _unscored(tables: dict[str, FinishedTable]) -> Iterator[dict]:
+    """Cells without a number, grouped by table and reason."""
+    for table in tables.values():
+        reasons: dict[str, list[str]] = {}
         for row in table.record["rows"]:
             for column, cell in row["cells"].items():
                 if cell["value"] is None:
-                    lacking.setdefault(cell["unscored"], []).append(f"{row['label']}: {column}")
-        for reason, places in lacking.items():
-            heading = markdown.heading(table.record).rstrip(".")
-            yield {"heading": heading, "reason": reason, "cells": places}
-
-
-def _bytes(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+                    reasons.setdefault(cell["unscored"], []).append(f"{row['label']}: {column}")
+        for reason, names in reasons.items():
+            yield {"heading": _heading(table.record), "reason": reason, "cells": names}

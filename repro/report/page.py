@@ -13,11 +13,11 @@ from repro.report.contents import Contents
 
 TEMPLATE = Path(__file__).with_name("template")
 SCRIPTS = ("page.js", "cell.js")  # one script on the page, in this order
-LONE = re.compile("[\ud800-\udfff]")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def html(contents: Contents) -> str:
-    """The whole file. What data hold is text on it, whatever it looks like."""
+def render_page(contents: Contents) -> str:
+    """Render the file. Data are text on it, whatever they look like."""
     style = (TEMPLATE / "page.css").read_text(encoding="utf-8")
     script = "".join((TEMPLATE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     page = (
@@ -26,13 +26,13 @@ def html(contents: Contents) -> str:
         .render(
             contents.page,
             data=contents.data,
-            # ours, and by their digests in the policy the only ones that a browser heeds
+            # the only ones that a browser applies, by their digests in the policy
             style=Markup(style),
             script=Markup(script),
-            policy=policy(style, script),
+            policy=security_policy(style, script),
         )
     )
-    return LONE.sub("\ufffd", page)  # which no file can hold
+    return LONE_SURROGATE.sub("\ufffd", page)  # no file can hold one
 
 
 @cache
@@ -50,13 +50,13 @@ def _environment() -> Environment:
         "allow_nan": False,
         "separators": (",", ":"),
     }
-    environment.filters["level"] = level
+    environment.filters["level"] = colour_level
     environment.globals["levels"] = LEVELS
     return environment
 
 
-def policy(style: str, script: str) -> str:
-    """A content security policy that lets in nothing but these two and pictures within the page."""
+def security_policy(style: str, script: str) -> str:
+    """A content security policy that admits only these two and images within the page."""
 
     def digest(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -68,9 +68,8 @@ def policy(style: str, script: str) -> str:
 
 
 LEVELS = (("down2", -0.2), ("down1", -0.02), ("", 0.05), ("up1", 0.5), ("up2", 1.5), ("up3", 4.0))
-"""The colour of a token by what it adds to I²C, in nats: up to which number; beyond, "up4"."""
+"""A token's colour by its contribution to I²C in nats: the upper end of each; beyond, "up4"."""
 
 
-def level(adds: float) -> str:
-    """The name of the colour."""
-    return next((name for name, most in LEVELS if adds <= most), "up4")
+def colour_level(contribution: float) -> str:
+    return next((name for name, limit in LEVELS if contribution <= limit), "up4")

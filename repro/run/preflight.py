@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import served as addresses
-from benchmarks.api.keys import unset_hint
-from benchmarks.judge import judge as judges
-from benchmarks.judge.judge import Judge
-from benchmarks.served import Served
+from benchmarks.api.keys import missing_key_hint
+from benchmarks.judge.judge import Judge, check_judge
+from benchmarks.served import Served, check_server
 from c3l.artifacts.files import SEAL
 from c3l.artifacts.store import Source, Stage
 from c3l.runtime import distributed
@@ -43,14 +41,14 @@ def check(todo: Iterable[Stage]) -> None:
 
 
 def _ask(one: Judge | Served) -> None:
-    judges_it = isinstance(one, Judge)
-    if reason := (judges if judges_it else addresses).probe(one, retries=RETRIES):
-        what, without = (
-            ("judge", "--set scoring.judge=null leaves its cells unscored")
-            if judges_it
-            else ("answer", "--set served={} leaves its rows unscored")
-        )
-        hint = unset_hint(one.key_variable)
+    if isinstance(one, Judge):
+        check, verb = check_judge, "judge"
+        remedy = "--set scoring.judge=null leaves its cells unscored"
+    else:
+        check, verb = check_server, "answer"
+        remedy = "--set served={} leaves its rows unscored"
+    if reason := check(one, retries=RETRIES):
+        hint = missing_key_hint(one.key_variable)
         raise UserError(
-            f"{one.name} does not {what}: {reason}{hint}; run this again when it does ({without})."
+            f"{one.name} does not {verb}: {reason}{hint}; run this again when it does ({remedy})."
         )

@@ -144,8 +144,8 @@ class Run:
         table["wall_clock_seconds"] = _wall_clock(path) if seconds is None else round(seconds, 1)
         files = drawings | {
             path.name: json.dumps(table, indent=1, ensure_ascii=False) + "\n",
-            f"{name}.csv": markdown.comma_separated(table),
-            f"{name}.md": markdown.markdown(table),
+            f"{name}.csv": markdown.render_csv(table),
+            f"{name}.md": markdown.render_table(table),
         }
         with locked(self.store.root / "locks" / f"tables-{self.profile.name}.lock"):
             for file, content in files.items():
@@ -164,12 +164,12 @@ class Run:
             case "lines":
                 from repro.render import figures
 
-                drawings = figures.draw(table)
+                drawings = figures.draw_figure(table)
                 return {"files": [*drawings]}, drawings
             case "gallery":
-                from repro import gallery
+                from repro.analysis import gallery
 
-                record, pictures = gallery.make(name, cells, self.seeds[0], self.store)
+                record, pictures = gallery.build_gallery(name, cells, self.seeds[0], self.store)
                 return {"gallery": record}, pictures
         return {}, {}
 

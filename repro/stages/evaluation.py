@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from benchmarks import BENCHMARKS
 from benchmarks.judge.judge import Judge
 from benchmarks.served import Served
 from c3l.artifacts.files import digest_files
@@ -54,10 +55,10 @@ def evaluation(weights: Weights | Served, task: str, data: Source, scoring: Scor
     config, inputs = evaluation_settings(task, scoring), {"data": data}
     if not isinstance(weights, Served):
         inputs["weights"] = weights
-    elif task == "seedbench_ppl":
+    elif BENCHMARKS[task].options:
         return unscored(
             f"{weights.model} is served at an address, which tells no likelihoods: "
-            "--set scoring.tasks.SEED=seedbench asks for letters"
+            f"{BENCHMARKS[task].served_hint}"
         )
     else:
         config["served"] = weights.model_dump()
@@ -67,7 +68,7 @@ def evaluation(weights: Weights | Served, task: str, data: Source, scoring: Scor
 def evaluation_settings(task: str, scoring: Scoring) -> dict:
     """What of the profile decides how a benchmark is scored."""
     config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
-    if task == "llava_w":
+    if BENCHMARKS[task].needs_judge:
         judge = judge_of(scoring)
         config["judge"] = judge.configuration() if judge else None
     return config

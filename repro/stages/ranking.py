@@ -9,19 +9,20 @@ the text alone has told it.
 import json
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from c3l.artifacts.store import Job, Source, Stage
-from c3l.readings import ScoreForm
 from c3l.samples import Sample, write_samples
-from c3l.selection import LABELS, RIVALS, SELECTORS, code_of
+from c3l.score_forms import FORMS
+from c3l.selection import METHODS, code_of, selector
 from c3l.stages import common
 from c3l.stages.scoring import read_answer_logprobs, scored
 
 if TYPE_CHECKING:
     from c3l.scores import Score
 
-RANKERS: tuple[str, ...] = get_args(ScoreForm) + RIVALS
+# VIGC values only what it wrote itself.
+RANKERS: tuple[str, ...] = tuple(name for name in METHODS if name != "vigc")
 
 GREY = "images/grey.png"
 
@@ -71,15 +72,14 @@ def ranking(
 ) -> Stage:
     """The pairs with their verdicts, a value each, and which are chosen by it.
 
-    `scores` may be those of a control: verdicts are about the images of `samples`. `by` is a form
-    of eq. 1, one of `c3l.selection.Rival`, of which "random" needs the seed and "ifd" the stage
-    `alone`, or one of `c3l.selection.SELECTORS`. Chosen are the best `share` of the pool, for
-    Self-Instruct its survivors.
+    `scores` may be those of a control: verdicts are about the images of `samples`. `by` is one of
+    `c3l.selection.METHODS`, of which "random" needs the seed and "ifd" the stage `alone`. It
+    selects the best `share` of the pool, or Self-Instruct's survivors.
 
     Without scene graphs the truth is not known, and nothing is scored. Raises ValueError for
     another `by`, or a random order without a seed.
     """
-    if by not in RANKERS and by not in SELECTORS:
+    if by == "vigc" or by not in {*METHODS, *FORMS}:
         raise ValueError(f"{by!r} is none of {', '.join(RANKERS)}.")
     if by == "random" and seed is None:
         raise ValueError("A random order needs a seed.")
@@ -140,7 +140,7 @@ def _ranked(job: Job, pool: list[Sample], scores: "list[Score]") -> tuple[list[f
     from c3l.selection import top_share, values
 
     by = job.config["by"]
-    found = values(by, pool, scores, alone=read_answer_logprobs(job), seed=job.seed)
-    if by in LABELS:
+    found = values(by, pool, scores, answer_logprobs=read_answer_logprobs(job), seed=job.seed)
+    if selector(by).labels:
         return found, {sample.id for sample, value in zip(pool, found, strict=True) if value}
     return found, {sample.id for sample in top_share(pool, found, job.config["share"])}

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from lmms_eval.tasks.pope import utils as official
 from PIL import ImageFile
 
-from benchmarks import pope
+from benchmarks import BENCHMARKS, Benchmark, pope
 from benchmarks.evaluate import NO_JUDGE, evaluate
-from benchmarks.sources import TASKS, TaskSource
 from c3l.runtime.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
@@ -51,8 +50,8 @@ def test_seed_all_right(benchmarks, tmp_path, monkeypatch, capfd):
 
 
 def test_a_benchmark_that_was_added_is_a_mean_over_its_questions(tmp_path, monkeypatch):
-    source = TaskSource("realworldqa/realworldqa.yaml", "exact_match", "RealWorldQA", 100)
-    monkeypatch.setitem(TASKS, "realworldqa", source)
+    added = Benchmark("realworldqa/realworldqa.yaml", "exact_match", "RealWorldQA", 100)
+    monkeypatch.setitem(BENCHMARKS, "realworldqa", added)
     rows = [
         {"image": data.image(k // 2), "question": f"What is {k}?", "answer": str(k)}
         for k in range(6)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import scoring
+from benchmarks import BENCHMARKS, Benchmark
+from benchmarks.base import COLUMNS
 from benchmarks.evaluate import evaluate
-from benchmarks.sources import TASKS, TaskSource
 from c3l.runtime.errors import UserError
 from repro.analysis.statistics import accuracy
 from repro.analysis.table import disagreement
@@ -117,7 +117,8 @@ def scored(own, tmp_path, monkeypatch):
     """A cell and its samples, by the key of the metric."""
 
     def score(key: str, scale: float = 1.0) -> tuple[dict, pd.DataFrame]:
-        monkeypatch.setitem(TASKS, "own", TaskSource(str(own / "own.yaml"), key, key, scale))
+        own_benchmark = Benchmark(str(own / "own.yaml"), key, key, scale)
+        monkeypatch.setitem(BENCHMARKS, "own", own_benchmark)
         cell = evaluate(TableBackbone(SAID, "maybe"), "own", own / "data", tmp_path / key)
         json.dumps(cell, allow_nan=False)
         return cell, pd.read_parquet(tmp_path / key / "samples.parquet")
@@ -189,25 +190,26 @@ def test_a_metric_that_is_not_there_is_one_sentence(scored):
 
 
 def test_a_table_of_ones_own_says_what_it_lacks(scored, monkeypatch):
-    columns = {name: ["a"] for name in scoring.COLUMNS[:-1]}
-    monkeypatch.setitem(scoring.TABLES, "own", lambda samples, images: pd.DataFrame(columns))
+    columns = {name: ["a"] for name in COLUMNS[:-1]}
+    monkeypatch.setattr(Benchmark, "table", lambda *log: pd.DataFrame(columns))
     with pytest.raises(UserError, match="table of own has no column readable"):
         scored("pair")
 
 
 def test_a_baseline_keeps_what_such_a_number_is_computed_from(scored):
     cell, samples = scored("pair", 100)
-    kept = baseline.Benchmark(
+    benchmark = BENCHMARKS["own"]
+    kept = baseline.BenchmarkScores(
         settings={},
         metric="pair",
         value=cell["value"],
         questions=baseline.questions(samples),
-        scores=baseline.scores(samples, whole=True),
+        scores=baseline.scores(samples, benchmark),
     )
-    kept = baseline.Benchmark.model_validate_json(kept.model_dump_json())
+    kept = baseline.BenchmarkScores.model_validate_json(kept.model_dump_json())
     worse = samples.assign(**{"scored.1": "no", "response": "no"})
-    assert baseline.other(kept, worse, "pair") is None
-    before = baseline.restored(worse, kept.scores)
+    assert baseline.mismatch(kept, worse, benchmark, "pair") is None
+    before = baseline.restore(worse, kept.scores, benchmark)
     assert before[samples.columns].equals(samples)
     assert macro_f1(before) == pytest.approx(cell["value"])
     assert macro_f1(worse) < cell["value"]
@@ -221,7 +223,7 @@ def test_what_a_metric_keeps_may_be_of_any_number_type(tmp_path):
             {"doc_id": k, "target": "\ud800", "filtered_resps": ["said"], "it": value}
             for k, value in enumerate(values)
         ]
-        frame = scoring.each_question(logged, {}, "it")
+        frame = Benchmark("it.yaml", "it", "it").table(logged, {})
         frame.to_parquet(tmp_path / "samples.parquet")
         return frame
 

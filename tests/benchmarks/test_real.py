@@ -16,7 +16,7 @@ from tests.repro import toy
 
 
 def lay_out(coco, out, **changes):
-    return real.lay_out(coco, out, **({"initial": 6, "final": 4, "seed": 0} | changes))
+    return real.link_data(coco, out, **({"initial": 6, "final": 4, "seed": 0} | changes))
 
 
 def test_a_profile_runs_on_what_was_laid_out(coco, cache, tmp_path, tiny_llava):
@@ -38,7 +38,11 @@ def test_a_profile_runs_on_what_was_laid_out(coco, cache, tmp_path, tiny_llava):
 
 
 def test_the_seed_decides_what_is_drawn(coco):
-    assert real.draw(coco, 6, 4, 0) == real.draw(coco, 6, 4, 0) != real.draw(coco, 6, 4, 1)
+    assert (
+        real.draw_images(coco, 6, 4, 0)
+        == real.draw_images(coco, 6, 4, 0)
+        != real.draw_images(coco, 6, 4, 1)
+    )
 
 
 def test_another_year_and_half_a_download_are_refused(coco, cache, tmp_path):

@@ -12,8 +12,8 @@ from PIL import Image
 
 from benchmarks import served_model
 from benchmarks.evaluate import evaluate
-from benchmarks.judge.judge import serve
-from benchmarks.served import Served, probe
+from benchmarks.judge.judge import serve_http
+from benchmarks.served import Served, check_server
 from c3l.runtime.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
@@ -70,7 +70,7 @@ def of(url: str) -> Served:
 def test_it_is_scored_as_a_backbone_of_the_same_answers(tmp_path):
     folder = data.pope(tmp_path / "pope")
     handler = server(lambda content: right(content) + "\n\nmore")  # POPE ends an answer there
-    with serve(handler) as url:
+    with serve_http(handler) as url:
         cell = evaluate(of(url), "pope", folder, tmp_path / "ours", max_new_tokens=7)
         assert cell["served"] == f"visualglm-6b at {url}"
     same = evaluate(TableBackbone(ANSWERS), "pope", folder, tmp_path / "theirs")
@@ -92,7 +92,7 @@ def test_a_server_that_fails_leaves_the_cell_unscored(tmp_path, after):
     """Were its failures answers, it would have a score."""
     handler = server(right, lambda asked: 200 if asked <= after else 401)
     folder = data.pope(tmp_path / "pope")
-    with serve(handler) as url:
+    with serve_http(handler) as url:
         cell = evaluate(of(url), "pope", folder, tmp_path / "out", batch_size=2)
     assert cell["value"] is None and cell["transient"]
     assert "visualglm-6b at http" in cell["unscored"] and "401" in cell["unscored"]
@@ -105,19 +105,19 @@ def test_a_short_outage_is_survived(tmp_path, monkeypatch):
     monkeypatch.setattr(served_model, "RETRIES", 2)
     handler = server(right, lambda asked: 503 if asked == 1 else 200)
     folder = data.pope(tmp_path / "pope", pairs=1, categories=("random", "popular", "adversarial"))
-    with serve(handler) as url:
+    with serve_http(handler) as url:
         assert evaluate(of(url), "pope", folder, tmp_path / "out")["value"] == 100
 
 
 def test_it_can_be_tried():
-    with serve(server(lambda content: "Grey.")) as url:
-        assert probe(of(url)) is None
-    with serve(server(lambda content: None)) as url:
-        assert probe(of(url)) == "its reply is no chat completion with a text"
-    with serve(server(right, lambda asked: 401)) as url:
-        reason = probe(of(url))
+    with serve_http(server(lambda content: "Grey.")) as url:
+        assert check_server(of(url)) is None
+    with serve_http(server(lambda content: None)) as url:
+        assert check_server(of(url)) == "its reply is no chat completion with a text"
+    with serve_http(server(right, lambda asked: 401)) as url:
+        reason = check_server(of(url))
     assert "401" in reason and KEY not in reason
-    assert probe(of(url), timeout=5)  # nobody listens there any more
+    assert check_server(of(url), timeout=5)  # nobody listens there any more
 
 
 @pytest.mark.parametrize("key", ["naïve", "two\nlines"])

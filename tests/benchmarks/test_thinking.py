@@ -17,10 +17,10 @@ from benchmarks.judge.judge import (
     THINKING_TOKENS,
     TOKENS,
     Judge,
-    grades,
-    probe,
-    serve,
-    without_thinking,
+    check_judge,
+    parse_grades,
+    serve_http,
+    strip_thinking,
 )
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
@@ -74,11 +74,11 @@ def apart(content: str | None, field: str = "reasoning_content") -> str:
     ],
 )
 def test_grades_are_what_follows_the_thought(reply, scores):
-    assert grades(without_thinking(reply)) == scores
+    assert parse_grades(strip_thinking(reply)) == scores
     if scores and not reply.startswith("8"):
-        assert grades(reply) is None
+        assert parse_grades(reply) is None
     if scores and reply.count("<think>") == reply.count("<") / 2 == 1:
-        assert without_thinking(reply) == strip_reasoning_tags(reply, [["<think>", "</think>"]])
+        assert strip_thinking(reply) == strip_reasoning_tags(reply, [["<think>", "</think>"]])
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,9 @@ def test_the_option_strips_it_and_is_named(wild, tmp_path):
     backbone = TableBackbone({}, "Hm.")
     handler = saying(completion(THOUGHT + "8 4"))
     replies = tmp_path / REPLIES
-    with serve(handler) as url:
+    with serve_http(handler) as url:
         judge = Judge("m", url, strip_thinking=True)
-        assert probe(judge) is None
+        assert check_judge(judge) is None
         cell = evaluate(backbone, "llava_w", wild, tmp_path / "a", judge=judge, replies=replies)
         again = evaluate(backbone, "llava_w", wild, tmp_path / "b", judge=judge, replies=replies)
         assert (cell["value"], cell["judge"]) == (50, f"m at {url}, <think> stripped")
@@ -101,7 +101,7 @@ def test_the_option_strips_it_and_is_named(wild, tmp_path):
         assert {asked["max_tokens"] for asked in handler.asked} == {THINKING_TOKENS}
         assert all(r["reply"] == THOUGHT + "8 4" for r in map(json.loads, lines(replies)))
         plain = Judge("m", url)
-        assert OPTION in probe(plain)
+        assert OPTION in check_judge(plain)
         assert handler.asked[-1]["max_tokens"] == PROBE_TOKENS
         cell = evaluate(backbone, "llava_w", wild, tmp_path / "c", judge=plain, replies=replies)
         assert (cell["value"], cell["judge"]) == (None, f"m at {url}")
@@ -134,14 +134,14 @@ def once(monkeypatch):
     ],
 )
 def test_what_a_probe_says_of_it(content, plain, stripped):
-    with serve(saying(content)) as url:
+    with serve_http(saying(content)) as url:
         for strips, words in ((False, plain), (True, stripped)):
-            reason = probe(Judge("m", url, strip_thinking=strips))
+            reason = check_judge(Judge("m", url, strip_thinking=strips))
             assert reason is None if words is None else words in reason
 
 
 def test_a_reply_that_is_all_reasoning_content_is_said_to_be(wild, tmp_path):
-    with serve(saying(apart(None))) as url:
+    with serve_http(saying(apart(None))) as url:
         judge = Judge("m", url)
         cell = evaluate(TableBackbone({}, "Hm."), "llava_w", wild, tmp_path, judge=judge)
     assert "is all reasoning_content" in cell["unscored"] and OPTION in cell["unscored"]
@@ -151,8 +151,8 @@ def test_a_reply_that_is_all_reasoning_content_is_said_to_be(wild, tmp_path):
 @pytest.mark.parametrize("strips", [False, True])
 def test_a_probe_limits_a_reply_as_lmms_eval_does(model, strips):
     handler = saying(completion("8 4"))
-    with serve(handler) as url:
-        assert probe(Judge(model, url, strip_thinking=strips)) is None
+    with serve_http(handler) as url:
+        assert check_judge(Judge(model, url, strip_thinking=strips)) is None
     theirs = build_sampling_kwargs(ServerConfig(model, max_tokens=1))
     [limit] = (key for key in handler.asked[0] if key.startswith("max_"))
     assert limit in theirs

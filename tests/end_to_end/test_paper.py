@@ -16,7 +16,7 @@ from tests.repro import toy
 def paper(coco, cache, writer, tmp_path):
     """The profile's file beside the data that it names; toy.profile's sizes."""
     data = tmp_path / "data" / "coco"
-    real.lay_out(coco, data, initial=6, final=4, seed=0)
+    real.link_data(coco, data, initial=6, final=4, seed=0)
     toy.comparison(data / "comparison")
     small = yaml.safe_load(toy.profile(tmp_path / "toy-profile", writer).read_text())
     values = yaml.safe_load((PROFILES / "paper.yaml").read_text())

@@ -6,7 +6,7 @@ from collections import Counter
 
 from benchmarks import pope
 from benchmarks.judge import judge
-from benchmarks.judge.judging import failure, retry_after
+from benchmarks.judge.judging import failure_reason, retry_after
 from benchmarks.pocket import truth
 from benchmarks.pocket.grading import grade, read_caption
 from benchmarks.pocket.scenes import draw_scenes
@@ -83,11 +83,11 @@ def _truths(text: str) -> None:
 
 
 def _judges(text: str) -> None:
-    found = judge.grades(text)
+    found = judge.parse_grades(text)
     assert found is None or all(0 <= value <= 10 for value in found)
     assert math.isfinite(retry_after(text[:200])) or text.strip().lower().startswith("inf")
-    assert failure({"scores": [-1, -1], "review": f"error: {text}"}) is not None
+    assert failure_reason({"scores": [-1, -1], "review": f"error: {text}"}) is not None
     assert pope.lmms_eval_reading(text) in ("yes", "no", None)
     assert pope.llava_reading(text) in ("yes", "no")
     with contextlib.suppress(ValueError):
-        judge.review(text)
+        judge.pocket_reply(text)

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.evaluate import REPLIES, evaluate
 from benchmarks.judge import judging
-from benchmarks.judge.judge import Judge, grades, serve
+from benchmarks.judge.judge import Judge, parse_grades, serve_http
 from benchmarks.judge.judging import Replies, retry_after
 from c3l.artifacts.store import Source, Store
 from c3l.runtime.errors import UserError
@@ -106,7 +106,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_judge_that_fails_once_is_asked_again(wild, tmp_path, waits, record_fault, fault):
     handler = once(FAULTS[fault])
-    with record_fault(AREA, fault), serve(handler) as url:
+    with record_fault(AREA, fault), serve_http(handler) as url:
         cell = evaluate(BACKBONE, "llava_w", wild, tmp_path, judge=Judge("m", url))
         assert (cell["value"], cell["unscored"], cell["transient"]) == (50, None, False)
         assert handler.asked == 1 + QUESTIONS + 1  # the ping, and one twice
@@ -117,7 +117,7 @@ def test_a_judge_that_fails_once_is_asked_again(wild, tmp_path, waits, record_fa
 def test_a_judge_that_goes_on_refusing_is_no_judge(wild, tmp_path, waits, record_fault, reply):
     """No number out of a refusal becomes a grade."""
     handler = scripted(lambda number: GOOD if number == 0 else (200, completion(reply), {}))
-    with record_fault(AREA, "refuses, or grades out of range"), serve(handler) as url:
+    with record_fault(AREA, "refuses, or grades out of range"), serve_http(handler) as url:
         cell = evaluate(BACKBONE, "llava_w", wild, tmp_path, judge=Judge("m", url))
         assert cell["value"] is None and cell["transient"]
         assert "no two scores from 0 to 10" in cell["unscored"]
@@ -129,7 +129,7 @@ def test_a_judge_that_goes_on_refusing_is_no_judge(wild, tmp_path, waits, record
 def test_the_budget_for_waiting_is_kept(wild, tmp_path, waits, record_fault):
     limited = (429, "{}", {"Retry-After": "200"})
     with record_fault(AREA, "limits the rate for longer than the budget"):
-        with serve(scripted(lambda number: limited)) as url:
+        with serve_http(scripted(lambda number: limited)) as url:
             cell = evaluate(BACKBONE, "llava_w", wild, tmp_path, judge=Judge("m", url))
         assert cell["value"] is None
         assert "429" in cell["unscored"] and "waited for 200 s" in cell["unscored"]
@@ -139,7 +139,7 @@ def test_the_budget_for_waiting_is_kept(wild, tmp_path, waits, record_fault):
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_what_asking_again_cannot_mend_is_not_asked_again(wild, tmp_path, waits, status):
     handler = scripted(lambda number: (status, '{"error": {"message": "no"}}', {}))
-    with serve(handler) as url:
+    with serve_http(handler) as url:
         cell = evaluate(BACKBONE, "llava_w", wild, tmp_path, judge=Judge("m", url))
     assert str(status) in cell["unscored"] and handler.asked == 1 and waits == []
 
@@ -156,19 +156,19 @@ def test_retry_after_is_read_as_number_and_as_date():
 
 def test_grades_are_two_numbers_alone_on_the_first_line():
     for reply in ("8 4", "8, 4.5\nBecause", " **8 4**", "[8; 4]", "10 0", "8\t4 "):
-        assert grades(reply) == pytest.approx(
+        assert parse_grades(reply) == pytest.approx(
             tuple(
                 float(part.strip("*[] "))
                 for part in reply.split("\n")[0].replace(",", " ").replace(";", " ").split()
             )
         )
     for reply in REFUSALS:
-        assert grades(reply) is None
+        assert parse_grades(reply) is None
 
 
 def test_references_graded_zero_have_no_ratio(wild, tmp_path, record_fault):
     with record_fault(AREA, "grades every reference 0"):
-        with serve(scripted(lambda number: (200, completion("0 0"), {}))) as url:
+        with serve_http(scripted(lambda number: (200, completion("0 0"), {}))) as url:
             cell = evaluate(BACKBONE, "llava_w", wild, tmp_path, judge=Judge("m", url))
         assert cell["value"] is None and "reference" in cell["unscored"]
 
@@ -178,18 +178,18 @@ def test_replies_already_given_are_kept(wild, tmp_path, record_fault):
     replies, dies = tmp_path / REPLIES, count()
     with record_fault(AREA, "dies half-way through an evaluation"):
         first = scripted(lambda number: GOOD if next(dies) < QUESTIONS else OUT_OF_ORDER)
-        with serve(first) as url:
+        with serve_http(first) as url:
             judge = Judge("m", url)
             cell = evaluate(BACKBONE, "llava_w", wild, tmp_path / "a", judge=judge, replies=replies)
         assert cell["value"] is None and "failed on 1 of 3" in cell["unscored"]
         with open(replies, "a") as file:
             file.write('\n{"request": "cut o')  # as a crash would leave it
         second = scripted(lambda number: GOOD)
-        with serve(second) as url:
+        with serve_http(second) as url:
             judge = Judge("m", url)
             cell = evaluate(BACKBONE, "llava_w", wild, tmp_path / "b", judge=judge, replies=replies)
         assert (cell["value"], second.asked) == (50, 1)
-        with serve(second) as url:
+        with serve_http(second) as url:
             cell = evaluate(BACKBONE, "llava_w", wild, tmp_path / "c", judge=judge, replies=replies)
         assert (cell["value"], second.asked) == (50, 1)
     assert (tmp_path / "c" / REPLIES).read_bytes() == replies.read_bytes()
@@ -197,7 +197,7 @@ def test_replies_already_given_are_kept(wild, tmp_path, record_fault):
 
 def test_other_questions_have_other_replies(tmp_path):
     replies = Replies(tmp_path / REPLIES)
-    replies.keep("a", "8 4")
+    replies.add("a", "8 4")
     assert (replies.get("a"), replies.get("b")) == ("8 4", None)
     assert Replies(tmp_path / REPLIES).get("a") == "8 4"
 
@@ -207,7 +207,7 @@ def test_a_run_after_a_failure_asks_only_what_is_missing(wild, tmp_path, monkeyp
     monkeypatch.setattr("c3l.stages.models.load_model", lambda *_, **__: BACKBONE)
     healthy = []
     handler = scripted(lambda number: GOOD if healthy or number < 3 else OUT_OF_ORDER)
-    with record_fault(AREA, "dies half-way through a run"), serve(handler) as url:
+    with record_fault(AREA, "dies half-way through a run"), serve_http(handler) as url:
         scoring = load("pocket").scoring.model_copy(update={"judge": url, "judge_model": "m"})
         data = Source.from_path(wild)
         stage = evaluation.evaluation(data, "llava_w", data, scoring)
@@ -235,7 +235,7 @@ def test_a_key_that_no_header_can_hold(monkeypatch):
 
 def test_the_replies_are_json_lines(tmp_path):
     replies = Replies(tmp_path / REPLIES)
-    replies.keep("a", "8 4\nFine.\u2028")
-    replies.keep("b", "7 7")
+    replies.add("a", "8 4\nFine.\u2028")
+    replies.add("b", "7 7")
     lines = (tmp_path / REPLIES).read_text().strip().split("\n")
     assert [json.loads(line)["request"] for line in lines] == ["a", "b"]

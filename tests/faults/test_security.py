@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.evaluate import evaluate
-from benchmarks.judge.judge import Judge, probe, serve
+from benchmarks.judge.judge import Judge, check_judge, serve_http
 from c3l.artifacts.files import SEAL, write_digests
 from c3l.artifacts.store import Source, Store
 from c3l.backbones import load_backbone
@@ -334,15 +334,15 @@ def test_the_judges_key_is_written_nowhere(
     weights, wild = Source.from_path(tiny_llava), Source.from_path(folder)
     with (
         record_fault(AREA, "a judge that repeats its key"),
-        serve(Echo) as good,
-        serve(Refusing) as refusing,
+        serve_http(Echo) as good,
+        serve_http(Refusing) as refusing,
     ):
         made = []
         for url in (good, refusing):
             judge = {"judge": url, "judge_model": "m", "judge_key": "MY_JUDGE_KEY"}
             judged = scoring.model_copy(update=judge)
             made.append(evaluation.evaluation(weights, "llava_w", wild, judged))
-            reason = probe(Judge("m", url, "MY_JUDGE_KEY"))
+            reason = check_judge(Judge("m", url, "MY_JUDGE_KEY"))
             assert (reason is None) == (url == good) and SECRET not in str(reason)
             store.make(made[-1])
         facts = [store.manifest(stage)["facts"] for stage in made]

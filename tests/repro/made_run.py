@@ -16,13 +16,14 @@ from c3l.backbones.loading import load_pieces
 from c3l.samples import Sample, write_samples
 from c3l.scores import Score, write_scores
 from c3l.stages import common
-from repro import gallery, profile
+from repro import profile
+from repro.analysis import gallery
 from repro.analysis.table import finished
 from repro.recipe import Cells, stages
 from repro.render import figures
 from repro.report.contents import Contents
-from repro.report.found import Found
-from repro.report.page import html
+from repro.report.page import render_page
+from repro.report.tables import FinishedTable
 from repro.rows import RELEVANCE, TABLES, TRUTH, Row, Table
 from repro.stages import evaluation as driver
 from tests.benchmarks import data
@@ -142,9 +143,11 @@ def make(folder: Path, backbone: Path) -> str:
         for name, some in _cells(folder, backbone).items():
             for stage in stages(some):
                 store.make(stage)
-            found[name] = Found(finished(name, some, loaded, [0], store), some)
-        found["figure3"].record["files"] = list(drawn := figures.draw(found["figure3"].record))
-        record, pictures = gallery.make("figure4", found["figure4"].cells, 0, store)
+            found[name] = FinishedTable(finished(name, some, loaded, [0], store), some)
+        found["figure3"].record["files"] = list(
+            drawn := figures.draw_figure(found["figure3"].record)
+        )
+        record, pictures = gallery.build_gallery("figure4", found["figure4"].cells, 0, store)
         found["figure4"].record["gallery"] = record
         for name, content in (drawn | pictures).items():
             (folder / name).parent.mkdir(exist_ok=True)
@@ -152,7 +155,7 @@ def make(folder: Path, backbone: Path) -> str:
         contents = Contents(found, [MISSING], loaded, store, folder)
         # what JSON may hold and no other file can
         contents.data["texts"][0] = HOSTILE[3]
-        return html(contents)
+        return render_page(contents)
 
 
 def _cells(folder: Path, backbone: Path) -> dict[str, Cells]:

@@ -100,7 +100,7 @@ class Seeing(nn.Module):
 
 
 class Speaking(nn.Module):
-    """Cross entropy of what the assistant says, through `Backbone.states` as all training here."""
+    """Cross entropy of what the assistant says, through `Backbone.hidden_states` as all training here."""
 
     def __init__(self, backbone: Backbone):
         super().__init__()
@@ -155,7 +155,9 @@ def _looks(backbone: Backbone, llava: Backbone, seed: int, size: int) -> Iterato
     with torch.inference_mode():
         wanted = [llava.image_features({"pixel_values": some}) for some in shown.split(256)]
     wanted = torch.cat(wanted).clone()
-    asked = backbone.asked([caption_prompt()] * size) if len(backbone.shown) > 1 else {}
+    asked = (
+        backbone.qformer_inputs([caption_prompt()] * size) if len(backbone.image_inputs) > 1 else {}
+    )
     while True:
         order = torch.tensor(rng.sample(range(PICTURES), PICTURES))
         for some in order.split(size):
@@ -168,9 +170,11 @@ def _lessons(backbone: Backbone, seed: int, size: int) -> Iterator[dict[str, Ten
     tokenizer = backbone.tokenizer
     tokens = 1 if backbone.model.config.model_type == "idefics" else IMAGE_TOKENS
     for batch in batches(tokenizer, seed, size, image_tokens=tokens, **MIXTURE):
-        if len(backbone.shown) > 1 and "pixel_values" in batch:
+        if len(backbone.image_inputs) > 1 and "pixel_values" in batch:
             asked = batch["input_ids"].where(batch["labels"] == IGNORED, tokenizer.pad_token_id)
-            batch |= backbone.asked(tokenizer.batch_decode(asked, skip_special_tokens=True))
+            batch |= backbone.qformer_inputs(
+                tokenizer.batch_decode(asked, skip_special_tokens=True)
+            )
         yield batch
 
 

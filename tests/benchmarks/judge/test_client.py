@@ -103,8 +103,8 @@ def nothing_is_left(monkeypatch):
 def reasons(url: str, seconds: float = SECONDS) -> list[str | None]:
     """What the probes of a judge and of a served model say."""
     return [
-        judge.probe(Judge("m", url, "A_KEY"), seconds),
-        served.probe(Served(model="m", url=url, key_variable="A_KEY"), seconds),
+        judge.check_judge(Judge("m", url, "A_KEY"), seconds),
+        served.check_server(Served(model="m", url=url, key_variable="A_KEY"), seconds),
     ]
 
 
@@ -118,7 +118,7 @@ def test_a_reply_is_whole_in_time_or_none(way):
 def test_time_runs_while_a_name_is_looked_up(monkeypatch):
     there = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: there.wait(60))
-    assert "no whole reply within 0.1 s" in judge.probe(Judge("m", "http://host/v1"), 0.1)
+    assert "no whole reply within 0.1 s" in judge.check_judge(Judge("m", "http://host/v1"), 0.1)
     there.set()
     time.sleep(0.2)
 
@@ -126,13 +126,13 @@ def test_time_runs_while_a_name_is_looked_up(monkeypatch):
 def test_time_runs_during_the_handshake():
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"https://127.0.0.1:{listening.getsockname()[1]}/v1"
-        assert "no whole reply within 0.3 s" in judge.probe(Judge("m", url), 0.3)
+        assert "no whole reply within 0.3 s" in judge.check_judge(Judge("m", url), 0.3)
 
 
 def test_a_slow_server_is_asked_again_as_often_as_was_said():
     asked = []
     with answering(lambda c: (asked.append(c), time.sleep(60))) as url:
-        judge.probe(Judge("m", url), 0.1, retries=1)
+        judge.check_judge(Judge("m", url), 0.1, retries=1)
     assert len(asked) == 2
 
 
@@ -171,7 +171,7 @@ def test_a_large_reply_is_left_at_its_bound(way):
 
 
 def test_a_reply_just_within_the_bound_is_read():
-    padded = GOOD.ljust(client.LARGEST)
+    padded = GOOD.ljust(client.MAX_BYTES)
     ways = [
         whole(padded),
         whole(gzip.compress(padded), b"Content-Encoding: gzip"),
@@ -246,25 +246,25 @@ def test_only_a_port_where_nobody_listens_is_just_a_connection_error():
     with socketserver.TCPServer(("127.0.0.1", 0), Plain) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         url = f"127.0.0.1:{server.server_address[1]}/v1"
-        assert "SSL" in judge.probe(Judge("m", f"https://{url}"), 20)
-    assert judge.probe(Judge("m", f"http://{url}"), 20) == "Connection error."
+        assert "SSL" in judge.check_judge(Judge("m", f"https://{url}"), 20)
+    assert judge.check_judge(Judge("m", f"http://{url}"), 20) == "Connection error."
 
 
 def test_what_is_asked_goes_through_the_environments_proxy(monkeypatch):
     monkeypatch.delenv("NO_PROXY")
     with answering(lambda c: c.sendall(whole(GOOD))) as url:
         monkeypatch.setenv("HTTP_PROXY", url.removesuffix("/v1"))
-        assert judge.probe(Judge("m", "http://192.0.2.1/v1"), 5) is None
-        assert judge.probe(Judge(), 5) is None  # our own is not asked there
+        assert judge.check_judge(Judge("m", "http://192.0.2.1/v1"), 5) is None
+        assert judge.check_judge(Judge(), 5) is None  # our own is not asked there
         with answering(lambda c: for_ever(c, HEAD, b"X: 1\r\n")) as slow:
             monkeypatch.setenv("HTTP_PROXY", slow.removesuffix("/v1"))
-            assert "no whole reply" in judge.probe(Judge("m", "http://192.0.2.1/v1"), SECONDS)
+            assert "no whole reply" in judge.check_judge(Judge("m", "http://192.0.2.1/v1"), SECONDS)
 
 
 def test_no_client_but_the_bounded_one(monkeypatch):
     """openai's own would follow a redirect; it has not become another."""
     assert openai.DefaultHttpxClient().follow_redirects
-    one = client.client_of("http://127.0.0.1:1/v1", "k" * 9, 1)
+    one = client.make_client("http://127.0.0.1:1/v1", "k" * 9, 1)
     assert isinstance(one._client, client.BoundedClient) and not one._client.follow_redirects
     assert urlsplit(str(one.base_url)).path == "/v1/"
     assert json.loads(GOOD)["choices"]

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from benchmarks import served_model
-from benchmarks.api.address import base_of, name_of_model
-from benchmarks.api.keys import NO_KEY, key_in, unset_hint, without_key
+from benchmarks.api.address import parse_base_url, parse_model_name
+from benchmarks.api.keys import NO_KEY, mask_key, missing_key_hint, read_key
 from benchmarks.evaluate import REPLIES, evaluate
 from benchmarks.judge import judging
-from benchmarks.judge.judge import Judge, probe, serve
+from benchmarks.judge.judge import Judge, check_judge, serve_http
 from benchmarks.served import Served
-from benchmarks.served import probe as probe_served
+from benchmarks.served import check_server as probe_served
 from c3l.runtime.errors import UserError
 from repro import profile
 from tests.benchmarks import data
@@ -42,15 +42,15 @@ def spellings(key: str) -> list[str]:
 def test_a_key_is_told_in_no_spelling(key):
     inner = base64.b64encode(key.encode()).decode()[2:-4]
     for text in spellings(key)[: None if len(key) > 7 else 9]:
-        said = without_key(f"<p>no, {text}!</p>", key)
+        said = mask_key(f"<p>no, {text}!</p>", key)
         assert "***" in said and said.startswith("<p>no, ") and said.endswith("!</p>")
         assert key not in said and (len(key) < 8 or inner not in said)
-    assert without_key("8 4\nFine.", key) == "8 4\nFine."
+    assert mask_key("8 4\nFine.", key) == "8 4\nFine."
 
 
 def test_what_is_no_secret_is_left():
     for short in ("1", "x", NO_KEY):
-        assert without_key("11 no-key x", short) == "11 no-key x"
+        assert mask_key("11 no-key x", short) == "11 no-key x"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_is_no_secret_is_left():
 def test_a_key_that_no_header_can_hold_is_refused_for_judge_and_model(monkeypatch, key):
     monkeypatch.setenv("A_KEY", key)
     for one in (Judge("m", "http://h/v1", "A_KEY"), Served(**SERVED)):
-        ask = probe if isinstance(one, Judge) else probe_served
+        ask = check_judge if isinstance(one, Judge) else probe_served
         for use in (lambda one=one: one.key, lambda one=one, ask=ask: ask(one, 1)):
             with pytest.raises(UserError, match=r"^the key in A_KEY holds characters") as error:
                 use()
@@ -72,11 +72,15 @@ SERVED = {"model": "m", "url": "http://h/v1", "key_variable": "A_KEY"}
 def test_a_key_that_is_not_there_is_said_to_be(monkeypatch):
     for value in ("", " \n"):
         monkeypatch.setenv("A_KEY", value)
-        assert (key_in("A_KEY"), unset_hint("A_KEY")) == (NO_KEY, " (A_KEY is not set)")
+        assert (read_key("A_KEY"), missing_key_hint("A_KEY")) == (NO_KEY, " (A_KEY is not set)")
     monkeypatch.delenv("A_KEY")
-    assert (key_in("A_KEY"), unset_hint("A_KEY")) == (NO_KEY, " (A_KEY is not set)")
+    assert (read_key("A_KEY"), missing_key_hint("A_KEY")) == (NO_KEY, " (A_KEY is not set)")
     monkeypatch.setenv("A_KEY", " s3cret\r\n")
-    assert (key_in("A_KEY"), unset_hint("A_KEY"), unset_hint(None)) == ("s3cret", "", "")
+    assert (read_key("A_KEY"), missing_key_hint("A_KEY"), missing_key_hint(None)) == (
+        "s3cret",
+        "",
+        "",
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_a_key_that_is_not_there_is_said_to_be(monkeypatch):
 )
 def test_an_address_that_is_none_is_refused_for_judge_and_model(url):
     with pytest.raises(ValueError, match=r"^(it is no|leave out /chat/completions)"):
-        base_of(url, "address")
+        parse_base_url(url, "address")
     if url:  # none is the pocket judge
         with pytest.raises(UserError, match=r"^The judge cannot be asked: ") as error:
             Judge("m", url)
@@ -114,7 +118,7 @@ def test_addresses_as_people_write_them():
         "http://[::1]:8000": "http://[::1]:8000",
         "http://localhost:8000/": "http://localhost:8000",
     }.items():
-        assert base_of(url, "address") == base
+        assert parse_base_url(url, "address") == base
         assert profile.load("pocket", [f"scoring.judge={url}"]).scoring.judge == base
         assert Served(model="m", url=url).url == base
 
@@ -122,7 +126,7 @@ def test_addresses_as_people_write_them():
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "\x1b[31m"])
 def test_a_model_without_a_name_is_refused(name):
     with pytest.raises(ValueError, match="no name of a model"):
-        name_of_model(name)
+        parse_model_name(name)
     for change in (
         f"scoring.judge_model={json.dumps(name)}",
         f"served={{A: {{model: {json.dumps(name)}, url: 'http://h/v1'}}}}",
@@ -209,7 +213,7 @@ def test_a_server_that_repeats_the_key_in_all_spellings(wild, pope, tmp_path):
         def log_message(self, *args):
             pass
 
-    with serve(Echo) as url:
+    with serve_http(Echo) as url:
         for cell in cells(url, wild, pope, tmp_path):
             assert cell["unscored"] is None or "sampling" in cell["unscored"], cell
     review = pd.read_parquet(tmp_path / "j" / "samples.parquet")["review"][0]

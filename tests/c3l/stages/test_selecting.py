@@ -145,13 +145,13 @@ class Vicuna:
         ("Why?", "So."),  # too short a question
     )
 
-    def write(self, questions, images, *, begun=None, **settings):
-        if begun is None:
+    def generate_with_status(self, questions, images, *, answer_prefix=None, **settings):
+        if answer_prefix is None:
             text = "\n".join(f"Question: {q}\nAnswer: {a}" for q, a in self.pairs)
             return [Generated(f"{text}\nQuestion: Who", finished=False)] * len(questions)
         return [
             Generated(ANEW[question].removeprefix(said).strip(), True)
-            for question, said in zip(questions, begun, strict=True)
+            for question, said in zip(questions, answer_prefix, strict=True)
         ]
 
 
@@ -159,10 +159,10 @@ def test_vigc_reads_its_own_readings(store, tiny_images, monkeypatch):
     asked = []
 
     class Published(Vicuna):
-        def write(self, questions, images, *, begun=None, **settings):
-            if begun is None:
-                return super().write(questions, images, **settings)
-            asked.extend(zip(questions, begun, strict=True))
+        def generate_with_status(self, questions, images, *, answer_prefix=None, **settings):
+            if answer_prefix is None:
+                return super().generate_with_status(questions, images, **settings)
+            asked.extend(zip(questions, answer_prefix, strict=True))
             return [Generated("Red, and no full stop", True)] * len(questions)
 
     monkeypatch.setattr(writing, "load_model", lambda job, name: Published())

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from benchmarks.llava_w import LLAVA_W
+from benchmarks.pope import POPE
 from c3l.artifacts.files import SEAL
 from c3l.checks.conformance import CHECKS
 from c3l.runtime.errors import UserError
@@ -247,7 +249,7 @@ def test_restored_scores_are_those_that_were_kept(rows):
     frame["readable"] = [read is not None for read in reading]
     frame["correct"] = [float(a == r) for a, r in rows]
     other = frame.assign(reading="yes", correct=0.0)
-    again = baseline.restored(other, baseline.scores(frame))
+    again = baseline.restore(other, baseline.scores(frame, POPE), POPE)
     assert np.array_equal(pope_counts(again, ["one"]), pope_counts(frame, ["one"]))
     assert again["correct"].tolist() == frame["correct"].tolist()
 
@@ -258,7 +260,8 @@ def test_restored_judgements_are_those_that_were_kept(rows):
     frame = pd.DataFrame(rows, columns=["candidate_score", "reference_score"])
     frame["category"], frame["question_id"] = "detail", [str(k) for k in range(len(rows))]
     frame["image_id"] = frame["question_id"]
-    again = baseline.restored(frame.assign(candidate_score=0.0), baseline.scores(frame))
+    scores = baseline.scores(frame, LLAVA_W)
+    again = baseline.restore(frame.assign(candidate_score=0.0), scores, LLAVA_W)
     difference = COLUMNS["LLaVA^W"].difference([[again]], [[frame]], 100)
     assert difference[:3] == (0, 0, 0)
 

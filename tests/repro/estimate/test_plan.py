@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.judge.cost import REPLY, asked
+from benchmarks.judge.judge import TOKENS
+from benchmarks.llava_w import LLAVA_W
 from c3l.artifacts.store import Store
 from repro import profile as profiles
 from repro.estimate import plan, workload
@@ -108,7 +109,7 @@ def test_the_judges_tokens_are_those_of_lmms_evals_own_prompts(tmp_path, monkeyp
     """No prompt that lmms-eval sends of the records is longer than was foretold."""
     import pandas as pd
 
-    from benchmarks.tasks import load_task
+    from benchmarks.evaluate import load_task
 
     data.llava_w(tmp_path / "llava_w")
     sent = []
@@ -122,8 +123,8 @@ def test_the_judges_tokens_are_those_of_lmms_evals_own_prompts(tmp_path, monkeyp
     for record in rows.to_dict("records"):
         task.process_results(record, [answer])
     assert len(sent) == len(rows)
-    found = asked(tmp_path / "llava_w", 60, len(answer))
-    assert found.calls == len(rows) + 1 and found.written == found.calls * REPLY
+    found = LLAVA_W.judge_tokens(tmp_path / "llava_w", 60, len(answer), TOKENS)
+    assert found.calls == len(rows) + 1 and found.written == found.calls * TOKENS
     exact = sum(map(len, sent)) / 4 * found.calls / len(rows)
     assert exact <= found.read <= 1.1 * exact
 

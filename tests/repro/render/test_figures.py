@@ -56,20 +56,20 @@ def said(svg: ET.Element) -> str:
 
 
 def test_every_scored_point_has_a_bar_and_no_other_has(table):
-    svg = ET.fromstring(figures.draw(table)["figure3.svg"])
+    svg = ET.fromstring(figures.draw_figure(table)["figure3.svg"])
     assert len(bars(svg, "intervals-0-LLaVA")) == 6
     assert len(bars(svg, "intervals-1-LLaVA")) == 5
     assert not bars(svg, "intervals-0-MiniGPT-4")
     scored = table["rows"][-1]["cells"]
     scored["S"] = cell(30.0)
-    svg = ET.fromstring(figures.draw(table)["figure3.svg"])
+    svg = ET.fromstring(figures.draw_figure(table)["figure3.svg"])
     assert len(bars(svg, "intervals-1-MiniGPT-4")) == 1
 
 
 def test_lines_have_the_papers_colours(table):
     for row in table["rows"]:
         row["cells"] = {"S": cell(30.0)}
-    svg = ET.fromstring(figures.draw(table)["figure3.svg"])
+    svg = ET.fromstring(figures.draw_figure(table)["figure3.svg"])
     for line, colour in (("LLaVA", "#ff7f0e"), ("MiniGPT-4", "#1f77b4")):
         found = bars(svg, f"intervals-0-{line}")
         assert len(found) == 6
@@ -77,7 +77,7 @@ def test_lines_have_the_papers_colours(table):
 
 
 def test_the_caption_says_how_it_was_measured_and_what_is_missing(table):
-    words = said(ET.fromstring(figures.draw(table)["figure3.svg"]))
+    words = said(ET.fromstring(figures.draw_figure(table)["figure3.svg"]))
     assert "Figure 3. Proportions" in words
     assert "Profile pocket; data seeds 0, 1; 2 tuning seeds for each; commit 0123abc." in words
     assert "LLaVA^W: a score; n = 60 questions a model; judge: the rules." in words
@@ -89,24 +89,24 @@ def test_the_caption_says_how_it_was_measured_and_what_is_missing(table):
 
 
 def test_the_same_table_gives_the_same_bytes(table):
-    first, second = figures.draw(table), figures.draw(table)
+    first, second = figures.draw_figure(table), figures.draw_figure(table)
     assert list(first) == ["figure3.svg", "figure3.png"]
     assert first == second
     assert first["figure3.png"].startswith(b"\x89PNG")
     assert b"<dc:date>" not in first["figure3.svg"]
     table["rows"][0]["cells"]["S"] = cell(41.0)
-    assert figures.draw(table)["figure3.png"] != first["figure3.png"]
+    assert figures.draw_figure(table)["figure3.png"] != first["figure3.png"]
 
 
 def test_an_interval_without_its_value_is_drawn(table):
     table["rows"][0]["cells"]["S"]["interval"] = [41.0, 43.0]  # the value is 40
-    figures.draw(table)
+    figures.draw_figure(table)
 
 
 def test_with_nothing_measured_the_figure_is_still_there(table):
     for row in table["rows"]:
         row["cells"] = {"S": cell(None, "nothing worked")}
-    svg = ET.fromstring(figures.draw(table)["figure3.svg"])
+    svg = ET.fromstring(figures.draw_figure(table)["figure3.svg"])
     every = "5, 10, 20, 30, 50, 100%"
     assert f"Not measured: S of LLaVA at {every}: nothing worked." in said(svg)
 
@@ -114,5 +114,5 @@ def test_with_nothing_measured_the_figure_is_still_there(table):
 def test_what_is_measured_in_no_column_for_one_reason_is_said_once(table):
     for row in table["rows"]:
         row["cells"] = dict.fromkeys(row["cells"], cell(None, "nothing worked"))
-    words = said(ET.fromstring(figures.draw(table)["figure3.svg"]))
+    words = said(ET.fromstring(figures.draw_figure(table)["figure3.svg"]))
     assert words.count("Not measured: LLaVA^W and S of ") == words.count("Not measured") == 2

@@ -23,7 +23,7 @@ def record() -> dict:
 
 
 def test_an_image_stands_with_its_pairs(record):
-    text = gallery.markdown(record)
+    text = gallery.render_gallery(record)
     assert text.startswith("By lot. The pairs are of data seed 0.")
     assert '<img src="figure4/a.png" width="240" alt="image (a)">' in text
     assert "**(a)** scene\\_7.png, conversation" in text
@@ -32,16 +32,18 @@ def test_an_image_stands_with_its_pairs(record):
 
 
 def test_every_token_stands_with_what_it_adds(record):
-    line = next(x for x in gallery.markdown(record).splitlines() if x.startswith("- by token: "))
+    line = next(
+        x for x in gallery.render_gallery(record).splitlines() if x.startswith("- by token: ")
+    )
     assert line == "- by token: A +0.00 · \\*red\\* +0.40 · ␣ +0.01 · ␣ +0.00 · cup. +0.01"
 
 
 def test_generated_text_is_no_markup(record):
-    text = gallery.markdown(record)
+    text = gallery.render_gallery(record)
     assert "- Q: What is \\<b\\>it\\</b\\>?\n" in text
     assert "- A: A \\*red\\* cup.\n" in text
 
 
 def test_without_pairs_it_says_why(record):
     empty = record | {"images": [], "unscored": "the generator wrote no valid pair"}
-    assert gallery.markdown(empty) == "No pairs to show: the generator wrote no valid pair."
+    assert gallery.render_gallery(empty) == "No pairs to show: the generator wrote no valid pair."

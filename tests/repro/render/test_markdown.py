@@ -48,7 +48,7 @@ def table() -> dict:
 
 
 def test_the_paper_stands_beside_what_it_measured(table):
-    header, _, first, second = markdown.markdown(table).split("\n\n")[1].splitlines()
+    header, _, first, second = markdown.render_table(table).split("\n\n")[1].splitlines()
     assert [cell.strip() for cell in header.strip("|").split("|")] == [
         "row",
         "SEED (paper)",
@@ -62,19 +62,19 @@ def test_the_paper_stands_beside_what_it_measured(table):
 def test_a_count_stands_without_brackets_and_without_decimals_from_a_thousand_up(table):
     cell = table["rows"][0]["cells"]["SEED"] | {"interval": None, "paper": 158000.0}
     table["rows"][0]["cells"]["SEED"] = cell | {"value": 3000.0}
-    first = markdown.markdown(table).split("\n\n")[1].splitlines()[2]
+    first = markdown.render_table(table).split("\n\n")[1].splitlines()[2]
     assert [text.strip() for text in first.strip("|").split("|")][1:3] == ["158000", "3000"]
-    assert markdown.measured(cell | {"value": 999.94}) == "999.9"
-    assert ",3000.0,,," in markdown.comma_separated(table)
+    assert markdown.format_cell(cell | {"value": 999.94}) == "999.9"
+    assert ",3000.0,,," in markdown.render_csv(table)
 
 
 def test_an_unscored_cell_holds_no_number(table):
     cell = table["rows"][1]["cells"]["SEED"]
-    assert not any(character.isdigit() for character in markdown.measured(cell))
+    assert not any(character.isdigit() for character in markdown.format_cell(cell))
 
 
 def test_the_footer_says_what_is_behind_the_numbers(table):
-    text = markdown.markdown(table)
+    text = markdown.render_table(table)
     for words in (
         "Profile pocket",
         "data seeds 0, 1",
@@ -89,7 +89,7 @@ def test_the_footer_says_what_is_behind_the_numbers(table):
 
 def test_the_paper_profile_may_be_compared(table):
     table["profile"] = "paper"
-    assert "only the order" not in markdown.markdown(table)
+    assert "only the order" not in markdown.render_table(table)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def compared(table) -> dict:
 
 
 def test_differences_stand_beside_what_was_measured(compared):
-    header, _, *rows = markdown.markdown(compared).split("\n\n")[1].splitlines()
+    header, _, *rows = markdown.render_table(compared).split("\n\n")[1].splitlines()
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (header, *rows)]
     assert cells[0] == [
         "row",
@@ -129,22 +129,22 @@ def test_differences_stand_beside_what_was_measured(compared):
 
 
 def test_the_footer_says_what_a_difference_is(compared):
-    text = markdown.markdown(compared)
+    text = markdown.render_table(compared)
     assert (
         "- Δ: difference from “first” (of “fourth” from “third”), paired by image with its "
         "questions, data seed and tuning seed.\n"
     ) in text
     compared["rows"] = compared["rows"][:2]
-    assert "difference from “first”, paired" in markdown.markdown(compared)
+    assert "difference from “first”, paired" in markdown.render_table(compared)
     compared["rows"] = compared["rows"][:1]
-    assert "Δ" not in markdown.markdown(compared)
+    assert "Δ" not in markdown.render_table(compared)
 
 
 def test_without_the_papers_numbers_there_is_nothing_not_to_compare(table):
     for row in table["rows"]:
         for name, cell in row["cells"].items():
             row["cells"][name] = cell | {"paper": None}
-    text = markdown.markdown(table)
+    text = markdown.render_table(table)
     assert "paper" not in text
 
 
@@ -152,12 +152,12 @@ def test_what_a_comparison_could_have_seen_stands_beside_it(compared):
     better, none = (compared["rows"][k]["cells"]["SEED"]["difference"] for k in (1, 3))
     better |= {"detectable": 2.04, "p": 0.001, "p_holm": 0.002}
     none |= {"detectable": 3.0, "p": 0.2, "p_holm": 0.2}
-    text = markdown.markdown(compared)
+    text = markdown.render_table(compared)
     assert "| -1.2 [-2.5, 0.3]† (2.0) |" in text
     assert " +0.0 [-1.0, 2.0] (3.0) |" in text
     assert "in round brackets the smallest difference" in text
     assert "p below 0.05 after Holm's correction for the 2 comparisons" in text
-    rows = list(csv.DictReader(io.StringIO(markdown.comma_separated(compared))))
+    rows = list(csv.DictReader(io.StringIO(markdown.render_csv(compared))))
     found = [(row["detectable"], row["p"], row["p_holm"]) for row in rows]
     assert found[2] == ("2.04", "0.001", "0.002")
     assert found[0] == ("", "", "")
@@ -167,12 +167,12 @@ def test_what_a_comparison_could_have_seen_stands_beside_it(compared):
     ("number", "text"), [(76.0, "76.0"), (56.58, "56.58"), (158000, "158000"), (-0.49, "-0.49")]
 )
 def test_a_number_of_the_paper_keeps_its_decimals(number, text):
-    assert markdown.printed(number) == text
-    assert markdown.printed(abs(number), "+") == f"+{text.removeprefix('-')}"
+    assert markdown.format_paper_value(number) == text
+    assert markdown.format_paper_value(abs(number), "+") == f"+{text.removeprefix('-')}"
 
 
 def test_csv_holds_differences_and_leaves_them_empty_without(compared):
-    rows = list(csv.DictReader(io.StringIO(markdown.comma_separated(compared))))
+    rows = list(csv.DictReader(io.StringIO(markdown.render_csv(compared))))
     found = [
         (row["difference"], row["difference_low"], row["difference_high"])
         for row in rows
@@ -183,7 +183,7 @@ def test_csv_holds_differences_and_leaves_them_empty_without(compared):
 
 
 def test_csv_has_one_line_a_cell(table):
-    rows = list(csv.DictReader(io.StringIO(markdown.comma_separated(table))))
+    rows = list(csv.DictReader(io.StringIO(markdown.render_csv(table))))
     assert [(row["row"], row["column"], row["value"]) for row in rows] == [
         ("first", "SEED", "51.23"),
         ("first", "truth", "51.23"),
@@ -196,5 +196,5 @@ def test_csv_has_one_line_a_cell(table):
 
 @pytest.mark.parametrize("path", sorted(COMMITTED.glob("*/*.json")), ids=lambda path: path.stem)
 def test_a_committed_table_is_rendered_as_it_stands(path):
-    text = markdown.markdown(json.loads(path.read_text(encoding="utf-8")))
+    text = markdown.render_table(json.loads(path.read_text(encoding="utf-8")))
     assert path.with_suffix(".md").read_text(encoding="utf-8").startswith(text.rstrip())

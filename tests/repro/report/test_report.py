@@ -14,9 +14,9 @@ from PIL import Image
 
 from c3l.samples import ImageFolder
 from repro.report import cells
-from repro.report.listings import draw
-from repro.report.page import TEMPLATE, html, level, policy
-from repro.report.pictures import SIDE, Pictures, Texts
+from repro.report.page import TEMPLATE, colour_level, render_page, security_policy
+from repro.report.samples import draw_sample
+from repro.report.thumbnails import SIDE, Texts, Thumbnails
 from tests.repro import made_run
 from tests.repro.made_run import HOSTILE
 
@@ -93,7 +93,7 @@ def test_any_text_comes_out_of_the_data_as_it_went_in(text):
     most = dict.fromkeys(("questions", "pairs", "pool", "seed"), 0)
     page["provenance"] = known | {"interval": "", "artefacts": 0, "most": most}
     contents = SimpleNamespace(page=page, data={"texts": [text]})
-    found = Page(html(contents))
+    found = Page(render_page(contents))
     whole = re.sub("[\ud800-\udfff]", "\ufffd", text)
     assert json.loads(found.data) == {"texts": [whole]}
     assert (found.count("script"), found.count("b")) == (2, 1)
@@ -186,8 +186,8 @@ def test_bars_lie_on_their_scale_in_order(found, zero):
         {"value": value, "interval": sorted((a, b)) if known else None}
         for a, b, value, known in found
     ]
-    scale = cells.scale(rows, zero=zero)
-    bars = [(row, cells.bar(row, scale)) for row in rows]
+    scale = cells.bar_scale(rows, zero=zero)
+    bars = [(row, cells.interval_bar(row, scale)) for row in rows]
     for row, bar in bars:
         assert (bar is None) == (scale is None or row["interval"] is None)
         if bar:
@@ -206,16 +206,16 @@ def test_every_table_has_a_caption_and_scopes(page):
 
 @given(size=st.integers(0, 50), most=st.integers(0, 60), seed=st.integers(0, 9))
 def test_a_draw_keeps_the_order_and_holds_what_fits(size, most, seed):
-    drawn = draw(range(size), most, seed)
+    drawn = draw_sample(range(size), most, seed)
     assert drawn == sorted(set(drawn)) and len(drawn) == min(size, most)
-    assert drawn == draw(range(size), most, seed)
+    assert drawn == draw_sample(range(size), most, seed)
 
 
 def test_an_image_is_kept_once_and_small(tmp_path):
     Image.effect_noise((300, 150), 50).save(tmp_path / "a.png")
     Image.effect_noise((20, 20), 50).save(tmp_path / "b.png")
     (tmp_path / "c.png").write_bytes(b"no image")
-    pictures, folder = Pictures(), ImageFolder(tmp_path)
+    pictures, folder = Thumbnails(), ImageFolder(tmp_path)
     whole = (tmp_path / "a.png").read_bytes()
     assert [pictures.add(whole), pictures.add(whole)] == [0, 0]
     assert [pictures.add_named(folder, "b.png") for _ in range(2)] == [1, 1]
@@ -229,16 +229,16 @@ def test_an_image_is_kept_once_and_small(tmp_path):
 def test_a_text_is_kept_once():
     texts = Texts()
     assert [texts.add(text) for text in ("a", "b", "a")] == [0, 1, 0]
-    assert texts.all == ["a", "b"]
+    assert texts.strings == ["a", "b"]
 
 
 def test_a_tokens_colour_grows_with_what_it_adds():
-    order = [level(adds) for adds in (-1, -0.1, 0, 0.2, 1, 2, 10)]
+    order = [colour_level(adds) for adds in (-1, -0.1, 0, 0.2, 1, 2, 10)]
     assert order == ["down2", "down1", "", "up1", "up2", "up3", "up4"]
 
 
 def test_the_policy_names_the_style_and_script_that_are_there():
-    assert policy("a", "b") != policy("a", "c") != policy("b", "c")
+    assert security_policy("a", "b") != security_policy("a", "c") != security_policy("b", "c")
 
 
 def _luminance(colour: str) -> float:

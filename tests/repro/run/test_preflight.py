@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from benchmarks.judge.judge import serve
+from benchmarks.judge.judge import serve_http
 from benchmarks.served import Served
 from c3l.artifacts.store import Source
 from c3l.runtime.errors import UserError
@@ -78,7 +78,7 @@ def judged(tmp_path, tiny_llava):
 def test_a_judge_that_answers_nonsense(judged):
     said = "does not judge: its reply does not begin with two scores"
     nonsense = saying((200, completion("Both are nice.")))
-    with serve(nonsense) as url, pytest.raises(UserError, match=said):
+    with serve_http(nonsense) as url, pytest.raises(UserError, match=said):
         preflight.check([judged(url)])
 
 
@@ -89,14 +89,14 @@ def test_a_judge_that_is_not_there(judged):
 
 def test_a_judge_that_is_busy_is_asked_again_and_one_call_is_enough(judged):
     handler = saying((429, "{}"), (200, completion("8 4")), (500, "once too often"))
-    with serve(handler) as url:
+    with serve_http(handler) as url:
         preflight.check([judged(url), judged(url)])
     assert len(handler.left) == 1
 
 
 def test_a_served_model(tmp_path):
     scoring = load("pocket").scoring
-    with serve(saying((404, '{"error": {"message": "no such model"}}'))) as url:
+    with serve_http(saying((404, '{"error": {"message": "no such model"}}'))) as url:
         served = Served(model="m", url=url)
         stage = evaluation.evaluation(served, "pope", Source.from_path(tmp_path), scoring)
         with pytest.raises(UserError, match=r"m at .* does not answer: .*no such model"):

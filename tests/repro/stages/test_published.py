@@ -145,8 +145,8 @@ def test_table_2_counts_as_by_hand(tmp_path, some, tiny_llava, monkeypatch):
         "A tokens": pytest.approx((3 + 24 + 2) / 3, abs=1e-4),
     }
     assert all(cell["n"] == 3 for cell in row["cells"].values())
-    assert markdown.measured(row["cells"]["instances"]) == "2.0"
-    assert markdown.measured(row["cells"]["A tokens"]) == "9.7 [2.0, 13.5]"
+    assert markdown.format_cell(row["cells"]["instances"]) == "2.0"
+    assert markdown.format_cell(row["cells"]["A tokens"]) == "9.7 [2.0, 13.5]"
 
 
 def test_lengths_are_spread_over_data_seeds():

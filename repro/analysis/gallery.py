@@ -1,4 +1,4 @@
-"""Figure 4: of the same images, pairs that two rows' final data hold, picked by a rule."""
+"""Figure 4: pairs about the same images from two rows' final data, drawn by a rule."""
 
 import io
 import random
@@ -21,13 +21,16 @@ RULE = (
 )
 
 
-def make(name: str, cells: Cells, seed: int, store: Store) -> tuple[dict, dict[str, bytes]]:
-    """Pairs of the first and the last row, and the pictures' bytes by file name.
+def build_gallery(
+    name: str, cells: Cells, seed: int, store: Store
+) -> tuple[dict, dict[str, bytes]]:
+    """Return the record of the first and the last row's pairs, and the images by file name.
 
     The record has the `rule`, the `data_seed`, `images` (`file`, `image`, `class`, and `pairs`, one
-    a row), or in `unscored` why there are none. A pair has its `row`, `id`, `question`, `answer`,
-    `i2c` (eq. 1), the answer's `pieces` with their `contributions` to it, and `verdict` (one of
-    benchmarks.pocket.truth; None where the truth is not known). `seed` is the first data seed.
+    a row), and the reason in `unscored` if there are none. A pair has its `row`, `id`, `question`,
+    `answer`, `i2c` (eq. 1), the answer's `pieces` with their `contributions` to it, and `verdict`
+    (one of benchmarks.pocket.truth; None where the truth is not known). `seed` is the first data
+    seed.
     """
     first, *_, last = cells
     labels = [first, last]
@@ -36,59 +39,55 @@ def make(name: str, cells: Cells, seed: int, store: Store) -> tuple[dict, dict[s
     reasons = [store.metadata(stage).get("unscored") for stage in stages]
     if reason := next(filter(None, reasons), None):
         return record | {"unscored": reason}, {}
-    picked = pick([_samples(stage, store) for stage in stages], seed)
-    if not picked:
+    groups = pick_pairs([_samples(stage, store) for stage in stages], seed)
+    if not groups:
         return record | {"unscored": "no image has such pairs in both data sets"}, {}
     verdicts = [_verdicts(cells[label], store) for label in labels]
     images = ImageFolder(stages[0].inputs["scores"].inputs["images"].path)
-    pictures = {}
-    for letter, pairs in zip(ascii_lowercase, picked, strict=False):
+    files = {}
+    for letter, pairs in zip(ascii_lowercase, groups, strict=False):
         image, file = pairs[0]["image_id"], f"{name}/{letter}.png"
         buffer = io.BytesIO()
         images[image].save(buffer, "PNG")
-        pictures[file] = buffer.getvalue()
-        shown = [
-            _shown(label, pair, some.get(pair["question_id"]))
-            for label, pair, some in zip(labels, pairs, verdicts, strict=True)
+        files[file] = buffer.getvalue()
+        records = [
+            {
+                "row": label,
+                "id": pair["question_id"],
+                "question": pair["question"],
+                "answer": pair["answer"],
+                "i2c": round(pair["i2c"], 6),
+                "pieces": list(pair["pieces"]),
+                "contributions": [round(float(part), 6) for part in pair["contributions"]],
+                "verdict": by_id.get(pair["question_id"]),
+            }
+            for label, pair, by_id in zip(labels, pairs, verdicts, strict=True)
         ]
         record["images"].append(
-            {"file": file, "image": image, "class": pairs[0]["category"], "pairs": shown}
+            {"file": file, "image": image, "class": pairs[0]["category"], "pairs": records}
         )
-    return record | {"unscored": None}, pictures
+    return record | {"unscored": None}, files
 
 
-def pick(frames: Sequence[pd.DataFrame], seed: int, count: int = IMAGES) -> list[list[dict]]:
-    """Of each picked image a row of every frame; fewer than `count` images where there are fewer.
+def pick_pairs(frames: Sequence[pd.DataFrame], seed: int, count: int = IMAGES) -> list[list[dict]]:
+    """Pick a row of every frame for each of `count` images, fewer where there are fewer.
 
-    The rule is RULE: a function of the seed and of what the frames hold, not of their order.
+    RULE says how: by the seed and the frames' contents, whatever their order.
     """
-    found = []
+    pairs_of_frames = []
     for frame in frames:
         groups = frame.sort_values("question_id").groupby(["image_id", "category"])
-        found.append({place: group.to_dict("records") for place, group in groups})
+        pairs_of_frames.append({key: group.to_dict("records") for key, group in groups})
     classes: dict[str, list[str]] = defaultdict(list)
-    for image, name in sorted(set.intersection(*map(set, found))):
+    for image, name in sorted(set.intersection(*map(set, pairs_of_frames))):
         classes[image].append(name)
     rng = random.Random(seed)
     images = rng.sample(list(classes), len(classes))
     picked = []
     for image in images[:count]:
-        place = image, rng.choice(classes[image])
-        picked.append([rng.choice(pairs[place]) for pairs in found])
+        key = image, rng.choice(classes[image])
+        picked.append([rng.choice(pairs[key]) for pairs in pairs_of_frames])
     return picked
-
-
-def _shown(label: str, pair: dict, verdict: str | None) -> dict:
-    return {
-        "row": label,
-        "id": pair["question_id"],
-        "question": pair["question"],
-        "answer": pair["answer"],
-        "i2c": round(pair["i2c"], 6),
-        "pieces": list(pair["pieces"]),
-        "contributions": [round(float(part), 6) for part in pair["contributions"]],
-        "verdict": verdict,
-    }
 
 
 def _samples(stage: Stage, store: Store) -> pd.DataFrame:

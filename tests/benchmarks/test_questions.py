@@ -1,11 +1,11 @@
-"""What a question shows, read without lmms-eval: the same questions that are scored."""
+"""Questions for the report, read without lmms-eval: the same that are scored."""
 
 import io
 
 import pytest
 from PIL import Image
 
-from benchmarks import shown
+from benchmarks import BENCHMARKS
 from tests.benchmarks import data
 
 
@@ -41,22 +41,26 @@ def folders(tmp_path_factory):
 def test_a_question_is_found_by_what_its_scored_row_says(
     folders, task, category, question_id, question, answer, options
 ):
-    place = shown.key(task, category, question_id)
-    found = shown.read(task, folders[task], {place})
-    assert list(found) == [place]
-    assert (found[place].question, found[place].answer) == (question, answer)
-    assert found[place].options == dict(zip("ABCD", options, strict=False))
-    with Image.open(io.BytesIO(found[place].picture)) as picture:
+    benchmark = BENCHMARKS[task]
+    key = benchmark.question_key(category, question_id)
+    questions = benchmark.questions(folders[task], {key})
+    assert list(questions) == [key]
+    assert (questions[key].question, questions[key].answer) == (question, answer)
+    assert questions[key].options == dict(zip("ABCD", options, strict=False))
+    with Image.open(io.BytesIO(questions[key].image)) as picture:
         assert picture.size == (24, 24)
 
 
 def test_seed_by_likelihood_has_the_same_questions(folders):
     wanted = {("", "1000"), ("", "1002"), ("", "nobody's")}
-    letters, ppl = (shown.read(t, folders[t], wanted) for t in ("seedbench", "seedbench_ppl"))
+    letters, ppl = (
+        BENCHMARKS[t].questions(folders[t], wanted) for t in ("seedbench", "seedbench_ppl")
+    )
     assert letters == ppl
     assert letters.keys() == {("", "1000"), ("", "1002")}
 
 
 def test_ids_that_repeat_between_popes_categories_are_kept_apart():
-    assert shown.key("pope", "popular", "1") != shown.key("pope", "random", "1")
-    assert shown.key("mmbench", "a", "1") == shown.key("mmbench", "b", "1")
+    pope, mmbench = BENCHMARKS["pope"], BENCHMARKS["mmbench"]
+    assert pope.question_key("popular", "1") != pope.question_key("random", "1")
+    assert mmbench.question_key("a", "1") == mmbench.question_key("b", "1")

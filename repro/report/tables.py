@@ -1,4 +1,4 @@
-"""Which tables have been run, and the stages behind them."""
+"""The finished tables in a runs folder, and the stages behind them."""
 
 import json
 from collections import defaultdict
@@ -13,93 +13,93 @@ from repro.rows import TABLES
 from repro.run import runner
 from repro.run.run import Run
 
-DAMAGED = "cannot be read"
-# What JSON of another shape than a table's raises.
-DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+UNREADABLE = "cannot be read"
+# Reading JSON that is not a table's raises any of these.
+READ_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
-class Found:
-    """A finished table as it lies in the runs folder, and the stages that it was made from."""
+class FinishedTable:
+    """A table's JSON in the runs folder, and the stages that it was made from."""
 
     record: dict
     cells: Cells
 
 
-def find(
+def find_tables(
     profile: Profile, seeds: int | None, runs: Path
-) -> tuple[dict[str, Found], dict[str, str], Store]:
-    """The tables below a runs folder that were made with these options, why the others are not
-    there, and the store.
+) -> tuple[dict[str, FinishedTable], dict[str, str], Store]:
+    """Return the tables that were made with these options, why others are missing, and the store.
 
     Without `seeds`, each table counts with the data seeds that it was last run with. A table whose
     JSON names other artefacts than these options lead to, or artefacts that are not whole in the
     store, has not been run with them. Raises UserError where that is so of all of them.
     """
     folder = runs / profile.name
-    records, missing = _read(folder)
+    records, missing = _read_records(folder)
     if not records:
-        damaged = [f"{name}.json" for name, why in missing.items() if why == DAMAGED]
-        said = f" that can be read ({', '.join(damaged)} cannot)" if damaged else ""
+        damaged = [f"{name}.json" for name, reason in missing.items() if reason == UNREADABLE]
+        detail = f" that can be read ({', '.join(damaged)} cannot)" if damaged else ""
         raise UserError(
-            f"There is no table in {folder}{said}: run `python -m repro all`, or one table, first."
+            f"There is no table in {folder}{detail}: run `python -m repro all`, or one table, "
+            "first."
         )
-    together = defaultdict(list)
+    names_by_seeds = defaultdict(list)
     for name, record in records.items():
-        together[seeds or len(record["seeds"])].append(name)
+        names_by_seeds[seeds or len(record["seeds"])].append(name)
     cells: dict[str, Cells] = {}
-    for count, names in together.items():
+    for count, names in names_by_seeds.items():
         run = Run.stored(names, profile, list(range(count)), runs)
         cells |= run.tables
     store = run.store
-    found = {}
+    tables = {}
     for name, record in records.items():
-        if _artefacts(record) != _expected(cells[name]):
+        if _recorded_digests(record) != _expected_digests(cells[name]):
             missing[name] = "was last run with other options"
         elif runner.not_in_store(stages(cells[name]), store):
             missing[name] = "lacks some of its artefacts"
         else:
-            found[name] = Found(record, cells[name])
-    if not found:
+            tables[name] = FinishedTable(record, cells[name])
+    if not tables:
         raise UserError(
             f"The tables in {folder} were made with other options: give the same --profile, --set "
             "and --seeds, or run `python -m repro all` with these ones first."
         )
-    return found, {name: missing[name] for name in TABLES if name in missing}, store
+    return tables, {name: missing[name] for name in TABLES if name in missing}, store
 
 
-def _read(folder: Path) -> tuple[dict[str, dict], dict[str, str]]:
-    """The tables' JSON in a folder, and why there is none of the others."""
+def _read_records(folder: Path) -> tuple[dict[str, dict], dict[str, str]]:
+    """Return the tables' JSON in a folder, and why others are missing."""
     records, missing = {}, {}
     for name in TABLES:
         try:
             record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            _artefacts(record)
-            len(record["seeds"])
+            _recorded_digests(record)
+            complete = len(record["seeds"]) and len(record["rows"])
         except FileNotFoundError:
             missing[name] = "has not been run"
-        except DAMAGE:
-            missing[name] = DAMAGED
+        except READ_ERRORS:
+            missing[name] = UNREADABLE
         else:
-            if record["rows"] and record["seeds"]:
+            if complete:
                 records[name] = record
             else:
-                missing[name] = DAMAGED
+                missing[name] = UNREADABLE
     return records, missing
 
 
-def _artefacts(record: dict) -> dict:
-    """The digests behind each cell that a table's JSON names."""
+def _recorded_digests(record: dict) -> dict:
     return {
         row["label"]: {column: cell["artefacts"] for column, cell in row["cells"].items()}
         for row in record["rows"]
     }
 
 
-def _expected(cells: Cells) -> dict:
+def _expected_digests(cells: Cells) -> dict:
     return {
         label: {
-            column: [stage.key for some in runs for stage in some] for column, runs in row.items()
+            column: [stage.key for models in runs for stage in models]
+            for column, runs in row.items()
         }
         for label, row in cells.items()
     }

@@ -15,7 +15,7 @@ from c3l.readings import Readings
 from c3l.samples import Sample, write_samples
 from c3l.scores import read_scores
 from c3l.stages import common, scoring
-from repro import gallery
+from repro.analysis import gallery
 from repro.stages import evaluation as driver
 
 CLASSES = ("conversation", "complex reasoning")
@@ -33,23 +33,25 @@ WITH = frame([(f"{k}.png", name) for k in range(4, 16) for name in CLASSES])
 
 @given(order=st.permutations(range(len(WITHOUT))), seed=st.integers(0, 5))
 def test_what_is_picked_does_not_hang_on_the_order_of_the_files(order, seed):
-    assert gallery.pick([WITHOUT.iloc[order], WITH], seed) == gallery.pick([WITHOUT, WITH], seed)
+    assert gallery.pick_pairs([WITHOUT.iloc[order], WITH], seed) == gallery.pick_pairs(
+        [WITHOUT, WITH], seed
+    )
 
 
 @given(seed=st.integers(0, 1000), count=st.integers(1, 12))
 def test_images_are_picked_that_have_pairs_of_a_class_in_both(seed, count):
-    picked = gallery.pick([WITHOUT, WITH], seed, count)
+    picked = gallery.pick_pairs([WITHOUT, WITH], seed, count)
     images = [without["image_id"] for without, _ in picked]
     assert len(set(images)) == len(images) == min(count, 8)  # eight are in both
     for without, made_with in picked:
         assert without["image_id"] == made_with["image_id"]
         assert without["category"] == made_with["category"]
-    more = gallery.pick([WITHOUT, WITH], seed, count + 1)
+    more = gallery.pick_pairs([WITHOUT, WITH], seed, count + 1)
     assert more[: len(picked)] == picked
 
 
 def test_every_pair_has_its_chance():
-    picked = [gallery.pick([WITHOUT, WITH], seed) for seed in range(200)]
+    picked = [gallery.pick_pairs([WITHOUT, WITH], seed) for seed in range(200)]
     seen = [{pairs[k]["question_id"] for some in picked for pairs in some} for k in (0, 1)]
     assert [len(some) for some in seen] == [16, 16]
 
@@ -120,7 +122,7 @@ def test_the_gallery_says_what_stands_behind_it(relevance, tiny_images):
         "between": {},
         "with": {"I²C": [[make(SAMPLES[:3])]]},
     }
-    record, pictures = gallery.make("figure4", cells, 0, store)
+    record, pictures = gallery.build_gallery("figure4", cells, 0, store)
     assert json.loads(json.dumps(record)) == record
     assert record["unscored"] is None
     assert "(seed 0)" in record["rule"] and "first 4 images" in record["rule"]
@@ -135,16 +137,16 @@ def test_the_gallery_says_what_stands_behind_it(relevance, tiny_images):
     (tmp := store.root / "a.png").write_bytes(pictures["figure4/a.png"])
     original = np.asarray(Image.open(tiny_images / "image-0.png").convert("RGB"))
     assert np.array_equal(np.asarray(Image.open(tmp)), original)
-    assert gallery.make("figure4", cells, 0, store) == (record, pictures)
+    assert gallery.build_gallery("figure4", cells, 0, store) == (record, pictures)
 
 
 def test_without_pairs_the_gallery_says_why(relevance):
     make, store, _ = relevance
     some = {"I²C": [[make(SAMPLES[:3])]]}
     nothing_written = {"I²C": [[make([], nothing)]]}
-    record, pictures = gallery.make("figure4", {"a": some, "b": nothing_written}, 0, store)
+    record, pictures = gallery.build_gallery("figure4", {"a": some, "b": nothing_written}, 0, store)
     assert (record["images"], pictures) == ([], {})
     assert record["unscored"] == "the generator wrote no valid pair"
     others = {"I²C": [[make(SAMPLES[3:])]]}
-    record, _ = gallery.make("figure4", {"a": some, "b": others}, 0, store)
+    record, _ = gallery.build_gallery("figure4", {"a": some, "b": others}, 0, store)
     assert record["unscored"] == "no image has such pairs in both data sets"

@@ -12,69 +12,69 @@ from c3l.instructions import CLASSES
 from c3l.samples import Sample, read_samples
 from c3l.scores import Score, read_scores, unscored
 from c3l.stages.common import SAMPLES, SCORES
-from repro.report.found import Found
-from repro.report.listings import draw
+from repro.report.samples import draw_sample
+from repro.report.tables import FinishedTable
 from repro.rows import TABLES, Row
 from repro.run.runner import closure
 
-SHOWN = 8  # pairs of each class, token by token
+PAIRS_BY_TOKEN = 8  # of each class
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The initial pairs of a backbone with their scores, of all data seeds together."""
+    """A backbone's initial pairs with their scores, all data seeds together."""
 
     backbone: str
     stages: dict[int, Stage]
     """The scores by data seed."""
     pairs: list[tuple[Sample, Score]]
-    """Those that have a score."""
+    """Pairs that have a score."""
     without: dict[str, int]
-    """How many have none, by reason."""
+    """Counts of pairs without a score, by reason."""
 
-    def of_class(self, name: str) -> list[tuple[Sample, Score]]:
+    def in_class(self, name: str) -> list[tuple[Sample, Score]]:
         return [pair for pair in self.pairs if pair[0].instruction == name]
 
 
-def pools(found: dict[str, Found], store: Store) -> list[Pool]:
+def find_pools(tables: dict[str, FinishedTable], store: Store) -> list[Pool]:
     """The pools behind the tables, by backbone in the tables' order."""
     stages: dict[str, dict[int, Stage]] = {}
-    for name, table in found.items():
+    for name, table in tables.items():
         for row in TABLES[name].rows:
             if isinstance(row, Row) and row.readings:
                 continue
             writer = (isinstance(row, Row) and row.writer) or row.backbone
-            for seed, stage in _scores(table.cells[row.label]):
+            for seed, stage in _score_stages(table.cells[row.label]):
                 stages.setdefault(writer, {})[seed] = stage
-    return [_pool(backbone, some, store) for backbone, some in stages.items()]
+    return [_read_pool(backbone, by_seed, store) for backbone, by_seed in stages.items()]
 
 
-def _scores(row: dict) -> Iterator[tuple[int, Stage]]:
+def _score_stages(row: dict) -> Iterator[tuple[int, Stage]]:
     """The scores of filtered initial pairs behind a row, with their data seed."""
     for runs in row.values():
-        for seed, some in enumerate(runs):
-            for stage in closure(some).values():
+        for seed, models in enumerate(runs):
+            for stage in closure(models).values():
                 if stage.name == "scores" and stage.inputs["samples"].name == "filtered":
                     yield seed, stage
 
 
-def _pool(backbone: str, stages: dict[int, Stage], store: Store) -> Pool:
-    pairs, every = [], []
+def _read_pool(backbone: str, stages: dict[int, Stage], store: Store) -> Pool:
+    pairs, all_scores = [], []
     for _, stage in sorted(stages.items()):
-        folders = [store.path(made) for made in (stage.inputs["samples"], stage)]
-        if not (folders[1] / SCORES).is_file():  # unscored: the table says why
+        if not (store.path(stage) / SCORES).is_file():  # unscored: the table says why
             continue
-        samples = {sample.id: sample for sample in read_samples(folders[0] / SAMPLES)}
-        scores = read_scores(folders[1] / SCORES)
-        every += scores
+        path = store.path(stage.inputs["samples"]) / SAMPLES
+        samples = {sample.id: sample for sample in read_samples(path)}
+        scores = read_scores(store.path(stage) / SCORES)
+        all_scores += scores
         pairs += [(samples[score.id], score) for score in scores if not score.unscored]
-    return Pool(backbone, stages, pairs, unscored(every))
+    return Pool(backbone, stages, pairs, unscored(all_scores))
 
 
-def by_token(pool: Pool) -> list[dict]:
-    """A seeded draw of pairs of each class, with what each token of the answer adds to eq. 1.
+def contributions_by_token(pool: Pool) -> list[dict]:
+    """A seeded draw of pairs of each class, with each answer token's contribution to eq. 1.
 
-    Records as figure 4's pairs have them: `id`, `image`, `class`, `question`, `answer`, `i2c`,
+    The records are those of figure 4's pairs: `id`, `image`, `class`, `question`, `answer`, `i2c`,
     `pieces` and `contributions`.
     """
     from c3l.backbones.loading import load_pieces
@@ -82,15 +82,15 @@ def by_token(pool: Pool) -> list[dict]:
 
     scored = next(iter(pool.stages.values()))
     pieces_of = load_pieces(scored.inputs["backbone"].path)
-    end = scored.config["readings"]["score_eos"]
-    drawn = [pair for name in CLASSES for pair in draw(pool.of_class(name), SHOWN)]
-    found = []
-    for sample, score in drawn:
-        pieces = pieces_of(sample.question, sample.answer, end)
-        adds = [round(part, 6) for part in contributions(score).tolist()]
-        if len(pieces) != len(adds):
+    score_eos = scored.config["readings"]["score_eos"]
+    pairs = [pair for name in CLASSES for pair in draw_sample(pool.in_class(name), PAIRS_BY_TOKEN)]
+    records = []
+    for sample, score in pairs:
+        pieces = pieces_of(sample.question, sample.answer, score_eos)
+        parts = [round(part, 6) for part in contributions(score).tolist()]
+        if len(pieces) != len(parts):
             raise RuntimeError(f"The answer of {sample.id} has other tokens than were scored.")
-        found.append(
+        records.append(
             {
                 "id": sample.id,
                 "image": sample.image,
@@ -99,7 +99,7 @@ def by_token(pool: Pool) -> list[dict]:
                 "answer": sample.answer,
                 "i2c": score.i2c,
                 "pieces": pieces,
-                "contributions": adds,
+                "contributions": parts,
             }
         )
-    return found
+    return records

@@ -1,4 +1,4 @@
-"""What the page holds once however often it is shown: thumbnails and texts."""
+"""The page's thumbnails and texts, each stored once however often it is shown."""
 
 import base64
 import hashlib
@@ -13,41 +13,39 @@ SIDE = 96  # pixels of a thumbnail's longer side
 QUALITY = 70
 
 
-class Pictures:
+class Thumbnails:
     """Thumbnails as data URIs, one for each image; the same bytes are the same image."""
 
     def __init__(self) -> None:
         self.uris: list[str] = []
-        self._places: dict[str, int | None] = {}
+        self._positions: dict[str, int | None] = {}
 
     def add(self, content: bytes | None) -> int | None:
-        """The place of an image file's thumbnail in `uris`; None for what is no image."""
+        """The position of an image file's thumbnail in `uris`; None if it is no image."""
         if content is None:
             return None
         key = hashlib.sha256(content).hexdigest()
-        if key not in self._places:
-            self._places[key] = self._opened(content)
-        return self._places[key]
+        if key not in self._positions:
+            try:
+                with Image.open(io.BytesIO(content)) as image:
+                    upright = ImageOps.exif_transpose(image).convert("RGB")
+                self._positions[key] = self._append(upright)
+            # Pillow's decoders raise all of these for damaged files.
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                self._positions[key] = None
+        return self._positions[key]
 
     def add_named(self, folder: ImageFolder, name: str) -> int | None:
         """The same for an image of a folder."""
         key = f"{folder.path}/{name}"
-        if key not in self._places:
+        if key not in self._positions:
             try:
-                self._places[key] = self._made(folder[name])
+                self._positions[key] = self._append(folder[name])
             except ImageError:
-                self._places[key] = None
-        return self._places[key]
+                self._positions[key] = None
+        return self._positions[key]
 
-    def _opened(self, content: bytes) -> int | None:
-        try:
-            with Image.open(io.BytesIO(content)) as image:
-                return self._made(ImageOps.exif_transpose(image).convert("RGB"))
-        # Pillow's decoders raise all of these for damaged files.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            return None
-
-    def _made(self, image: Image.Image) -> int:
+    def _append(self, image: Image.Image) -> int:
         small = image.copy()
         small.thumbnail((SIDE, SIDE))
         # Drawings are smaller without loss, photographs with.
@@ -56,27 +54,27 @@ class Pictures:
         return len(self.uris) - 1
 
 
-def _webp(image: Image.Image, **settings) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", method=6, **settings)
-    return buffer.getvalue()
-
-
 class Texts:
     """Strings, each once: cells of a table share most of their questions, and answers repeat."""
 
     def __init__(self) -> None:
-        self.all: list[str] = []
-        self._places: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
+
+    @property
+    def strings(self) -> list[str]:
+        return list(self._positions)
 
     def add(self, text: str) -> int:
-        """The place of a text in `all`."""
-        if text not in self._places:
-            self._places[text] = len(self.all)
-            self.all.append(text)
-        return self._places[text]
+        """The position of a text in `strings`."""
+        return self._positions.setdefault(text, len(self._positions))
 
 
 def data_uri(kind: str, content: bytes) -> str:
     """The content as an address that needs no network."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _webp(image: Image.Image, **settings) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", method=6, **settings)
+    return buffer.getvalue()

@@ -6,7 +6,7 @@ import pytest
 
 from c3l.runtime.errors import UserError
 from repro import profile
-from repro.report.found import find
+from repro.report.tables import find_tables
 
 CELL = {"value": 1.0, "artefacts": ["a"], "unscored": None}
 WHOLE = {"seeds": [0], "rows": [{"label": "x", "cells": {"SEED": CELL}}]}
@@ -41,9 +41,9 @@ def test_a_damaged_table_is_named(content, tmp_path):
     text = content if isinstance(content, bytes) else content.encode()
     (tmp_path / "pocket" / "table4.json").write_bytes(text)
     with pytest.raises(UserError, match=r"no table in .*pocket that can be read .table4.json can"):
-        find(profile.load("pocket"), None, tmp_path)
+        find_tables(profile.load("pocket"), None, tmp_path)
 
 
 def test_where_nothing_was_run_that_is_said(tmp_path):
     with pytest.raises(UserError, match=r"no table in .*pocket: run `python -m repro all`"):
-        find(profile.load("pocket"), None, tmp_path / "nowhere")
+        find_tables(profile.load("pocket"), None, tmp_path / "nowhere")
