@@ -1,4 +1,4 @@
-"""What both command lines share: how a command is run, how much is said, how help is shown."""
+"""Shared by both command lines: running a command, message levels, help texts, options."""
 
 import errno
 import os
@@ -85,10 +85,10 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
     # For the processes that this one starts: glibc is to keep large tensors' memory instead of
-    # having it cleared anew for each, 7% of a training on a processor (docs/decisions.md).
+    # having it cleared anew for each, 7% of a training on a CPU (docs/decisions.md).
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**28))
-    # What an Apple GPU lacks is computed on the processor.
+    # What an Apple GPU lacks is computed on the CPU.
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     code = 0
     try:
@@ -107,9 +107,9 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
                 f"{printable(str(error.filename))} is too long for a file's name", file=sys.stderr
             )
         elif reason := write_error_reason(error):
-            where = printable(os.fsdecode(error.filename or "A file"))
+            name = printable(os.fsdecode(error.filename or "A file"))
             print(
-                f"{where} cannot be written ({reason}); make room or choose another place, then "
+                f"{name} cannot be written ({reason}); make room or choose another place, then "
                 "run the same command again.",
                 file=sys.stderr,
             )
@@ -123,7 +123,8 @@ def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
             raise
         print(
             "The memory of the device is full; run the same command again with a smaller batch, a "
-            f"smaller backbone or half precision ({escape_unprintable(str(error).splitlines()[0])})",
+            "smaller backbone or half precision "
+            f"({escape_unprintable(str(error).splitlines()[0])})",
             file=sys.stderr,
         )
         code = 2
@@ -163,13 +164,13 @@ def _end(code: int, words: str) -> int:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether torch found no memory; without importing it."""
+    """Return whether memory ran out; without importing torch."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
-def _chosen(level: int) -> Callable[[bool], None]:
-    def choose(given: bool) -> None:
-        if not given or not distributed.is_main_process():
+def _level_callback(level: int) -> Callable[[bool], None]:
+    def choose(value: bool) -> None:
+        if not value or not distributed.is_main_process():
             return
         if progress.level() not in (progress.NORMAL, level):
             raise UserError("give either -v or -q, not both")
@@ -189,7 +190,7 @@ def _say(
             "-v",
             "--verbose",
             help="say more: each stage, with its digest",
-            callback=_chosen(progress.VERBOSE),
+            callback=_level_callback(progress.VERBOSE),
         ),
     ] = False,
     quiet: Annotated[
@@ -198,7 +199,7 @@ def _say(
             "-q",
             "--quiet",
             help="say less: results and errors only",
-            callback=_chosen(progress.QUIET),
+            callback=_level_callback(progress.QUIET),
         ),
     ] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Locks between processes: files that one process at a time holds, and whom a kill frees."""
+"""Locks between processes: files that one process at a time holds; a kill frees them."""
 
 import errno
 import os
@@ -36,8 +36,8 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
             raise
         reason = os.strerror(getattr(error, "errno", None) or errno.ENOSYS)
         raise UserError(
-            f"{printable(str(path.absolute().parent))} lies on a file system without locks ({reason}); "
-            "give one on a local disk"
+            f"{printable(str(path.absolute().parent))} lies on a file system without locks "
+            f"({reason}); give one on a local disk"
         ) from error
     try:
         yield

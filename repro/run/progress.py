@@ -97,7 +97,9 @@ class Progress:
             f"about {minutes} with {self.jobs} workers."
         )
         for stage in self._found:
-            echo(f"from the store: {stage.name} {stage.key[:12]}{self._row(stage)}", at=VERBOSE)
+            echo(
+                f"from the store: {stage.name} {stage.key[:12]}{self._row(stage)}", minimum=VERBOSE
+            )
         if self.total:
             self._display.__enter__()
         return self
@@ -125,7 +127,7 @@ class Progress:
         self.left.pop(stage.key, None)  # made once more, if it was damaged meanwhile
         self.times.add(stage, seconds)
         name = f"{stage.name} {stage.key[:12]}"
-        echo(f"done in {duration(seconds)}: {name}{self._row(stage)}", at=VERBOSE)
+        echo(f"done in {duration(seconds)}: {name}{self._row(stage)}", minimum=VERBOSE)
 
     def _at_work(self, running: list[Stage]) -> list[str]:
         """ "generator 12/40 steps (table4: CRM)"; "4 × final" of stages that say the same."""
