@@ -118,7 +118,7 @@ def llava(
 
 
 def _check(out: Path, dtype: str | None, *sources: Path | None):
-    """Return the dtype to write, or None; raise UserError for wrong arguments before any reading."""
+    """Return the dtype to write, or None. Raise UserError for arguments that cannot work."""
     for path in filter(None, sources):  # at once: torch takes seconds to import
         if not path.exists():
             raise UserError(f"there is no file or folder {path}; give what was published")
@@ -133,7 +133,7 @@ def _write(converted, out: Path, dtype) -> None:
     from c3l.convert.writing import save_converted
 
     save_converted(converted, out, dtype)
-    count = len(converted.made.tensors)
+    count = len(converted.assembled.tensors)
     echo(f"{count} tensors are in {out}; its README.md says where from.")
-    if unused := sum(map(len, converted.made.unused.values())):
+    if unused := sum(map(len, converted.assembled.unused.values())):
         echo(f"{unused} of the files' keys were not used; they are listed there.")

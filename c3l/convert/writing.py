@@ -34,16 +34,16 @@ def save_converted(converted: Converted, out: Path, dtype: torch.dtype | None) -
     Raises UserError if `out` is taken or cannot be written; then nothing is left there.
     """
     try:
-        with _whole_folder(out) as work:
-            made, config = converted.made.tensors, converted.config
-            config.dtype = dtype or max(made.values(), key=Tensor.numel).dtype
+        with _atomic_folder(out) as work:
+            tensors, config = converted.assembled.tensors, converted.config
+            config.dtype = dtype or max(tensors.values(), key=Tensor.numel).dtype
             config.save_pretrained(work)
             text = config.get_text_config()
             GenerationConfig(
                 bos_token_id=text.bos_token_id, eos_token_id=text.eos_token_id
             ).save_pretrained(work)
             converted.processor.save_pretrained(work)
-            _write_weights(made, work, dtype)
+            _write_weights(tensors, work, dtype)
             (work / "README.md").write_text(model_card(converted, dtype), encoding="utf-8")
     except OSError as error:
         raise write_error(out, error) from error
@@ -53,12 +53,12 @@ def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dty
     shards: list[list[str]] = [[]]
     size = 0
     for name, tensor in tensors.items():
-        wanted = tensor.numel() * (dtype or tensor.dtype).itemsize
-        if size + wanted > SHARD and shards[-1]:
+        nbytes = tensor.numel() * (dtype or tensor.dtype).itemsize
+        if size + nbytes > SHARD and shards[-1]:
             shards.append([])
             size = 0
         shards[-1].append(name)
-        size += wanted
+        size += nbytes
     place, total = {}, 0
     for number, names in enumerate(shards, 1):
         file = "model.safetensors"
@@ -74,8 +74,8 @@ def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dty
 
 
 @contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill in place of `out`; a fixed name, so that a crash's remains are replaced."""
+def _atomic_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to fill in place of `out`; its name is fixed, so leftovers are replaced."""
     require_free(out)
     work = out.with_name(f".tmp-{out.name}")
     shutil.rmtree(work, ignore_errors=True)

@@ -174,7 +174,7 @@ def read_progress(path: Path) -> Position | None:
 
 
 class Display:
-    """A bar with a message on a terminal; otherwise the message, once a minute. A context manager."""
+    """A bar with a message on a terminal, else the message once a minute. A context manager."""
 
     def __init__(self):
         self._bar = None
