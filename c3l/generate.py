@@ -1,11 +1,8 @@
-"""The method alone (section 3.4): one's own images in, instruction data with scores out.
+"""The method on a folder of images: `c3l.method` up to the generator, then data in batches.
 
-    initial data: captions → pairs → filtered → scores → selection → generator (L_r + λ·L_c)
-    final data:   captions → pairs → filtered, a part of the images at a time, until there are
-                  enough → drawn → scores (→ best)
-
-Each arrow is a stage of a store in OUT/.store: what is finished is found by the next run, and a
-changed reading makes anew what it touches and nothing else. All in one process, in order.
+The final data are written about some images at a time: captions → pairs → filtered, until there are
+`n` samples → drawn → scores (→ best). Each step is a stage of a store in OUT/.store: the next run
+finds what is finished, and another reading makes only what it touches anew.
 """
 
 import json
@@ -17,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
 from filelock import Timeout
 
@@ -26,35 +22,36 @@ from c3l.artifacts.files import fsync
 from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.backbones.reach import contrast_unreached, model_type
-from c3l.data.card import DatasetInfo, card
+from c3l.data.card import DatasetInfo, dataset_card
 from c3l.data.left_out import LeftOut, left_out_path, write_left_out
 from c3l.data.scored import with_scores, write_scored
-from c3l.data.subset import Pictures, parts
+from c3l.data.subset import ImageSubset, in_batches
 from c3l.filtering import judged
+from c3l.method import Images, WrittenData, augmented_pipeline, write_data
 from c3l.runtime.errors import UserError, printable
 from c3l.runtime.locks import locked
 from c3l.runtime.progress import VERBOSE, StatusLine, echo
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.settings import MethodSettings
-from c3l.stages import common, models, scoring, selecting, training, writing
-from c3l.stages.common import backbone_source
+from c3l.stages import models, scoring, selecting, writing
+from c3l.stages.common import SAMPLES, SCORES, backbone_source
 
 STORE = ".store"
 FILES = ("data.parquet", "data.jsonl", "data.json", "README.md")
-PART = 32  # images that are written about before the samples are counted
-VAIN = 4  # parts without one valid pair, after which no more images are tried
+BATCH = 32  # images that are written about before the samples are counted
+EMPTY_BATCHES = 4  # first batches without one valid pair, after which no more images are tried
 
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """What came of it: how many samples, what is not among them by reason, stages run and found."""
+    """Numbers of samples and images, of what is not among them by reason, and of stages."""
 
     samples: int
     images: int
     dropped: dict[str, int]
     unreadable: dict[str, int]
-    run: int
-    found: int
+    stages_run: int
+    stages_stored: int
 
 
 def generate(
@@ -84,256 +81,241 @@ def generate(
     """
     out, folder = Path(out), ImageFolder(images)
     _check_free(out, folder.path)
+    settings = settings or MethodSettings()
     store = Store(out / STORE)
     lock = locked(store.root / "locks" / "generate.lock", timeout=0)
     try:
-        with lock, models.model_options(device, dtype), StatusLine() as work:
-            store.sweep()
-            work.on("reading the backbone's files")
+        with lock, models.model_options(device, dtype), StatusLine() as status:
+            store.remove_leftovers()
+            status.begin("reading the backbone's files")
             source = backbone_source(backbone)
-            readings = (settings or MethodSettings()).readings
-            if train and (reason := contrast_unreached(readings, model_type(source))):
+            reason = contrast_unreached(settings.readings, model_type(source)) if train else None
+            if reason:
                 raise UserError(reason)
-            weights = Source.of(source.path, source.names, dtype) if dtype else source
-            pictures = Pictures(folder, store.root / "images", seed)
-            run = _Run(str(backbone), weights, pictures, store, settings, seed, work)
-            samples, making, left_out = run.finish(n, initial, final, train=train)
-            making = replace(making, digest=source.key)
-            _write(out, samples, making, left_out)
+            weights = Source.from_path(source.path, source.names, dtype) if dtype else source
+            subset = ImageSubset(folder, store.root / "images", seed)
+            run = _Run(str(backbone), weights, subset, store, settings, seed, status)
+            samples, info, left_out = run.write(n, initial, final, train=train)
+            info = replace(info, digest=source.key)
+            _save(out, samples, info, left_out)
     except Timeout as error:
         raise UserError(
             f"another run is at work on {printable(str(out))}; wait for it, or stop it"
         ) from error
-    skipped = making.dropped, making.unreadable
-    return GenerationResult(len(samples), making.images, *map(dict, skipped), run.made, run.found)
+    return GenerationResult(
+        len(samples), info.images, info.dropped, info.unreadable, run.stages_run, run.stages_stored
+    )
 
 
 def _check_free(out: Path, images: Path) -> None:
-    """Raise UserError where a folder of somebody else's would be written into."""
+    """Raise UserError where the folder holds anything but an earlier run."""
     if out.resolve().is_relative_to(images.resolve()):
         raise UserError(f"{printable(str(out))} lies among the images; give another --out")
     if not out.absolute().parent.is_dir():
         parent = printable(str(out.absolute().parent))
         raise UserError(f"{parent} is no folder; make it, or give another --out")
-    ours = (out / STORE).is_dir()
-    if out.exists() and not ours and not (out.is_dir() and not any(out.iterdir())):
+    earlier_run = (out / STORE).is_dir()
+    if out.exists() and not earlier_run and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(
             f"{printable(str(out))} holds something else; give a new or an empty folder as --out"
         )
 
 
-class Part(NamedTuple):
-    """Images that were written about together: their captions and the valid pairs."""
+@dataclass(frozen=True)
+class Batch:
+    """Images that were written about together."""
 
     names: list[str]
-    captions: Stage
-    pairs: Stage
-    images: Source
+    data: WrittenData
 
 
+@dataclass
 class _Run:
-    def __init__(
-        self,
-        name: str,
-        backbone: Source,
-        pictures: Pictures,
-        store: Store,
-        settings: MethodSettings | None,
-        seed: int,
-        work: StatusLine,
-    ):
-        self.name, self.backbone, self.pictures, self.store = name, backbone, pictures, store
-        self.settings, self.seed, self.work = settings or MethodSettings(), seed, work
-        self.readings = self.settings.readings
-        self.made = self.found = 0
+    """One run of `generate`: makes each stage when its turn comes, and says how far it is."""
 
-    def finish(
+    backbone_name: str
+    backbone: Source
+    subset: ImageSubset
+    store: Store
+    settings: MethodSettings
+    seed: int
+    status: StatusLine
+    stages_run: int = 0
+    stages_stored: int = 0
+
+    def write(
         self, n: int, initial: int | None, final: int | None, *, train: bool
     ) -> tuple[list[Sample], DatasetInfo, list[LeftOut]]:
-        """The final samples, how they were made, and what is not among them."""
-        self.work.on("looking at the images")
-        first = self.pictures.initial(initial) if train else []
-        if train and not first:
+        """Return the final samples, how they were made, and what is not among them."""
+        self.status.begin("looking at the images")
+        initial_names = self.subset.initial(initial) if train else []
+        if train and not initial_names:
             raise UserError(
-                f"none of the images in {printable(str(self.pictures.folder.path))} can be read "
-                f"({_counted(self.pictures.unreadable)}); give another --images"
+                f"none of the images in {printable(str(self.subset.folder.path))} can be read "
+                f"({_counts(self.subset.unreadable)}); give another --images"
             )
-        learnt = f"{len(first):,} of them to learn from, " if train else ""
-        echo(f"{self.pictures.count:,} images, {learnt}{n:,} samples to write.")
-        writer = self._trained(first) if train else self.backbone
-        made = self._written(writer, n, first, final)
-        about = [name for part in made for name in part.names]
-        dropped = self._dropped(made)
-        pool = [part.pairs for part in made if self._count(part.pairs)]
+        to_learn = f"{len(initial_names):,} of them to learn from, " if train else ""
+        echo(f"{self.subset.count:,} images, {to_learn}{n:,} samples to write.")
+        writer = self._train(initial_names) if train else self.backbone
+        batches = self._write_batches(writer, n, initial_names, final)
+        names = [name for batch in batches for name in batch.names]
+        dropped = self._dropped(batches)
+        pool = [batch.data.samples for batch in batches if self._count(batch.data.samples)]
         if not pool:
             raise UserError(
-                f"{'the generator' if train else self.name} wrote no valid pair about {len(about)} "
-                f"images ({_counted(dropped)}); try another backbone"
+                f"{'the generator' if train else self.backbone_name} wrote no valid pair about "
+                f"{len(names)} images ({_counts(dropped)}); try another backbone"
                 + (", or --no-train to write with it as it is" if train else "")
             )
-        chosen, scores = self._chosen(pool, about, n)
-        samples = self._samples(chosen, scores, made)
+        final, scores = self._choose(pool, names, n)
+        samples = self._read(final, scores, batches)
         dropped["not_drawn"] += sum(map(self._count, pool)) - len(samples)
-        making = DatasetInfo(
-            backbone=self.name,
+        info = DatasetInfo(
+            backbone=self.backbone_name,
             digest=self.backbone.key,
-            images=len(about),
-            initial_images=len(first),
-            shared_images=len({*first} & {*about}),
+            images=len(names),
+            initial_images=len(initial_names),
+            shared_images=len({*initial_names} & {*names}),
             trained=self._facts(writer) if isinstance(writer, Stage) else None,
-            asked=n,
+            requested=n,
             dropped=dict(+dropped),
-            unreadable=dict(self.pictures.unreadable),
+            unreadable=dict(self.subset.unreadable),
             settings=self.settings,
             seed=self.seed,
             versions=provenance.versions(),
         )
-        return samples, making, self.pictures.left_out + self._left_out(made, samples)
+        return samples, info, self.subset.left_out + self._left_out(batches, samples)
 
-    def _make(self, stage: Stage, title: str) -> Stage:
-        """The stage, with what it is made from, unless it is stored."""
-        todo = not_in_store([stage], self.store)
-        self.found += not todo
-        for one in todo.values():
-            self.work.on(f"{title}, {one.name}")
-            self.store.make(one)
-            self.made += 1
-        how = "run" if todo else "from the store"
-        words = f"{title}, {stage.name} {stage.key[:12]} {how}: {json.dumps(self._facts(stage))}"
-        echo(words, at=VERBOSE)
-        return stage
+    def _make(self, title: str, *stages: Stage) -> None:
+        """Make the stages that are not stored, with what they are made from."""
+        for stage in stages:
+            todo = not_in_store([stage], self.store)
+            self.stages_stored += not todo
+            for step in todo.values():
+                self.status.begin(f"{title}, {step.name}")
+                self.store.make(step)
+                self.stages_run += 1
+            origin = "run" if todo else "from the store"
+            facts = json.dumps(self._facts(stage))
+            echo(f"{title}, {stage.name} {stage.key[:12]} {origin}: {facts}", at=VERBOSE)
 
     def _facts(self, stage: Stage) -> dict:
         return self.store.manifest(stage)["facts"]
 
-    def _count(self, pairs: Stage) -> int:
-        return self._facts(pairs).get("samples", 0)
+    def _count(self, samples: Stage) -> int:
+        return self._facts(samples).get("samples", 0)
 
-    def _part(
-        self, writer: Stage | Source, name: str, names: list[str], seed: int, title: str
-    ) -> Part:
-        images, settings = self.pictures.linked(name, names), self.settings.generation
-        captions = writing.captions(writer, images, len(names), settings, self.readings, seed)
-        written = writing.initial(writer, captions, images, settings, self.readings, seed)
-        pairs = writing.filtered(written, self.readings)
-        for stage in (captions, written, pairs):
-            self._make(stage, title)
-        return Part(names, captions, pairs, images)
+    def _images(self, name: str, names: list[str]) -> Images:
+        return Images(self.subset.linked(name, names), len(names))
 
-    def _scores(self, samples: Stage, images: Source, title: str) -> Stage:
-        batch_size = self.settings.generation.batch_size
-        made = scoring.scores(self.backbone, samples, images, self.readings, batch_size)
-        return self._make(made, title)
-
-    def _trained(self, names: list[str]) -> Stage:
-        """The enhanced generator."""
+    def _train(self, names: list[str]) -> Stage:
+        """Return the enhanced generator."""
         title = f"initial data about {len(names):,} images"
-        part = self._part(self.backbone, "initial", names, self.seed, title)
-        scores = self._scores(part.pairs, part.images, title)
-        share, seed = self.settings.share, self.seed
-        chosen = selecting.selection(part.pairs, scores, self.readings, share, seed, crm=True)
-        self._make(chosen, title)
-        if why := self._facts(chosen).get("unscored"):
-            reasons = _counted(self._dropped([part]))
+        images = self._images("initial", names)
+        steps = augmented_pipeline(self.backbone, images, None, self.settings, self.seed)
+        data = steps.initial
+        self._make(title, data.captions, data.pairs, data.samples, steps.scores, steps.selection)
+        if reason := self._facts(steps.selection).get("unscored"):
+            reasons = _counts(self._dropped([Batch(names, data)]))
             raise UserError(
-                f"there is nothing to train a generator on: {why} ({reasons}); give another "
+                f"there is nothing to train a generator on: {reason} ({reasons}); give another "
                 "backbone, or --no-train to write with this one as it is"
             )
-        trained = training.generator(
-            self.backbone,
-            part.pairs,
-            chosen,
-            part.images,
-            self.settings.training,
-            self.readings,
-            seed,
-            crm=True,
-            clm=True,
+        self._make("training", steps.generator)
+        return steps.generator
+
+    def _write_batches(
+        self, writer: Stage | Source, n: int, initial_names: list[str], final: int | None
+    ) -> list[Batch]:
+        """Write until there are `n` samples, or about all images if the best are to be chosen."""
+        generation, readings = self.settings.generation, self.settings.readings
+        choose_best = readings.final_selection == "i2c"
+        order = chain(
+            self.subset.remaining(), [] if choose_best and final is None else initial_names
         )
-        return self._make(trained, "training")
-
-    def _written(
-        self, writer: Stage | Source, n: int, first: list[str], final: int | None
-    ) -> list[Part]:
-        """The final data's parts: until there are `n` samples, or all that are to be ranked."""
-        ranks = self.readings.final_selection == "i2c"
-        order = chain(self.pictures.others(), [] if ranks and final is None else first)
-        made: list[Part] = []
-        kept = 0
-        for number, names in enumerate(parts(islice(order, final), PART)):
-            title = f"final data ({kept:,} of {n:,} samples)"
-            # Another seed for each part, as for a stage's shards.
+        batches: list[Batch] = []
+        count = 0
+        for number, names in enumerate(in_batches(islice(order, final), BATCH)):
+            # Another seed for each batch, as for a stage's shards.
             seed = self.seed + 1_000_003 * (number + 1)
-            made.append(self._part(writer, f"final-{number:05d}", names, seed, title))
-            kept += self._count(made[-1].pairs)
-            enough = kept >= n and not ranks and final is None
-            if enough or (not kept and len(made) == VAIN):
+            images = self._images(f"final-{number:05d}", names)
+            data = write_data(writer, images, generation, readings, seed)
+            title = f"final data ({count:,} of {n:,} samples)"
+            self._make(title, data.captions, data.pairs, data.samples)
+            batches.append(Batch(names, data))
+            count += self._count(data.samples)
+            enough = count >= n and not choose_best and final is None
+            if enough or (not count and len(batches) == EMPTY_BATCHES):
                 break
-        return made
+        return batches
 
-    def _chosen(self, pool: list[Stage], about: list[str], n: int) -> tuple[Stage, Stage]:
-        """The final samples, and scores that hold theirs."""
-        ranks, title = self.readings.final_selection == "i2c", "final data"
-        drawn = self._make(writing.drawn(pool, None if ranks else n, self.seed), title)
-        folder = self.pictures.folder.path
-        scores = self._scores(drawn, Source.of(folder, about), title)
-        if not ranks:
-            return drawn, scores
-        best = self._make(selecting.best(drawn, scores, self.readings, n), title)
-        if why := self._facts(best).get("unscored"):
-            raise UserError(f"the final samples cannot be ranked: {why}")
+    def _choose(self, pool: list[Stage], names: list[str], n: int) -> tuple[Stage, Stage]:
+        """Return the final samples, drawn or the best, and scores that hold theirs."""
+        readings, title = self.settings.readings, "final data"
+        choose_best = readings.final_selection == "i2c"
+        draw = writing.draw(pool, None if choose_best else n, self.seed)
+        images = Source.from_path(self.subset.folder.path, names)
+        batch_size = self.settings.generation.batch_size
+        scores = scoring.scores(self.backbone, draw, images, readings, batch_size)
+        self._make(title, draw, scores)
+        if not choose_best:
+            return draw, scores
+        best = selecting.best(draw, scores, readings, n)
+        self._make(title, best)
+        if reason := self._facts(best).get("unscored"):
+            raise UserError(f"the final samples cannot be ranked: {reason}")
         return best, scores
 
-    def _samples(self, chosen: Stage, scores: Stage, made: list[Part]) -> list[Sample]:
-        """The final samples with caption and score."""
+    def _read(self, final: Stage, scores: Stage, batches: list[Batch]) -> list[Sample]:
+        """Return the final samples with caption and score."""
         from c3l.relevance import in_form
         from c3l.scores import read_scores
 
         captions: dict[str, str] = {}
-        for part in made:
-            file = self.store.path(part.captions) / "captions.json"
+        for batch in batches:
+            file = self.store.path(batch.data.captions) / "captions.json"
             captions |= json.loads(file.read_text(encoding="utf-8"))
-        found = {s.id: s for s in read_scores(self.store.path(scores) / common.SCORES)}
+        by_id = {score.id: score for score in read_scores(self.store.path(scores) / SCORES)}
         samples = [
             replace(sample, meta={"caption": captions[sample.image]})
-            for sample in read_samples(self.store.path(chosen) / common.SAMPLES)
+            for sample in read_samples(self.store.path(final) / SAMPLES)
         ]
-        theirs = [found[sample.id] for sample in samples]
-        return with_scores(samples, theirs, in_form(theirs, self.readings.score_form))
+        sample_scores = [by_id[sample.id] for sample in samples]
+        values = in_form(sample_scores, self.settings.readings.score_form)
+        return with_scores(samples, sample_scores, values)
 
-    def _dropped(self, made: list[Part]) -> Counter[str]:
-        """What was written and is not valid, by reason."""
-        some = [stage for part in made for stage in (part.pairs, *part.pairs.stages)]
-        return sum((Counter(self._facts(s).get("dropped", {})) for s in some), Counter())
+    def _dropped(self, batches: list[Batch]) -> Counter[str]:
+        """Count what was written and is not valid, by reason."""
+        stages = [stage for batch in batches for stage in (batch.data.pairs, batch.data.samples)]
+        return sum((Counter(self._facts(s).get("dropped", {})) for s in stages), Counter())
 
-    def _left_out(self, made: list[Part], samples: list[Sample]) -> list[LeftOut]:
-        """The samples that were written and are not among the final ones.
+    def _left_out(self, batches: list[Batch], samples: list[Sample]) -> list[LeftOut]:
+        """Return the samples that were written and are not among the final ones.
 
         Pieces of text that are no whole sample have no name.
         """
-        there = {sample.id for sample in samples}
+        final_ids = {sample.id for sample in samples}
         left_out = []
-        for part in made:
-            (written,) = part.pairs.stages
-            if not self._count(written):
+        for batch in batches:
+            if not self._count(batch.data.pairs):
                 continue
-            every = read_samples(self.store.path(written) / common.SAMPLES)
-            for sample, why in judged(every, blacklist=self.readings.blacklist):
-                if why or sample.id not in there:
-                    left_out.append(LeftOut(sample.id, sample.image, why or "not_drawn"))
+            written = read_samples(self.store.path(batch.data.pairs) / SAMPLES)
+            for sample, reason in judged(written, blacklist=self.settings.readings.blacklist):
+                if reason or sample.id not in final_ids:
+                    left_out.append(LeftOut(sample.id, sample.image, reason or "not_drawn"))
         return left_out
 
 
-def _counted(reasons: Counter[str]) -> str:
+def _counts(reasons: Counter[str]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
 
 
-def _write(out: Path, samples: list[Sample], making: DatasetInfo, left_out: list[LeftOut]) -> None:
+def _save(out: Path, samples: list[Sample], info: DatasetInfo, left_out: list[LeftOut]) -> None:
     try:
-        with _whole(out) as work:
+        with _replace_results(out) as work:
             for name in FILES[:-1]:
                 write_scored(work / name, samples)
-            text = card(samples, making).encode(errors="backslashreplace")
+            text = dataset_card(samples, info).encode(errors="backslashreplace")
             (work / "README.md").write_bytes(text)
             write_left_out(work, left_out)
     except OSError as error:
@@ -342,8 +324,8 @@ def _write(out: Path, samples: list[Sample], making: DatasetInfo, left_out: list
 
 
 @contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """A folder to write the results into; whole, they take the place of what was there."""
+def _replace_results(out: Path) -> Iterator[Path]:
+    """Yield a folder for the results, which then take the place of an earlier run's."""
     work = out / STORE / ".tmp-results"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

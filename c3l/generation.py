@@ -89,7 +89,7 @@ def write_pairs(
         for name, instruction in asked
     ]
     try:
-        written = backbone.write(
+        written = backbone.generate_with_status(
             prompts,
             None if images is None else [images[name] for name, _ in asked],
             max_new_tokens=max_new_tokens,

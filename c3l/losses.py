@@ -17,7 +17,7 @@ from c3l.selection import Group
 
 # An anchor with the group it belongs to and the group's image. Where the anchor is the prompt
 # itself, there is no text.
-Drawn = tuple[str | None, Group, Image.Image]
+Anchor = tuple[str | None, Group, Image.Image]
 
 
 class Losses(nn.Module):
@@ -35,7 +35,7 @@ class Losses(nn.Module):
     def forward(
         self,
         encoded: Mapping[str, Tensor] | None = None,
-        drawn: Sequence[Drawn] = (),
+        drawn: Sequence[Anchor] = (),
         write: Callable[[], list[str]] | None = None,
     ) -> tuple[Tensor, Tensor] | list[str]:
         """The cross entropy summed over the answers' tokens, and eq. 3 summed over the groups.
@@ -56,24 +56,24 @@ class Losses(nn.Module):
             l_c = self._contrast(drawn)
         return l_r, l_c
 
-    def _contrast(self, drawn: Sequence[Drawn]) -> Tensor:
+    def _contrast(self, drawn: Sequence[Anchor]) -> Tensor:
         """Eq. 2 for anchors, positives and negatives, then eq. 3, summed over the groups.
 
         A group's eq. 3 is the mean over its positives, each against all of its negatives. All texts
         of a group stand in one packed row, behind the image if they see it.
         """
-        texts, pictures, sizes = [], [], []
+        texts, pictures, group_sizes = [], [], []
         for anchor, group, picture in drawn:
             samples = (*group.positives, *group.negatives)
             some = [format_pair(s.question, s.answer) for s in samples]
             some = some if anchor is None else [anchor, *some]
             texts += some
             pictures += [picture] * len(some)
-            sizes.append(len(some))
+            group_sizes.append(len(some))
         batch = self.backbone.encode_texts(
             texts, pictures if self.readings.contrastive_image else None
         )
-        h = self._latent(batch, sizes).split(sizes)
+        h = self._latent(batch, group_sizes).split(group_sizes)
         if self.readings.anchor == "prompt":
             anchors = self._latent(self._prompts(drawn))
         else:
@@ -93,13 +93,15 @@ class Losses(nn.Module):
         )
         return (losses / number[group_of]).sum()
 
-    def _latent(self, batch: Mapping[str, Tensor], sizes: Sequence[int] | None = None) -> Tensor:
+    def _latent(
+        self, batch: Mapping[str, Tensor], group_sizes: Sequence[int] | None = None
+    ) -> Tensor:
         """h of eq. 2 for each text of a batch [b, d], float32 also where autocast is on."""
-        states, mask = self.backbone.text_states(batch, self.readings.embedding, sizes)
+        states, mask = self.backbone.text_states(batch, self.readings.embedding, group_sizes)
         with torch.autocast(states.device.type, enabled=False):
             return self.projection(states.float(), mask)
 
-    def _prompts(self, drawn: Sequence[Drawn]) -> dict[str, Tensor]:
+    def _prompts(self, drawn: Sequence[Anchor]) -> dict[str, Tensor]:
         """Each group's instruction behind its image, as the model is asked to write."""
         prompts = [pair_prompt(group.instruction, 1) for _, group, _ in drawn]
         return self.backbone.encode(prompts, [picture for _, _, picture in drawn])

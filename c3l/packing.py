@@ -12,10 +12,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 
-def pack(batch: Mapping[str, Tensor], sizes: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+def pack(
+    batch: Mapping[str, Tensor], group_sizes: Sequence[int]
+) -> tuple[dict[str, Tensor], Tensor]:
     """The batch with each run of rows packed into one row, and where its tokens went.
 
-    `batch` is what `Backbone.encode` gives, right-padded, [b, t]. Its rows come in runs of `sizes`,
+    `batch` is what `Backbone.encode` gives, right-padded, [b, t]. Its rows come in runs of `group_sizes`,
     which sum to b; rows of a run show the same image. Tokens with which rows of a run begin alike
     are kept once: a packed row is a tree, in which a token sees itself and what stands before it in
     its own row, and has the position that it has there. So every token's state is what it is in
@@ -23,17 +25,17 @@ def pack(batch: Mapping[str, Tensor], sizes: Sequence[int]) -> tuple[dict[str, T
 
     Returns, for g runs and T the longest packed row, the model's inputs: input_ids and position_ids
     [g, T], attention_mask [g, 1, T, T] (true: is seen; as SDPA, transformers' default, takes it)
-    and pixel_values [g, ...]; and `cells` [b, t], the place of each token of `batch` in the packed
+    and pixel_values [g, ...]; and `flat_index` [b, t], the place of each token of `batch` in the packed
     rows laid end to end, [g·T] (padding: any place).
 
-    Raises RuntimeError if the sizes do not sum to b.
+    Raises RuntimeError if the group_sizes do not sum to b.
     """
     device, ids = batch["input_ids"].device, batch["input_ids"].cpu()
     ends = batch["attention_mask"].sum(1).tolist()
-    runs = torch.arange(len(ids)).split(list(sizes))
+    runs = torch.arange(len(ids)).split(list(group_sizes))
     trees = [_tree([ids[row, : ends[row]] for row in run]) for run in runs]
     longest = max(len(seen) for _, seen in trees)
-    cells = torch.zeros_like(ids)
+    flat_index = torch.zeros_like(ids)
     positions = torch.zeros(len(runs), longest, dtype=torch.long)
     # Padding has the last token of a text, never an image's place, and sees itself: no row of
     # attention may be empty.
@@ -42,14 +44,14 @@ def pack(batch: Mapping[str, Tensor], sizes: Sequence[int]) -> tuple[dict[str, T
     for number, (run, (places, seen)) in enumerate(zip(runs, trees, strict=True)):
         mask[number, : len(seen), : len(seen)] = seen
         for row, place in zip(run, places, strict=True):
-            cells[row, : len(place)] = place + number * longest
+            flat_index[row, : len(place)] = place + number * longest
             packed[number, place] = ids[row, : len(place)]
             positions[number, place] = torch.arange(len(place))
     inputs = {"input_ids": packed, "position_ids": positions, "attention_mask": mask[:, None]}
     inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
     if "pixel_values" in batch:
         inputs["pixel_values"] = batch["pixel_values"][[int(run[0]) for run in runs]]
-    return inputs, cells.to(device)
+    return inputs, flat_index.to(device)
 
 
 def _tree(rows: list[Tensor]) -> tuple[list[Tensor], Tensor]:

@@ -4,12 +4,13 @@ The paper is silent on these. Each field says by `ReadBy` which steps read it, a
 to: those steps have it in their key and their manifest, and a step that reads another one stops.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer, WrapValidator
 
 from c3l.runtime.record import Record, later_field
+from c3l.score_forms import FORMS
 
 __all__ = ["ReadBy", "Readings", "later_field", "read_by"]
 
@@ -62,17 +63,10 @@ class _Declared(Record):
                 )
 
 
-ScoreForm = Literal[
-    "literal_sum",
-    "literal_mean",
-    "full_vocab_sum",
-    "full_vocab_mean",
-    "renormalised",
-    "generalised",
-    "bernoulli",
-    "logratio",
-    "logratio_mean",
-]
+if TYPE_CHECKING:
+    ScoreForm = str
+else:
+    ScoreForm = Literal[*FORMS]
 ContrastiveForm = Literal["literal", "infonce"]
 Embedding = Literal["last_hidden", "input"]
 Schedule = Literal["cosine", "linear", "constant_with_warmup"]
@@ -80,12 +74,19 @@ Unit = Literal["question", "sample"]
 Tuning = Literal["language+projector", "projector", "lora", "qlora", "full"]
 
 
+def _validate_form(value: Any, validate: Callable[[Any], Any]) -> Any:
+    """Accept a form that was added to FORMS after this module was loaded."""
+    return value if isinstance(value, str) and value in FORMS else validate(value)
+
+
 class Readings(_Declared):
     """One choice for every open point. The defaults are the literal reading of the paper."""
 
     # ── Scores (section 3.2) ─────────────────────────────────────────────────────────────────────
 
-    score_form: Annotated[ScoreForm, ReadBy("selection", "best")] = "literal_sum"
+    score_form: Annotated[
+        ScoreForm, WrapValidator(_validate_form), PlainSerializer(str), ReadBy("selection", "best")
+    ] = "literal_sum"
     """Eq. 1: as printed and summed, or one of the forms of `c3l.relevance.i2c`."""
 
     score_eos: Annotated[bool, ReadBy("scores", "relevance")] = False

@@ -19,6 +19,7 @@ from c3l.readings import Readings, ScoreForm
 from c3l.runtime.errors import ImageError
 from c3l.runtime.progress import track
 from c3l.samples import ImageFolder, Sample
+from c3l.score_forms import FORMS, divergence
 from c3l.scores import ARRAYS, Score
 
 
@@ -35,7 +36,7 @@ def i2c(
     `logp_visual` is log p^v_t (with the image), `logp_direct` log p^d_t (without it), in nats;
     -inf is allowed, and 0·log 0 = 0. `mask` is true on the answer's tokens; default: everywhere.
     `kl` [batch, tokens] is the divergence of the whole vocabulary at each position, which the
-    two full-vocabulary forms are made of and the others ignore.
+    two full-vocabulary forms need and the others ignore. `form` is a name in FORMS:
 
     - literal_sum: Σ p^v log(p^v/p^d), eq. 1 as printed; literal_mean: the same per token
     - full_vocab_sum, full_vocab_mean: Σ_t KL_t over the vocabulary, and per token
@@ -46,73 +47,30 @@ def i2c(
 
     Raises ValueError for an answer without a token, which no form defines.
     """
+    if form not in FORMS:
+        raise ValueError(f"Unknown score form {form!r}.")
     dtype = torch.promote_types(logp_visual.dtype, torch.float32)
-    visual, direct = logp_visual.to(dtype), logp_direct.to(dtype)
     if mask is None:
-        mask = torch.ones_like(visual, dtype=torch.bool)
+        mask = torch.ones_like(logp_visual, dtype=torch.bool)
     mask = mask.bool()
     if not mask.any(dim=-1).all():
         raise ValueError("An answer without a single token has no score.")
     # A token of probability zero under both models adds nothing to any form.
-    visual, direct = visual.masked_fill(~mask, -torch.inf), direct.masked_fill(~mask, -torch.inf)
-    length = mask.sum(dim=-1)
-    match form:
-        case "literal_sum":
-            return _divergence(visual, direct).sum(-1)
-        case "literal_mean":
-            return _divergence(visual, direct).sum(-1) / length
-        case "full_vocab_sum" | "full_vocab_mean":
-            if kl is None:
-                raise ValueError(f"The form {form} needs the divergence of every token (kl).")
-            total = kl.to(dtype).masked_fill(~mask, 0).sum(-1)
-            return total if form == "full_vocab_sum" else total / length
-        case "renormalised":
-            return _divergence(_log_normalise(visual), _log_normalise(direct)).sum(-1)
-        case "generalised":
-            return (_divergence(visual, direct) - visual.exp() + direct.exp()).sum(-1)
-        case "bernoulli":
-            others = _divergence(_log_complement(visual), _log_complement(direct))
-            return (_divergence(visual, direct) + others).sum(-1)
-        case "logratio":
-            return _log_ratio(visual, direct).sum(-1)
-        case "logratio_mean":
-            return _log_ratio(visual, direct).sum(-1) / length
-    raise ValueError(f"Unknown score form {form!r}.")
+    visual, direct = (
+        logp.to(dtype).masked_fill(~mask, -torch.inf) for logp in (logp_visual, logp_direct)
+    )
+    return FORMS[form](visual, direct, mask, kl if kl is None else kl.to(dtype))
 
 
 def contributions(score: Score) -> Tensor:
-    """What each token of an answer adds to eq. 1 as printed, p^v log(p^v/p^d), [tokens]."""
-    return _divergence(*map(torch.from_numpy, (score.logp_visual, score.logp_direct)))
+    """Each token's term of eq. 1 as printed, p^v log(p^v/p^d), [tokens]."""
+    return divergence(*map(torch.from_numpy, (score.logp_visual, score.logp_direct)))
 
 
 def full_vocabulary_kl(logp: Tensor, logq: Tensor) -> Tensor:
     """KL(p ‖ q) of each position [n], in nats, from log-probabilities [n, vocabulary]."""
     # Rounding may take the divergence of two equal distributions a little below zero.
     return F.kl_div(logq, logp, log_target=True, reduction="none").sum(-1).clamp(min=0)
-
-
-def _log_ratio(a: Tensor, b: Tensor) -> Tensor:
-    """log(exp(a)/exp(b)), and 0 where both are zero."""
-    return torch.where(a == b, 0, a - b)
-
-
-def _divergence(a: Tensor, b: Tensor) -> Tensor:
-    """exp(a)·(a − b), and 0 where exp(a) is zero."""
-    return torch.where(a.exp() == 0, 0, a.exp() * _log_ratio(a, b))
-
-
-def _log_normalise(a: Tensor) -> Tensor:
-    """The log-probabilities as shares of their sum; all -inf stays all -inf."""
-    return torch.where(a.isneginf(), a, F.log_softmax(a, dim=-1))
-
-
-def _log_complement(a: Tensor) -> Tensor:
-    """log(1 − exp(a)).
-
-    A log-probability that rounds to 0 is one the type cannot tell from 1, not certainty: it is
-    taken half a unit in the last place below, so that a sure model does not score infinity.
-    """
-    return torch.log(-torch.expm1(a.clamp(max=-torch.finfo(a.dtype).eps / 2)))
 
 
 def in_form(scores: Sequence[Score], form: ScoreForm) -> list[float]:
@@ -238,8 +196,10 @@ def _score_window(
             continue
         rows = [i for run, _ in shown for i in run]
         pictures = [picture for run, picture in shown for _ in run]
-        sizes = [len(run) for run, _ in shown]
-        visual = _encode_answers(backbone, [pairs[i] for i in rows], pictures, sizes, readings)
+        group_sizes = [len(run) for run, _ in shown]
+        visual = _encode_answers(
+            backbone, [pairs[i] for i in rows], pictures, group_sizes, readings
+        )
         both = [(i, x, direct[pairs[i]]) for i, x in zip(rows, visual, strict=True)]
         long = [i for i, x, y in both if x is None or y is None]
         yield from ((i, "longer_than_context") for i in long)
@@ -264,9 +224,9 @@ def _read_without_image(
     for start in range(0, len(ordered), batch_size):
         some = ordered[start : start + batch_size]
         pictures = None if picture is None else [picture] * len(some)
-        sizes = [len(some[k : k + _TEXTS]) for k in range(0, len(some), _TEXTS)]
+        group_sizes = [len(some[k : k + _TEXTS]) for k in range(0, len(some), _TEXTS)]
         found.update(
-            zip(some, _encode_answers(backbone, some, pictures, sizes, readings), strict=True)
+            zip(some, _encode_answers(backbone, some, pictures, group_sizes, readings), strict=True)
         )
     return found
 
@@ -275,21 +235,21 @@ def _encode_answers(
     backbone: Backbone,
     pairs: Sequence[Pair],
     pictures: Sequence[Image.Image] | None,
-    sizes: Sequence[int],
+    group_sizes: Sequence[int],
     readings: Readings,
 ) -> list[AnswerStates | None]:
-    """Each answer's states and tokens, packed in runs of `sizes`; None for one that is too long."""
+    """Each answer's states and tokens, packed in runs of `group_sizes`; None for one that is too long."""
     questions, answers, histories = map(list, zip(*pairs, strict=True))
     batch = backbone.encode(questions, pictures, answers, histories=histories)
     fits = batch["attention_mask"].sum(dim=1) <= backbone.context
-    sizes = [int(run.sum()) for run in fits.split(list(sizes)) if run.any()]
-    if not sizes:
+    group_sizes = [int(run.sum()) for run in fits.split(list(group_sizes)) if run.any()]
+    if not group_sizes:
         return [None] * len(pairs)
     if not fits.all():  # else it would copy every picture
         batch = {name: tensor[fits] for name, tensor in batch.items()}
     mask = batch["labels"] != -100 if readings.score_eos else batch["answer_mask"]
     lengths = mask.sum(dim=1).tolist()
-    states, tokens = answer_states(backbone, batch, mask, sizes)
+    states, tokens = answer_states(backbone, batch, mask, group_sizes)
     found = map(AnswerStates, states.split(lengths), tokens.split(lengths))
     return [next(found) if fit else None for fit in fits.tolist()]
 
@@ -319,17 +279,17 @@ def answer_states(
     backbone: Backbone,
     batch: Mapping[str, Tensor],
     mask: Tensor,
-    sizes: Sequence[int] | None = None,
+    group_sizes: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The hidden states [n, d] that predict the n tokens under `mask` [b, t], and the tokens [n].
 
-    `batch` is what `Backbone.encode` gives, padded on the right, and `sizes` as in
-    `Backbone.states`; tokens come row after row. `backbone.head` makes logits of the states: at
+    `batch` is what `Backbone.encode` gives, padded on the right, and `group_sizes` as in
+    `Backbone.hidden_states`; tokens come row after row. `backbone.head` makes logits of the states: at
     32,000 words they are what fills the memory, so they are made for these places alone.
     """
     # The state of a position predicts the next token. Before the first one there is no state.
     before = F.pad(mask[:, 1:], (0, 1))
-    return backbone.states(batch, before, sizes), batch["input_ids"][mask]
+    return backbone.hidden_states(batch, before, group_sizes), batch["input_ids"][mask]
 
 
 def _batches(runs: Iterable[list[int]], size: int) -> Iterator[list[list[int]]]:

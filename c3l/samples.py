@@ -63,11 +63,11 @@ class Turn:
     """A question with its answer in some data: a sample, or the word for why it is none."""
 
     id: str
-    where: str
+    location: str
     sample: Sample | None = None
-    why: str = ""
+    reason: str = ""
     detail: str = ""
-    """What is wrong with it, as the end of a sentence that says where it stands."""
+    """The fault, as the end of a message that begins with the location."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ class Data:
     @cached_property
     def left_out(self) -> list[LeftOut]:
         """What cannot be a sample, in the order of the data."""
-        return [LeftOut(turn.id, turn.where, turn.why) for turn in self.turns if not turn.sample]
+        return [
+            LeftOut(turn.id, turn.location, turn.reason) for turn in self.turns if not turn.sample
+        ]
 
     @property
     def turns(self) -> list[Turn]:
@@ -112,7 +114,7 @@ class Data:
         Raises UserError where there are neither.
         """
         if self.images is not None:
-            return self.images.beside(folder)
+            return self.images.with_folder(folder)
         if folder is None:
             raise UserError(
                 f"{printable(self.name)} holds no pictures; give their folder as --images"
@@ -133,11 +135,11 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
         raw = formats.read_file(Path(source), embedded=True)
     data = Data(raw.name, _read(raw, strict=strict), raw.images)
     if data.records and not data.samples:
-        first = Counter(item.why for item in data.left_out).most_common(1)[0][0]
-        item = next(turn for turn in data.turns if turn.why == first)
+        first = Counter(item.reason for item in data.left_out).most_common(1)[0][0]
+        turn = next(turn for turn in data.turns if turn.reason == first)
         raise UserError(
             f"none of the {len(data.left_out):,} records of {printable(raw.name)} can be a sample, most "
-            f"for {first} ({item.where}{item.detail}); see docs/scores.md for the layouts that are "
+            f"for {first} ({turn.location}{turn.detail}); see docs/scores.md for the layouts that are "
             "read"
         )
     return data
@@ -184,7 +186,7 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
             except Unfit as unfit:
                 if strict:
                     raise UserError(f"{printable(raw.name)}, {place}{unfit}") from unfit
-                made.append(Turn(one.id, where, why=unfit.why, detail=str(unfit)))
+                made.append(Turn(one.id, where, reason=unfit.reason, detail=str(unfit)))
         records.append(Record(value, made, ours))
     return records
 

@@ -1,66 +1,138 @@
 """From values to pseudo-labels: the targets of L_r (section 3.2), the groups of L_c (section 3.3).
 
-I²C and its rivals (section 4.4) differ in how they value samples: `values` is all of them, and
-`select` makes the pseudo-labels of any. A value is a number of which more is better, not NaN. Two
-methods do not rank but label (LABELS): their values are 1 for a positive, 0 for a negative.
+I²C and its rivals (section 4.4) differ in how they value samples. METHODS is the registry: one
+`Selector` a name, the forms of eq. 1 among them. `values` calls it, `select` makes the
+pseudo-labels. A value is a number, not NaN; more is better.
 
-A way of one's own is a function in SELECTORS: docs/extending.md adds one.
+Add a method of your own by `METHODS["name"] = function` (docs/extending.md).
 """
 
 import hashlib
 import inspect
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from c3l.readings import ScoreForm
 from c3l.runtime.errors import UserError, printable
 from c3l.samples import Sample
+from c3l.score_forms import FORMS
 
 if TYPE_CHECKING:
     from c3l.scores import Score
 
-Rival = Literal["likelihood", "text_likelihood", "ifd", "length", "self_instruct", "random"]
-"""Ways to value the samples that I²C values as well."""
-Method = ScoreForm | Rival | Literal["vigc"]
-"""All of them. VIGC values no samples but those that it made itself (`c3l.rivals.vigc`)."""
-LABELS = ("self_instruct", "vigc")
-RIVALS: tuple[str, ...] = get_args(Rival)
 
-Selector = Callable[[Sequence[Sample], Sequence["Score"]], list[float]]
-"""From samples and their scores, in the same order, to the value of each."""
-SELECTORS: dict[str, Selector] = {
-    "likelihood": lambda samples, scores: [float(s.logp_visual.mean()) for s in scores],
-    "text_likelihood": lambda samples, scores: [float(s.logp_direct.mean()) for s in scores],
-    "length": lambda samples, scores: [float(len(s.kl)) for s in scores],
-}
-"""The methods that need nothing but samples and scores, by name."""
+@dataclass(frozen=True)
+class Selector:
+    """A way to value samples.
 
-
-def code_of(method: str) -> dict[str, str]:
-    """What an artefact's key holds of a method besides its name: of one that was added to SELECTORS
-    the digest of its source. What it calls does not count: that wants another name.
-
-    Raises UserError for one without a source.
+    `value` takes the samples and their scores, in the same order, and returns one number a sample.
+    It takes `answer_logprobs` as a keyword if that is among `needs`, and `seed` if it is `seeded`.
     """
-    if method in RIVALS or method not in SELECTORS:
-        return {}
-    try:
-        source = inspect.getsource(SELECTORS[method])
-    except (OSError, TypeError) as error:
-        raise UserError(
-            f"The selector {method!r} has no source to be known by; make it a function in a file."
-        ) from error
-    return {"code": hashlib.sha256(source.encode()).hexdigest()}
+
+    value: Callable[..., list[float]]
+    needs: tuple[Literal["scores", "answer_logprobs"], ...] = ("scores",)
+    """The inputs it reads besides the samples."""
+    labels: bool = False
+    """True if values are 1 for a positive and 0 for a negative, rather than ranks."""
+    seeded: bool = False
+
+
+def _form_values(form: str) -> Selector:
+    def value(_: Sequence[Sample], scores: "Sequence[Score]") -> list[float]:
+        from c3l.relevance import in_form
+
+        return in_form(scores, form)
+
+    return Selector(value)
+
+
+def _difficulty(
+    samples: Sequence[Sample], scores: "Sequence[Score]", answer_logprobs: Mapping[str, float]
+) -> list[float]:
+    from c3l.rivals.ifd import difficulty
+
+    pairs = zip(samples, scores, strict=True)
+    return [difficulty(score, answer_logprobs[sample.answer]) for sample, score in pairs]
+
+
+def _survivors(samples: Sequence[Sample], _, seed: int | None, **rules: Any) -> list[float]:
+    from c3l.rivals.self_instruct import survivors
+
+    passed = {sample.id for sample in survivors(samples, seed=seed, **rules)[0]}
+    return [float(sample.id in passed) for sample in samples]
+
+
+def _corrected(samples: Sequence[Sample], _, seed: int | None) -> list[float]:
+    from c3l.rivals.vigc import is_corrected
+
+    return [float(is_corrected(sample)) for sample in samples]
+
+
+def _random(samples: Sequence[Sample], _, seed: int | None) -> list[float]:
+    rng = random.Random(seed)
+    return [rng.random() for _ in samples]
+
+
+METHODS: dict[str, Selector | Callable[..., list[float]]] = {
+    **{form: _form_values(form) for form in FORMS},
+    # mean log p^v of a token
+    "likelihood": Selector(lambda _, scores: [float(s.logp_visual.mean()) for s in scores]),
+    # mean log p^d: the answer's text alone
+    "text_likelihood": Selector(lambda _, scores: [float(s.logp_direct.mean()) for s in scores]),
+    "ifd": Selector(_difficulty, needs=("scores", "answer_logprobs")),
+    # in tokens
+    "length": Selector(lambda _, scores: [float(len(s.kl)) for s in scores]),
+    "self_instruct": Selector(_survivors, needs=(), labels=True, seeded=True),
+    "random": Selector(_random, needs=(), seeded=True),
+    # Values no samples but those that it wrote itself (`c3l.rivals.vigc`).
+    "vigc": Selector(_corrected, needs=(), labels=True, seeded=True),
+}
+"""The methods by name. A bare function stands for `Selector(function)`."""
+
+SELECTORS = METHODS
+"""The name under which scripts have registered functions so far."""
+
+
+def selector(name: str) -> Selector:
+    """Return a method by its name. Raises UserError for an unknown one."""
+    if name in METHODS:
+        method = METHODS[name]
+        return method if isinstance(method, Selector) else Selector(method)
+    if name in FORMS:
+        return _form_values(name)
+    known = ", ".join(sorted({*FORMS, *METHODS}))
+    raise UserError(f"There is no way {name!r} to select samples; use one of {known}.")
+
+
+def code_of(name: str) -> dict[str, str]:
+    """Return what an artefact's key holds of a method or form of eq. 1 besides its name.
+
+    That is nothing of a built-in one, and the digest of the source of any other. What the function
+    calls does not count: a change there needs another name. Raises UserError for a function
+    without a source.
+    """
+    functions = [FORMS[name]] if name in FORMS else []
+    functions += [selector(name).value] if name in METHODS else []
+    for function in functions:
+        if function.__module__ in (__name__, "c3l.score_forms"):
+            continue
+        try:
+            source = inspect.getsource(function)
+        except (OSError, TypeError) as error:
+            raise UserError(
+                f"The selector {name!r} has no source to be known by; make it a function in a file."
+            ) from error
+        return {"code": hashlib.sha256(source.encode()).hexdigest()}
+    return {}
 
 
 @dataclass(frozen=True)
 class Group:
-    """Samples of one image, to be told apart by L_c: positives and negatives, best first.
+    """Samples of one image that L_c contrasts: positives and negatives, best first.
 
     Ranked samples have one positive, the best of the image. Labelled ones may have any number;
     without a positive or without a negative the training skips the group.
@@ -72,7 +144,7 @@ class Group:
 
     @property
     def instruction(self) -> str:
-        """What the anchor is asked for: the class of the first positive."""
+        """The class the anchor is requested for: that of the first positive."""
         return self.positives[0].instruction
 
 
@@ -85,54 +157,30 @@ class Selection:
 
 
 def values(
-    by: Method | str,
+    by: str,
     samples: Sequence[Sample],
-    scores: Sequence["Score"] = (),
+    scores: "Sequence[Score]" = (),
     *,
-    alone: Mapping[str, float] | None = None,
+    answer_logprobs: Mapping[str, float] | None = None,
     seed: int | None = None,
     rules: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[float]:
     """The value of each sample by a method, in the order of the samples.
 
-    Forms of eq. 1, "likelihood" (mean log p^v of a token), "text_likelihood" (mean log p^d: what
-    the answer's text tells alone), "ifd" (`c3l.rivals.ifd`) and "length" (of the answer, in tokens)
-    need the samples' `scores`, in the same order, all of them with tokens; "ifd" also what
-    `c3l.rivals.ifd.answer_logprob_without_prompt` says of the answers. "random" needs a seed. "self_instruct" is 1 for
-    survivors of that filter, by `rules` (options of `c3l.rivals.self_instruct.survivors`); "vigc" 1 for
-    corrected answers. What was added to SELECTORS is asked for by its name. Raises UserError for a
-    method that there is not.
+    Where the method needs `scores`, they are those of the samples, in order, all with tokens.
+    `answer_logprobs` holds mean log p of each answer without its prompt
+    (`c3l.rivals.ifd.answer_logprob_without_prompt`). `rules` are options of
+    `c3l.rivals.self_instruct.survivors`. Raises UserError for an unknown method.
     """
-    match by:
-        case "random":
-            rng = random.Random(seed)
-            return [rng.random() for _ in samples]
-        case "self_instruct":
-            from c3l.rivals.self_instruct import survivors
-
-            passed = {sample.id for sample in survivors(samples, seed=seed, **rules)[0]}
-            return [float(sample.id in passed) for sample in samples]
-        case "vigc":
-            from c3l.rivals.vigc import is_corrected
-
-            return [float(is_corrected(sample)) for sample in samples]
-        case "ifd":
-            from c3l.rivals.ifd import difficulty
-
-            both = zip(samples, scores, strict=True)
-            return [difficulty(score, alone[sample.answer]) for sample, score in both]
-    if by in SELECTORS:
-        return SELECTORS[by](samples, scores)
-    if by not in get_args(ScoreForm):
-        known = ", ".join(sorted({*get_args(ScoreForm), *RIVALS, *LABELS, *SELECTORS}))
-        raise UserError(f"There is no way {by!r} to select samples; use one of {known}.")
-    from c3l.relevance import in_form
-
-    return in_form(scores, by)
+    method = selector(by)
+    options: dict[str, Any] = {"seed": seed} if method.seeded else {}
+    if "answer_logprobs" in method.needs:
+        options["answer_logprobs"] = answer_logprobs
+    return method.value(samples, scores, **options, **rules)
 
 
 def select(
-    by: Method | str,
+    by: str,
     samples: Sequence[Sample],
     values: Sequence[float],
     *,
@@ -143,27 +191,27 @@ def select(
 ) -> Selection:
     """The pseudo-labels that a method's values make.
 
-    Of a ranking they are `top_share` and `groups`. Of labels every positive of an image is one
-    against all its negatives, and the targets are a seeded `share` of the positives: labels say
-    nothing of which are best. The order within a group is seeded too: the first positive's class
-    is what the anchor is asked for.
+    For ranks they are `top_share` and `groups`. For labels every positive of an image is one
+    against all its negatives, and the targets are a seeded `share` of the positives, since labels
+    do not say which are best. The order within a group is seeded too: the first positive's class
+    is the one the anchor is requested for.
     """
-    if by not in LABELS:
+    if not selector(by).labels:
         return Selection(top_share(samples, values, share, within), groups(samples, values, group))
     rng = random.Random(seed)
     order = [rng.random() for _ in samples]
     positive = {sample.id for sample, value in zip(samples, values, strict=True) if value}
-    drawn = [(s, place) for s, place in zip(samples, order, strict=True) if s.id in positive]
-    targets = top_share([s for s, _ in drawn], [place for _, place in drawn], share, within)
-    found = [
+    candidates = [(s, rank) for s, rank in zip(samples, order, strict=True) if s.id in positive]
+    targets = top_share([s for s, _ in candidates], [rank for _, rank in candidates], share, within)
+    pseudo_groups = [
         Group(
             image,
-            tuple(sample for sample in some if sample.id in positive),
-            tuple(sample for sample in some if sample.id not in positive),
+            tuple(sample for sample in members if sample.id in positive),
+            tuple(sample for sample in members if sample.id not in positive),
         )
-        for image, some in _together(samples, order, group)
+        for image, members in _members(samples, order, group)
     ]
-    return Selection(targets, found)
+    return Selection(targets, pseudo_groups)
 
 
 def ranked(samples: Sequence[Sample], scores: Sequence[float]) -> list[Sample]:
@@ -193,9 +241,9 @@ def top_share(
     pools: dict[str, list[Sample]] = {}
     for sample in ranked(samples, scores):
         pools.setdefault(sample.instruction if within == "class" else "", []).append(sample)
-    # As a fraction: 0.1 × 30 is 3.0000000000000004 in floating point, and would round up to 4.
-    part = Fraction(str(share))
-    return [sample for pool in pools.values() for sample in pool[: math.ceil(part * len(pool))]]
+    # A fraction: 0.1 × 30 is 3.0000000000000004 in floating point and would round up to 4.
+    exact = Fraction(str(share))
+    return [sample for pool in pools.values() for sample in pool[: math.ceil(exact * len(pool))]]
 
 
 def groups(
@@ -206,22 +254,23 @@ def groups(
     """One group for each image, in the order in which the images first appear (section 3.3).
 
     The positive is the image's best sample. By "image_and_class" each instruction class of an image
-    makes a group of its own. A single sample makes a group without negatives, which the training
-    skips and counts.
+    makes a group. A single sample makes a group without negatives, which training skips and counts.
     """
-    together = _together(samples, scores, by)
-    return [Group(image, (best,), tuple(rest)) for image, (best, *rest) in together]
+    return [
+        Group(image, (best,), tuple(rest)) for image, (best, *rest) in _members(samples, scores, by)
+    ]
 
 
-def _together(
+def _members(
     samples: Sequence[Sample], scores: Sequence[float], by: Literal["image", "image_and_class"]
-) -> list[tuple[str, list[Sample]]]:
+) -> Iterator[tuple[str, list[Sample]]]:
     """Each group's image and samples, best first, in the order in which they first appear."""
 
-    def place(sample: Sample) -> tuple[str, str]:
+    def key(sample: Sample) -> tuple[str, str]:
         return sample.image, sample.instruction if by == "image_and_class" else ""
 
-    together: dict[tuple[str, str], list[Sample]] = {place(sample): [] for sample in samples}
+    members: dict[tuple[str, str], list[Sample]] = {key(sample): [] for sample in samples}
     for sample in ranked(samples, scores):
-        together[place(sample)].append(sample)
-    return [(image, some) for (image, _), some in together.items()]
+        members[key(sample)].append(sample)
+    for (image, _), group in members.items():
+        yield image, group

@@ -7,7 +7,7 @@ before it loads any model.
 from pydantic import Field, model_validator
 
 from c3l.readings import Readings
-from c3l.runtime.overrides import apply_overrides, validate, values_of
+from c3l.runtime.overrides import apply_overrides
 from c3l.runtime.record import Record, later_field
 
 
@@ -70,10 +70,4 @@ class MethodSettings(Record):
     def changed(self, changes: list[str]) -> "MethodSettings":
         """The same with changes such as "training.learning_rate=1e-4"; a reading needs no
         "readings." before it. Raises UserError for a wrong one."""
-        settings = self
-        for change in changes:
-            name = change.partition("=")[0].strip()
-            full = f"readings.{change}" if name in Readings.model_fields else change
-            values = apply_overrides(values_of(settings), full, "the method")
-            settings = validate(MethodSettings, values, f"--set {change}")
-        return settings
+        return apply_overrides(self, changes, "the method")

@@ -27,7 +27,7 @@ from transformers.trainer import SCHEDULER_NAME
 from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
 from c3l.instructions import pair_prompt
-from c3l.losses import Drawn, Losses
+from c3l.losses import Anchor, Losses
 from c3l.readings import Readings
 from c3l.runtime import distributed, fsdp
 from c3l.runtime.checkpoints import keep_only, last_checkpoint
@@ -49,7 +49,7 @@ class Item:
     The place seeds what is drawn for the item. One with neither fills up the last step.
     """
 
-    place: int
+    index: int
     target: Sample | None
     group: Group | None
 
@@ -119,7 +119,7 @@ class LossTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """This part's share of mean L_r over the step's tokens + λ · mean L_c over its groups."""
         items, encoded = inputs["items"], inputs["encoded"]
-        drawn: list[Drawn] = []
+        drawn: list[Anchor] = []
 
         def draw() -> tuple[bool, bool, int | None]:
             drawn[:], empty = self._draw_anchors(items)
@@ -159,8 +159,8 @@ class LossTrainer(Trainer):
         return loss * distributed.world_size() if distributed.world_size() > 1 else loss
 
     def _with_stand_ins(
-        self, encoded: dict[str, Tensor] | None, drawn: list[Drawn], has: list[list[bool]]
-    ) -> tuple[dict[str, Tensor] | None, list[Drawn]]:
+        self, encoded: dict[str, Tensor] | None, drawn: list[Anchor], has: list[list[bool]]
+    ) -> tuple[dict[str, Tensor] | None, list[Anchor]]:
         """Another item's batch or group for a loss that others compute and this process has
         nothing for; it counts nothing.
 
@@ -191,7 +191,7 @@ class LossTrainer(Trainer):
             )
         return norm
 
-    def _draw_anchors(self, items: Sequence[Item]) -> tuple[list[Drawn], int | None]:
+    def _draw_anchors(self, items: Sequence[Item]) -> tuple[list[Anchor], int | None]:
         """Each group's anchor, group and image; and where anchors were sampled, how many are empty.
 
         An empty text cannot be an anchor: its group is left out of this step.
@@ -206,7 +206,7 @@ class LossTrainer(Trainer):
         start = self.state.global_step // self.settings.anchor_steps * size
         if self.totals["l_c"] and start != self.sampled:
             self.anchors, self.sampled = self._sample_anchors(start, size), start
-        texts = [self.anchors[item.place] for item in items]
+        texts = [self.anchors[item.index] for item in items]
         drawn = [(text, *both) for text, both in zip(texts, shown, strict=True) if text.strip()]
         return drawn, len(items) - len(drawn) if items else None
 
@@ -244,7 +244,7 @@ class LossTrainer(Trainer):
             step = self.state.global_step + 1
             raise UserError(f"training stopped in step {step}: {found}") from None
         self.model.train()
-        return {item.place: text for item, text in zip(items, texts, strict=True)}
+        return {item.index: text for item, text in zip(items, texts, strict=True)}
 
     def log(self, logs, start_time=None):
         """One record a step, with the parts of the loss beside it."""
@@ -301,14 +301,14 @@ def _check_weights(losses: Losses, dtype: torch.dtype, trainer: LossTrainer) -> 
     )
 
 
-class _Told(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Tells how many steps are done."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.loop = Loop("steps", state.max_steps)
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.loop.at(state.global_step, 1)
+        self.loop.update(state.global_step, 1)
 
     def on_train_end(self, args, state, control, **kwargs):
         self.loop.end()
@@ -387,7 +387,7 @@ def run(
     if not distributed.is_main_process():
         set_seed(seed + arguments.process_index)  # dropout of its own
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_Told)
+    trainer.add_callback(ProgressCallback)
     checkpoint = last_checkpoint(output_dir)
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -402,7 +402,7 @@ def run(
     if settings.gradient_checkpointing:
         backbone.model.gradient_checkpointing_disable()
     if whole:
-        backbone.settle()
+        backbone.merge_adapters()
     history = [record for record in trainer.state.log_history if "loss" in record]
     means = {
         name: fmean(values)

@@ -29,7 +29,7 @@ from c3l.samples import ImageFolder, Sample
 from c3l.selection import Group
 from c3l.settings import TrainingSettings
 from c3l.trainer import Item, check_shares, run
-from c3l.unusable import as_pair, unusable
+from c3l.training_data import as_pair, unusable
 
 __all__ = ["TrainingSettings", "train_generator", "tune"]
 
@@ -53,7 +53,7 @@ def train_generator(
     (`Readings.joining`), all targets come first and then as many groups. A group without a positive
     or without a negative is skipped. The projection ξ is left in
     `output_dir`/projection.safetensors, beside the checkpoints, from the last of which the training
-    goes on where there is one. Samples that cannot be trained on (`c3l.unusable`) are left out,
+    goes on where there is one. Samples that cannot be trained on (`c3l.training_data`) are left out,
     unless the caller has `checked` them.
 
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those

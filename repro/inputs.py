@@ -19,7 +19,7 @@ from repro.stages.published import Published
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the stages of tables start from; only the files that are used count."""
+    """The sources of all tables' stages; only the files that are used count."""
 
     initial: Images
     final: Images
@@ -112,7 +112,7 @@ def data_folder(profile: Profile, store: Store) -> Path:
 
 def benchmark_source(folder: Path, task: str) -> Source:
     """Return a benchmark's data in a folder laid out like the pocket world, as an input."""
-    return Source.of(benchmark_folder(folder, task))
+    return Source.from_path(benchmark_folder(folder, task))
 
 
 def benchmark_folder(folder: Path, task: str) -> Path:
@@ -138,7 +138,7 @@ def _images(folder: Path, count: int) -> Images:
 
 def _graphs(folder: Path) -> Source | None:
     path = folder / "graphs.jsonl"
-    return Source.of(path) if path.is_file() else None
+    return Source.from_path(path) if path.is_file() else None
 
 
 def _backbone(label: str, profile: Profile, weights: Source, sets: dict[str, Published]) -> Weights:
@@ -166,4 +166,4 @@ def _published(profile: Profile, store: Store) -> dict[str, Published]:
         if not store.find(world):
             echo("Making the pocket world's comparison sets.")
         folder = store.make(world)
-    return {name: published.find(folder, name) for name in PUBLISHED.values()}
+    return {name: published.find_data_set(folder, name) for name in PUBLISHED.values()}

@@ -12,7 +12,7 @@ from c3l.readings import Readings
 from c3l.runtime import parsing
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import is_id
-from c3l.runtime.overrides import apply_overrides, first_wrong, format_value, validate, values_of
+from c3l.runtime.overrides import apply_overrides, first_wrong, validate, values_of
 from c3l.runtime.record import Record
 from c3l.settings import GenerationSettings, TrainingSettings
 from repro.rows import PUBLISHED
@@ -57,7 +57,7 @@ class Training(Record):
     first: TrainingSettings | None = None
     """Of a backbone that is `tuned_on` others' data first."""
 
-    def of(self, *, crm: bool, clm: bool) -> TrainingSettings:
+    def settings_for(self, *, crm: bool, clm: bool) -> TrainingSettings:
         """The settings of a generator trained with L_r if `crm` and with L_c if `clm`."""
         if crm and clm:
             return self.joint
@@ -209,11 +209,11 @@ def load(name: str, changes: list[str] | None = None) -> Profile:
     if not isinstance(values, dict):
         raise UserError(f"The profile {path} is not a mapping of keys to values.")
     profile = validate(Profile, {"name": path.stem} | values, f"The profile {path}")
-    values = _with_paths(profile, path.parent)
-    for change in changes or []:
-        values = apply_overrides(values, change, "a profile")
-        profile = validate(Profile, values, f"--set {format_value(change)}")
-    return Profile.model_validate(_with_paths(profile, Path.cwd()) if changes else values)
+    profile = Profile.model_validate(_with_paths(profile, path.parent))
+    if not changes:
+        return profile
+    profile = apply_overrides(profile, changes, "a profile")
+    return Profile.model_validate(_with_paths(profile, Path.cwd()))
 
 
 def _with_paths(profile: Profile, folder: Path) -> dict[str, Any]:

@@ -79,7 +79,9 @@ def run(kind: str, model: str) -> Run:
 
         def writes(pictured: bool) -> Callable[[], object]:
             shown = [images[s.image] for s in samples] if pictured else None
-            return lambda: backbone.write(questions, shown, max_new_tokens=NEW, batch_size=8)
+            return lambda: backbone.generate_with_status(
+                questions, shown, max_new_tokens=NEW, batch_size=8
+            )
 
         def trains() -> object:
             from c3l.readings import Readings

@@ -46,6 +46,6 @@ def not_in_store(targets: Iterable[Stage], store: Store) -> Stages:
     for target in targets:
         visit(target)
     for stage in closure(targets).values():
-        if stage.key not in found and stage.key not in whole and store.touched(stage):
+        if stage.key not in found and stage.key not in whole and store.modified_since_sealed(stage):
             visit(stage)
     return found

@@ -38,11 +38,11 @@ class ReadOnlyStore(Store):
             return found
         raise NotStoredError(f"{self.path(stage)} is not there or damaged.")
 
-    def help(self, stage: Stage) -> None:
+    def build_shards(self, stage: Stage) -> None:
         """Do nothing: nothing is being made."""
 
     def discard(self, stage: Stage) -> None:
         """Leave everything where it is."""
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Leave everything where it is."""

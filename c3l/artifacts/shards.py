@@ -1,7 +1,7 @@
 """Long stages work in shards: whole ones survive a crash, and other processes may help with them.
 
 Whoever locks a shard first makes it: the process that makes the stage, or one that helps it
-(`c3l.artifacts.store.Store.help`). Nothing tells afterwards which of them it was: a shard's items and seed
+(`c3l.artifacts.store.Store.build_shards`). Nothing tells afterwards which of them it was: a shard's items and seed
 hang on its number alone.
 """
 
@@ -24,7 +24,7 @@ SHARD = 512  # images or samples; a killed worker loses at most one shard
 log = logging.getLogger(__name__)
 
 
-class Helped(Exception):
+class NoShardsRemaining(Exception):
     """There is nothing (more) to help with."""
 
 
@@ -33,12 +33,12 @@ def in_shards(
 ) -> list[Any]:
     """`work(items of the shard, its number)` for shards of items, in their order.
 
-    `unit` is what an item is called in words about how far the work is. Raises Helped in a process
+    `unit` is what an item is called in words about how far the work is. Raises NoShardsRemaining in a process
     that only helps, once others are at work on all shards that are left.
     """
     shards = [items[start : start + SHARD] for start in range(0, len(items), SHARD)]
     paths = [job.partial / f"{kind}-{number:05d}.json" for number in range(len(shards))]
-    if job.wanted is None:
+    if job.still_needed is None:
         for path in paths:  # that is how others know of it
             _lock(path).touch()
     found: dict[int, Any] = {}
@@ -53,8 +53,8 @@ def in_shards(
                 take(number, timeout=0)
                 break
         else:
-            if job.wanted:
-                raise Helped
+            if job.still_needed:
+                raise NoShardsRemaining
             take(left[0], timeout=-1)
     return [found[number] for number in range(len(shards))]
 
@@ -83,7 +83,7 @@ def _shard(job: Job, path: Path, work: Callable[[], Any], timeout: float) -> Any
     for longer than that."""
     if (shard := read_checked(path)) is not None:
         return shard["result"]
-    _leave_unless_wanted(job)
+    _leave_unless_needed(job)
     with locked(_lock(path), timeout):
         if (shard := read_checked(path)) is not None:
             return shard["result"]
@@ -91,14 +91,14 @@ def _shard(job: Job, path: Path, work: Callable[[], Any], timeout: float) -> Any
             log.warning("%s is damaged: does not match its digest. It is made again.", path)
         started = time.perf_counter()
         shard = {"result": work()}
-        _leave_unless_wanted(job)
-        if job.wanted:
+        _leave_unless_needed(job)
+        if job.still_needed:
             path.with_suffix(".seconds").write_text(str(time.perf_counter() - started))
         write_checked(path, shard)
         return shard["result"]
 
 
-def _leave_unless_wanted(job: Job) -> None:
+def _leave_unless_needed(job: Job) -> None:
     """The stage may be finished by now, or begun anew since one of its inputs was damaged."""
-    if job.wanted and not job.wanted():
-        raise Helped
+    if job.still_needed and not job.still_needed():
+        raise NoShardsRemaining

@@ -20,7 +20,7 @@ class Source:
     """How it is read, where that counts as well: weights in another precision."""
 
     @classmethod
-    def of(
+    def from_path(
         cls, path: Path, names: Iterable[str] | None = None, read_as: str | None = None
     ) -> "Source":
         """A file, or the files of a folder, as they are now."""
@@ -51,7 +51,7 @@ class Job:
     """What a stage's function is given: read `inputs`, write into `out`, return the facts.
 
     `partial` survives a crash and is there again when the stage is taken up; `keys` are the
-    inputs' digests. `wanted` is for processes that only help the one which makes the stage, with
+    inputs' digests. `still_needed` is for processes that only help the one which makes the stage, with
     shards (`c3l.artifacts.shards`) in `partial`: whether these are still wanted.
     """
 
@@ -61,7 +61,7 @@ class Job:
     keys: dict[str, str]
     config: dict
     seed: int | None
-    wanted: Callable[[], bool] | None = None
+    still_needed: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, eq=False)

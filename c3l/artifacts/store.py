@@ -35,12 +35,11 @@ from filelock import Timeout
 from c3l.artifacts import provenance
 from c3l.artifacts.files import digests, fsync, fsync_tree, read_checked, write_checked
 from c3l.artifacts.integrity import MANIFEST, Integrity
-from c3l.artifacts.shards import Helped, helper_seconds, shards_remaining
+from c3l.artifacts.shards import NoShardsRemaining, helper_seconds, shards_remaining
 from c3l.artifacts.stage import Job, Source, Stage
 from c3l.runtime.errors import UserError, write_error_reason
 from c3l.runtime.locks import locked
-from c3l.runtime.progress import Position, progress_file
-from c3l.runtime.progress import read_progress as read_place
+from c3l.runtime.progress import Position, progress_file, read_progress
 
 __all__ = ["Job", "Source", "Stage", "Store"]
 
@@ -90,7 +89,7 @@ class Store:
         """The manifest of an artefact, or None when it is absent or damaged."""
         return read_checked(self.path(stage) / MANIFEST)
 
-    def facts(self, stage: Stage) -> dict:
+    def metadata(self, stage: Stage) -> dict:
         """The facts of an artefact that was found or made. Raises UserError if it is damaged by
         now."""
         manifest = self.manifest(stage)
@@ -110,7 +109,7 @@ class Store:
             raise _damaged_since(path)
         return content
 
-    def touched(self, stage: Stage) -> bool:
+    def modified_since_sealed(self, stage: Stage) -> bool:
         """Whether a file of the artefact is missing or younger than the manifest, which is written
         last: a cheap look at what nobody is about to read."""
         path, manifest = self.path(stage), self.manifest(stage)
@@ -122,9 +121,9 @@ class Store:
         except OSError:
             return True
 
-    def place(self, stage: Stage) -> Position | None:
+    def progress(self, stage: Stage) -> Position | None:
         """How far a stage that some process is at work on is, if it has said so."""
-        return read_place(self._partial_path(stage) / PLACE)
+        return read_progress(self._partial_path(stage) / PLACE)
 
     def shards_left(self, stage: Stage) -> int:
         """How many shards a stage that some process is at work on still lacks, if it has any."""
@@ -147,18 +146,22 @@ class Store:
                     self._build(stage, inputs)
         return found
 
-    def help(self, stage: Stage) -> None:
+    def build_shards(self, stage: Stage) -> None:
         """Make shards of a stage that another process is making, until none is left to begin."""
         inputs = {name: self._input(source) for name, source in stage.inputs.items()}
         keys = {name: source.key for name, source in stage.inputs.items()}
         partial, begun = self._partial_path(stage), self._manifests(stage)
 
-        def wanted() -> bool:
+        def still_needed() -> bool:
             return read_checked(partial / INPUTS) == begun
 
-        with self._write_errors(), suppress(Helped), tempfile.TemporaryDirectory() as out:
-            if wanted():
-                job = Job(Path(out), partial, inputs, keys, stage.config, stage.seed, wanted)
+        with (
+            self._write_errors(),
+            suppress(NoShardsRemaining),
+            tempfile.TemporaryDirectory() as out,
+        ):
+            if still_needed():
+                job = Job(Path(out), partial, inputs, keys, stage.config, stage.seed, still_needed)
                 stage.run(job)
 
     def discard(self, stage: Stage) -> None:
@@ -172,7 +175,7 @@ class Store:
                 os.rename(final, partial)
                 write_checked(partial / INPUTS, self._manifests(stage))
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """Remove what dead processes left half-written."""
         for leftover in [*self.root.glob("*/.tmp-*"), *self.root.glob("*/.partial-*")]:
             key = leftover.name.split("-", 1)[1]
@@ -202,7 +205,7 @@ class Store:
             work.mkdir(parents=True)
             partial = self._partial(stage)
             try:
-                reasons = (self.facts(source).get("unscored") for source in stage.stages)
+                reasons = (self.metadata(source).get("unscored") for source in stage.stages)
                 if unscored := next(filter(None, reasons), None):
                     facts = {"unscored": unscored}
                 else:

@@ -30,7 +30,7 @@ from transformers import (
 
 from c3l.backbones.prompts import ChatFormat, answer_masks, answer_pieces
 from c3l.backbones.tokens import tokenise
-from c3l.backbones.tuning import prepare, settle
+from c3l.backbones.tuning import merge_adapters, prepare
 from c3l.packing import ATTENTION, only_at, pack, padded
 from c3l.readings import Embedding, Tuning
 from c3l.runtime.errors import NotFiniteError, UserError
@@ -80,7 +80,7 @@ class Backbone:
     """The language model without its head: embeddings in, last hidden states out."""
     speaker: ClassVar[str]
     """What generates: the whole model ("") or the language model with its head."""
-    shown: ClassVar[tuple[str, ...]] = ("pixel_values",)
+    image_inputs: ClassVar[tuple[str, ...]] = ("pixel_values",)
     """What the image features are made of: the picture, and whatever else of a batch."""
     features_from: ClassVar[str] = "vision_config"
     """What of a configuration decides how many image features there are."""
@@ -122,9 +122,9 @@ class Backbone:
         return self._format.end
 
     @property
-    def unshared(self) -> str:
+    def no_prefix_sharing_reason(self) -> str:
         """Why rows that show the same image cannot share it; "" where they can."""
-        return "its image features depend on the text behind them" if self.shown[1:] else ""
+        return "its image features depend on the text behind them" if self.image_inputs[1:] else ""
 
     @cached_property
     def digest(self) -> str:
@@ -158,7 +158,7 @@ class Backbone:
         images: Sequence[Image.Image] | None = None,
         answers: Sequence[str] | None = None,
         side: Literal["left", "right"] = "right",
-        begun: Sequence[str] | None = None,
+        answer_prefix: Sequence[str] | None = None,
         histories: Sequence[Sequence[tuple[str, str]]] | None = None,
     ) -> dict[str, Tensor]:
         """The model's inputs for a batch, padded on `side`, on the model's device.
@@ -166,27 +166,27 @@ class Backbone:
         input_ids, attention_mask [b, t]; with `images`, one a question, pixel_values
         [b, 3, h, w], and whatever else image features are made of; with `answers`, labels
         [b, t] (−100 outside the answer and what ends it, the end-of-sequence token or what the
-        prompt format writes there) and answer_mask [b, t] (the answer alone). With `begun` in place
+        prompt format writes there) and answer_mask [b, t] (the answer alone). With `answer_prefix` in place
         of answers, each text stops behind what has been said, for the model to go on. Each row of
         any of them begins with the tokens that the question alone has. `histories` are the turns
         before each question, as in `prompt`.
         """
         with_answer = answers if answers is not None else [None] * len(questions)
-        if begun is not None:
-            with_answer = [said.strip() or None for said in begun]
+        if answer_prefix is not None:
+            with_answer = [said.strip() or None for said in answer_prefix]
         # Only where there is one: a family's own prompt need not know of histories.
         before = [(history,) if history else () for history in histories or [()] * len(questions)]
         texts = [
             self.prompt(question, images is not None, answer, *history)
             for question, answer, history in zip(questions, with_answer, before, strict=True)
         ]
-        if begun is not None:
+        if answer_prefix is not None:
             texts = [
                 text if said is None else text.removesuffix(self._format.end)
                 for text, said in zip(texts, with_answer, strict=True)
             ]
         prompts = None
-        if answers is not None or begun is not None:
+        if answers is not None or answer_prefix is not None:
             prompts = [
                 self.prompt(question, images is not None, None, *history)
                 for question, history in zip(questions, before, strict=True)
@@ -239,25 +239,28 @@ class Backbone:
         """
         return answer_pieces(self._format, self.tokenizer, question, answer, end)
 
-    def states(
-        self, batch: Mapping[str, Tensor], where: Tensor, sizes: Sequence[int] | None = None
+    def hidden_states(
+        self,
+        batch: Mapping[str, Tensor],
+        positions: Tensor,
+        group_sizes: Sequence[int] | None = None,
     ) -> Tensor:
-        """The language model's last hidden states [n, d] at the n true places of `where` [b, t].
+        """The language model's last hidden states [n, d] at the n true places of `positions` [b, t].
 
         `batch` is what `encode` or `encode_texts` gives, padded on the right; states come row after
-        row. With `sizes`, runs of so many rows that show the same image share what they begin
+        row. With `group_sizes`, runs of so many rows that show the same image share what they begin
         with (`c3l.packing.pack`). Gradients flow if they are enabled.
         """
-        inputs, cells = dict(batch), None
+        inputs, flat_index = dict(batch), None
         # An image whose features depend on the text behind it cannot be shared.
-        if sizes is not None and not any(name in batch for name in self.shown[1:]):
+        if group_sizes is not None and not any(name in batch for name in self.image_inputs[1:]):
             # What stands behind the last place asked for is not read.
-            inputs["attention_mask"] = where.long().flip(1).cummax(1).values.flip(1)
-            inputs, cells = pack(inputs, sizes)
-        decoder, read = self.model_part(self.decoder), where
-        if cells is not None:
+            inputs["attention_mask"] = positions.long().flip(1).cummax(1).values.flip(1)
+            inputs, flat_index = pack(inputs, group_sizes)
+        decoder, read = self.model_part(self.decoder), positions
+        if flat_index is not None:
             read = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
-            read.view(-1)[cells[where]] = True
+            read.view(-1)[flat_index[positions]] = True
         # Of the last layer only what is read is needed, and its MLP is most of it: in a model of
         # four layers that is a tenth of all. A layer that is computed once more for the gradient
         # is so after this.
@@ -270,11 +273,13 @@ class Backbone:
                 position_ids=inputs.get("position_ids"),
                 use_cache=False,
             ).last_hidden_state
-        return states[where] if cells is None else states.flatten(0, 1)[cells[where]]
+        return (
+            states[positions] if flat_index is None else states.flatten(0, 1)[flat_index[positions]]
+        )
 
     def image_features(self, batch: Mapping[str, Tensor]) -> Tensor:
         """What the language model reads in the image tokens' places [b, n, d]."""
-        shown = {name: batch[name] for name in self.shown}
+        shown = {name: batch[name] for name in self.image_inputs}
         features = self._whole.get_image_features(**shown).pooler_output
         return torch.stack(list(features))
 
@@ -293,11 +298,11 @@ class Backbone:
         self,
         batch: Mapping[str, Tensor],
         embedding: Embedding = "last_hidden",
-        sizes: Sequence[int] | None = None,
+        group_sizes: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """What each text's tokens are embedded as [b, t, d], and their mask [b, t].
 
-        Last hidden states, as `states` gives them, or input embeddings; an image's tokens are not
+        Last hidden states, as `hidden_states` gives them, or input embeddings; an image's tokens are not
         among them.
         """
         ids = batch["input_ids"]
@@ -305,7 +310,7 @@ class Backbone:
         if embedding == "input":
             states = self._whole.get_input_embeddings()(ids[text])
         else:
-            states = self.states(batch, text, sizes)
+            states = self.hidden_states(batch, text, group_sizes)
         return padded(states.split(text.sum(1).tolist()))
 
     def head(self, states: Tensor) -> Tensor:
@@ -376,12 +381,12 @@ class Backbone:
         images: Sequence[Image.Image] | None = None,
         **settings,
     ) -> list[str]:
-        """The model's answers, in the order of the questions; settings as in `write`."""
-        return [answer.text for answer in self.write(questions, images, **settings)]
+        """The model's answers, in the order of the questions; settings as in `generate_with_status`."""
+        return [answer.text for answer in self.generate_with_status(questions, images, **settings)]
 
     # Not inference_mode: weights that are gathered from shards meanwhile are trained afterwards.
     @torch.no_grad()
-    def write(
+    def generate_with_status(
         self,
         questions: Sequence[str],
         images: Sequence[Image.Image] | None = None,
@@ -392,14 +397,14 @@ class Backbone:
         seed: int = 0,
         batch_size: int = 32,
         stop: Sequence[str] = (),
-        begun: Sequence[str] | None = None,
+        answer_prefix: Sequence[str] | None = None,
     ) -> list[Generated]:
         """Answers with whether each was finished, in the order of the questions.
 
         Greedy at temperature 0, else nucleus sampling, the same for the same seed, questions and
         batch size; the caller's random state is left as it was. A text ends before the first
         string of `stop`, or before what the prompt format ends an answer with (###), and is
-        stripped of outer white space. With `begun`, one text a question,
+        stripped of outer white space. With `answer_prefix`, one text a question,
         the answers go on from there, and only what is new is given back.
 
         Raises NotFiniteError, with the questions' places, where a prediction is no number.
@@ -420,7 +425,7 @@ class Backbone:
                 [questions[i] for i in rows],
                 None if images is None else [images[i] for i in rows],
                 side="left",
-                begun=None if begun is None else [begun[i] for i in rows],
+                answer_prefix=None if answer_prefix is None else [answer_prefix[i] for i in rows],
             )
             with _random_state_kept(self.device):
                 # Not seed + number: then neighbouring seeds would share their batches' noise.
@@ -460,18 +465,18 @@ class Backbone:
     def trainable(self, tuning: Tuning) -> None:
         """Choose what is trained, as `c3l.backbones.tuning.prepare` says; all else stays frozen.
 
-        What trains is float32 until `settle`. Raises UserError for a tuning that there is not.
+        What trains is float32 until `merge_adapters`. Raises UserError for a tuning that there is not.
         """
-        self.settle()
+        self.merge_adapters()
         self.model = prepare(self.model, tuning, language=self.language, projector=self.projector)
 
-    def settle(self) -> None:
+    def merge_adapters(self) -> None:
         """Merge what was trained into the model, in the backbone's own precision."""
-        self.model = settle(self.model, self.dtype)
+        self.model = merge_adapters(self.model, self.dtype)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write safetensors weights and the processor; adapters are merged into the weights."""
-        self.settle()
+        self.merge_adapters()
         self.model.save_pretrained(path)
         for tokenizer in vars(self.processor).values():
             if isinstance(tokenizer, PreTrainedTokenizerFast):

@@ -48,7 +48,7 @@ class Blip2(Backbone):
 
 class InstructBlip(Blip2):
     model_class = InstructBlipForConditionalGeneration
-    shown = ("pixel_values", "qformer_input_ids", "qformer_attention_mask")
+    image_inputs = ("pixel_values", "qformer_input_ids", "qformer_attention_mask")
 
     def encode(
         self,
@@ -58,15 +58,15 @@ class InstructBlip(Blip2):
         **settings,
     ) -> dict[str, Tensor]:
         batch = super().encode(questions, images, *args, **settings)
-        return batch if images is None else batch | self.asked(questions)
+        return batch if images is None else batch | self.qformer_inputs(questions)
 
     def encode_texts(
         self, texts: Sequence[str], images: Sequence[Image.Image] | None = None
     ) -> dict[str, Tensor]:
         batch = super().encode_texts(texts, images)
-        return batch if images is None else batch | self.asked(texts)
+        return batch if images is None else batch | self.qformer_inputs(texts)
 
-    def asked(self, texts: Sequence[str]) -> dict[str, Tensor]:
+    def qformer_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """What the Q-Former reads beside the picture."""
         read = self.processor.qformer_tokenizer(
             [self._format.plain(text) for text in texts],

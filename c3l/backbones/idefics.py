@@ -20,13 +20,16 @@ class Idefics(Backbone):
     language = ("model.layers", "model.norm", "model.embed_tokens", "lm_head")
     decoder = "model"
     speaker = ""
-    unshared = "its picture is no part of the row"
+    no_prefix_sharing_reason = "its picture is no part of the row"
 
-    def states(
-        self, batch: Mapping[str, Tensor], where: Tensor, sizes: Sequence[int] | None = None
+    def hidden_states(
+        self,
+        batch: Mapping[str, Tensor],
+        positions: Tensor,
+        group_sizes: Sequence[int] | None = None,
     ) -> Tensor:
-        inputs = self._looking(batch)
-        return self.model_part(self.decoder)(**inputs, use_cache=False).last_hidden_state[where]
+        inputs = self._model_inputs(batch)
+        return self.model_part(self.decoder)(**inputs, use_cache=False).last_hidden_state[positions]
 
     def count_features(self, pixels: Tensor) -> int:
         return 1
@@ -37,10 +40,10 @@ class Idefics(Backbone):
         return pixels, torch.ones(len(pictures), dtype=torch.long)
 
     def _continued(self, batch: Mapping[str, Tensor], **settings) -> Tensor:
-        tokens = self.model_part(self.speaker).generate(**self._looking(batch), **settings)
+        tokens = self.model_part(self.speaker).generate(**self._model_inputs(batch), **settings)
         return tokens[:, batch["input_ids"].shape[1] :]
 
-    def _looking(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The model's inputs: tokens from the image token on see the picture, if there is one."""
         ids = batch["input_ids"]
         sees = (ids == self._format.image_token_id).long().cumsum(1).clamp(max=1)

@@ -57,7 +57,7 @@ def prepare(
     return tuned
 
 
-def settle(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+def merge_adapters(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The model without adapters, what was trained in `dtype`.
 
     Adapters are merged before anything is rounded; four bits become the weights they stand for.

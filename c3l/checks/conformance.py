@@ -153,7 +153,7 @@ def answer_behind_its_prompt(backbone: Backbone, _: Tuning) -> None:
                 raise Failure(f"the model is asked otherwise than it is taught {where}")
             prompt = backbone.encode([question], images)["input_ids"][0]
             whole = encoded(backbone, [(question, answer)], images)
-            begun = backbone.encode([question], images, begun=[answer])
+            begun = backbone.encode([question], images, answer_prefix=[answer])
             for verb, batch in (("read", whole), ("gone on with", begun)):
                 if not torch.equal(batch["input_ids"][0, : len(prompt)], prompt):
                     raise Failure(f"an answer is {verb} behind another prompt {where}")
@@ -165,8 +165,8 @@ def answer_behind_its_prompt(backbone: Backbone, _: Tuning) -> None:
 def packed_is_one_by_one(backbone: Backbone, _: Tuning) -> None:
     """The logits of answers packed into one row, behind an image and without one, are those of the
     answers read alone."""
-    if backbone.unshared:
-        raise NotApplicable(backbone.unshared)
+    if backbone.no_prefix_sharing_reason:
+        raise NotApplicable(backbone.no_prefix_sharing_reason)
     for picture in (None, *pictures()):
         images = picture and [picture]
         packed = answer_logits(backbone, CHATS, images and images * len(CHATS), packed=True)
@@ -230,7 +230,7 @@ def gradients_reach_what_should_train(backbone: Backbone, tuning: Tuning) -> Non
     finally:
         model.eval()
         model.zero_grad()
-        backbone.settle()
+        backbone.merge_adapters()
     if wrong:
         raise Failure(f"{wrong[0]}{_more(wrong)}")
 

@@ -109,7 +109,7 @@ def whole_logits(
     batch |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     behind = torch.zeros_like(ids, dtype=torch.bool)
     behind[:, -len(written) - 1 :] = True
-    return backbone.head(backbone.states(batch, behind)).float()
+    return backbone.head(backbone.hidden_states(batch, behind)).float()
 
 
 def greedy(backbone: Backbone, question: str, images: Images) -> str:

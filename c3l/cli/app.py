@@ -142,10 +142,10 @@ def generate(
         settings = settings.changed([f"generation.batch_size={batch_size}"])
     if train and (shared := launcher.request_launch(launch)):
         shared.check(settings.training, settings.readings.tuning, "training")
-    from c3l import generate as method
     from c3l.data.left_out import left_out_path
+    from c3l.generate import generate as generate_data
 
-    made = method.generate(
+    made = generate_data(
         backbone,
         images,
         out,
@@ -169,7 +169,7 @@ def generate(
             echo(f"{what}: {counted(reasons)}.")
     if left_out_path(out).exists():
         echo(f"What is left out is named in {left_out_path(out)}.")
-    echo(f"{made.run} stages were run, {made.found} taken from the store.")
+    echo(f"{made.stages_run} stages were run, {made.stages_stored} taken from the store.")
 
 
 @app.command()
@@ -239,7 +239,7 @@ def score(
     if not found:
         raise UserError(f"there is no sample in {printable(samples)}")
     with progress.StatusLine() as work, ExitStack() as stack:
-        work.on("loading the backbone")
+        work.begin("loading the backbone")
         from c3l.backbones import load_backbone
         from c3l.cli import score as scoring
         from c3l.runtime.locks import exclusive_output
@@ -248,7 +248,7 @@ def score(
         stack.enter_context(exclusive_output(out))
         model = load_backbone(backbone, device=device, dtype=dtype)
         echo(f"{len(found):,} samples to score.")
-        work.on("scores")
+        work.begin("scores")
         without = scoring.to_file(model, data, folder, readings, out, batch_size=batch_size)
     count = len(found) - sum(without.values())
     echo(f"{count} of {len(found)} samples are scored in {out}.")
@@ -258,7 +258,7 @@ def score(
     if without:
         echo(f"{len(found) - count} have no score: {counted(without)}.")
     if data.left_out:
-        reasons = Counter(item.why for item in data.left_out)
+        reasons = Counter(item.reason for item in data.left_out)
         echo(f"{len(data.left_out)} are no samples: {counted(reasons)}.")
     if without or data.left_out:
         echo(f"Which, and where they stand: {left_out_path(out)}.")
@@ -338,11 +338,11 @@ def train(
             f"{printable(str(images))} is no folder; give the folder that holds the images"
         )
     with progress.StatusLine() as work:
-        work.on("loading the backbone")
+        work.begin("loading the backbone")
         from c3l.cli import train as trainer
         from c3l.data.left_out import left_out_path
 
-        work.on("training")
+        work.begin("training")
         made = trainer.train(
             backbone,
             data,

@@ -50,7 +50,7 @@ def minigpt4_llama2(
     kept = _before(out, dtype, vision, projection, language)
     from c3l.convert import minigpt4
 
-    _write(minigpt4.llama2(vision, projection, language), out, kept)
+    _write(minigpt4.convert_llama2(vision, projection, language), out, kept)
 
 
 @app.command("minigpt4-vicuna")
@@ -76,7 +76,7 @@ def minigpt4_vicuna(
     kept = _before(out, dtype, vision, qformer, projection, language)
     from c3l.convert import minigpt4
 
-    _write(minigpt4.vicuna(vision, qformer, projection, language), out, kept)
+    _write(minigpt4.convert_vicuna(vision, qformer, projection, language), out, kept)
 
 
 @app.command("llava")
@@ -111,9 +111,9 @@ def llava(
     from c3l.convert import llava as converter
 
     if checkpoint is not None:
-        made = converter.whole(checkpoint, vision)
+        made = converter.convert_checkpoint(checkpoint, vision)
     else:
-        made = converter.projector(projection, language, vision)
+        made = converter.convert_projector(projection, language, vision)
     _write(made, out, kept)
 
 
@@ -123,16 +123,16 @@ def _before(out: Path, dtype: str | None, *read: Path | None):
         if not path.exists():
             raise UserError(f"there is no file or folder {path}; give what was published")
     from c3l.backbones.loading import named_dtype
-    from c3l.convert.writing import check_free
+    from c3l.convert.writing import require_free
 
-    check_free(out)
+    require_free(out)
     return None if dtype is None else named_dtype(dtype)
 
 
 def _write(converted, out: Path, dtype) -> None:
-    from c3l.convert.writing import write
+    from c3l.convert.writing import save_converted
 
-    write(converted, out, dtype)
+    save_converted(converted, out, dtype)
     count = len(converted.made.tensors)
     echo(f"{count} tensors are in {out}; its README.md says where from.")
     if unused := sum(map(len, converted.made.unused.values())):

@@ -131,6 +131,6 @@ def _left_out(data: Data, scores: Sequence[Score]) -> Iterator[LeftOut]:
     """Yield what is no sample and what has no score, in the order of the data."""
     left = iter(scores)
     for turn in data.turns:
-        why = next(left).unscored if turn.sample else turn.why
+        why = next(left).unscored if turn.sample else turn.reason
         if why:
-            yield LeftOut(turn.id, turn.where, why)
+            yield LeftOut(turn.id, turn.location, why)

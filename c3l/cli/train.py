@@ -16,13 +16,13 @@ from c3l.artifacts.files import digest, fsync, read_checked, without_infinities,
 from c3l.backbones import Backbone, load_backbone
 from c3l.backbones.loading import usual_dtype
 from c3l.data.left_out import write_left_out
-from c3l.lessons import Lessons, check_images, check_lengths, digest_images, read_lessons
 from c3l.runtime import distributed
 from c3l.runtime.errors import UserError, printable
 from c3l.runtime.locks import exclusive_output
 from c3l.samples import to_fields
 from c3l.selection import groups, top_share
 from c3l.settings import MethodSettings
+from c3l.training_data import TrainingData, read_training_data
 
 MANIFEST = "c3l.json"
 
@@ -58,45 +58,50 @@ def train(
     place = out.resolve()
     with distributed.process_group(device) as own, ExitStack() as stack:
 
-        def begin() -> Lessons:
+        def begin() -> TrainingData:
             _check_parent(place)
             if distributed.is_main_process():
                 stack.enter_context(exclusive_output(place))
             _check_free(place)
             readings = settings.readings if generator else None
-            return read_lessons(data, images, scores=scores, readings=readings, strict=strict)
+            return read_training_data(data, images, scores=scores, readings=readings, strict=strict)
 
         def load() -> Backbone:
             return load_backbone(backbone, device=own, dtype=dtype or usual_dtype(own))
 
-        lessons = distributed.run_on_all(begin)
-        check_images(lessons, strict=strict)
+        training_data = distributed.run_on_all(begin)
+        training_data.check_images(strict=strict)
         model = distributed.run_on_all(load)
-        check_lengths(lessons, model, strict=strict)
+        training_data.check_lengths(model, strict=strict)
         named = {"from": str(backbone), "data": Path(data).name}
-        return _train(model, lessons, place, settings, seed, named)
+        return _train(model, training_data, place, settings, seed, named)
 
 
 def _train(
-    model: Backbone, lessons: Lessons, out: Path, settings: MethodSettings, seed: int, named: dict
+    model: Backbone,
+    training_data: TrainingData,
+    out: Path,
+    settings: MethodSettings,
+    seed: int,
+    named: dict,
 ) -> dict[str, Any]:
-    generator = lessons.values is not None
+    generator = training_data.values is not None
     task = {
         "trained": "generator" if generator else "vlit",
         "backbone": model.digest,
         "samples": digest(
-            without_infinities([to_fields(sample) for sample in lessons.data.samples])
+            without_infinities([to_fields(sample) for sample in training_data.data.samples])
         ),
-        "images": digest_images(lessons),
-        "scores": digest(lessons.values) if generator else None,
+        "images": training_data.digest_images(),
+        "scores": digest(training_data.values) if generator else None,
         "readings": settings.readings.model_dump(mode="json"),
         "training": settings.training.model_dump(mode="json"),
         "share": settings.share if generator else None,
         "seed": seed,
         "dtype": str(model.dtype).removeprefix("torch."),
     }
-    if lessons.reasons:  # an image that is mended makes another training
-        task["left_out"] = digest(sorted(lessons.reasons.items()))
+    if training_data.reasons:  # an image that is mended makes another training
+        task["left_out"] = digest(sorted(training_data.reasons.items()))
     done = read_checked(out / MANIFEST)
     if done and done["task"] == task:
         return done
@@ -104,20 +109,23 @@ def _train(
         raise UserError(f"{printable(str(out))} holds another training; give another --out")
     checkpoints = out.with_name(f".{out.name}.training-{digest(task)[:16]}")
     checkpoints.mkdir(exist_ok=True)
-    how = (lessons.images, settings.training, settings.readings, seed, checkpoints)
+    how = (training_data.images, settings.training, settings.readings, seed, checkpoints)
     if generator:
-        some, values = lessons.samples, [lessons.values[place] for place in lessons.places]
-        targets = top_share(some, values, settings.share, settings.readings.share_within)
-        together = groups(some, values, settings.readings.group)
-        metrics = training.train_generator(model, targets, together, *how, checked=True)
+        samples, values = (
+            training_data.samples,
+            [training_data.values[i] for i in training_data.indices],
+        )
+        targets = top_share(samples, values, settings.share, settings.readings.share_within)
+        image_groups = groups(samples, values, settings.readings.group)
+        metrics = training.train_generator(model, targets, image_groups, *how, checked=True)
     else:
-        metrics = training.tune(model, lessons.samples, *how, checked=True)
+        metrics = training.tune(model, training_data.samples, *how, checked=True)
 
     def write() -> None:
         if distributed.is_main_process():
-            manifest = {"task": task, **named, "left_out": lessons.counts}
+            manifest = {"task": task, **named, "left_out": training_data.counts}
             manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
-            _save(model, out, manifest, metrics, lessons)
+            _save(model, out, manifest, metrics, training_data)
             shutil.rmtree(checkpoints)
 
     distributed.run_on_all(write)
@@ -139,7 +147,9 @@ def _check_free(out: Path) -> None:
         )
 
 
-def _save(model: Backbone, out: Path, manifest: dict, metrics: dict, lessons: Lessons) -> None:
+def _save(
+    model: Backbone, out: Path, manifest: dict, metrics: dict, training_data: TrainingData
+) -> None:
     """The trained backbone as a whole folder, or none."""
     work = out.with_name(f".tmp-{out.name}")
     try:
@@ -148,7 +158,7 @@ def _save(model: Backbone, out: Path, manifest: dict, metrics: dict, lessons: Le
         model.save(work)
         history = json.dumps(without_infinities(metrics.pop("history")), indent=1, sort_keys=True)
         (work / "history.json").write_text(history)
-        write_left_out(work, lessons.left_out)
+        write_left_out(work, training_data.left_out)
         write_checked(work / MANIFEST, manifest | {"metrics": metrics})
         for file in work.iterdir():
             fsync(file)

@@ -10,7 +10,7 @@ from c3l.artifacts.provenance import commit, versions
 from c3l.convert.converted import Converted
 
 
-def card(converted: Converted, dtype: torch.dtype | None) -> str:
+def model_card(converted: Converted, dtype: torch.dtype | None) -> str:
     """What was read, what was not used, and what came out, as markdown."""
     made = converted.made
     date = f"{datetime.now(UTC):%Y-%m-%d}"

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from c3l.convert.keys import Assembled, Rules, assemble
-from c3l.convert.language import IMAGE_TOKEN, grown, vocabulary_size
+from c3l.convert.language import IMAGE_TOKEN, add_rows, vocabulary_size
 from c3l.convert.sources import Source
 
 
@@ -23,7 +23,7 @@ class Converted:
     sources: list[Source]
 
 
-def fitted(
+def build_converted(
     model_class: type[PreTrainedModel],
     config: PreTrainedConfig,
     processor,
@@ -40,7 +40,7 @@ def fitted(
     text.vocab_size = vocabulary_size(text.vocab_size, tokenizer)
     for name, tensor in made.tensors.items():
         if name.endswith(("embed_tokens.weight", "lm_head.weight")):
-            made.tensors[name] = grown(tensor, text.vocab_size)
+            made.tensors[name] = add_rows(tensor, text.vocab_size)
     text.pad_token_id = tokenizer.pad_token_id
     config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     config.architectures = [model_class.__name__]

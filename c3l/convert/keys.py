@@ -43,7 +43,7 @@ def assemble(
         unused = made.unused.setdefault(source.name, list(source.beside))
         here: dict[str, str] = {}
         for name, tensor in source.tensors.items():
-            target = renamed(name, rules)
+            target = rename(name, rules)
             if target is None:
                 unused.append(name)
                 continue
@@ -71,7 +71,7 @@ def assemble(
     return made
 
 
-def renamed(name: str, rules: Rules) -> str | None:
+def rename(name: str, rules: Rules) -> str | None:
     """What a name becomes by the first rule that fits the whole of it, or None."""
     for pattern, replacement in rules:
         if match := re.fullmatch(pattern, name):

@@ -119,7 +119,7 @@ def vocabulary_size(rows: int, tokenizer: PreTrainedTokenizerFast) -> int:
     return rows if tokens <= rows else -(-tokens // MULTIPLE) * MULTIPLE
 
 
-def grown(rows: Tensor, size: int) -> Tensor:
+def add_rows(rows: Tensor, size: int) -> Tensor:
     """Embeddings [v, d] with `size` rows: the new ones are the mean of the others.
 
     llava-hf draws them around the mean, with a hundred-thousandth of the variance; without the

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from c3l.convert import processors, rules
-from c3l.convert.converted import Converted, fitted
+from c3l.convert.converted import Converted, build_converted
 from c3l.convert.keys import Rules
 from c3l.convert.language import READ, llama_config, llama_tokenizer
 from c3l.convert.sources import Source, read_config, read_file, read_folder
@@ -19,7 +19,7 @@ NEEDED = {
 """What LLaVA 1.5 says of itself."""
 
 
-def whole(checkpoint: Path, vision: Path) -> Converted:
+def convert_checkpoint(checkpoint: Path, vision: Path) -> Converted:
     """A folder with LLaVA's whole model, and the folder of its CLIP.
 
     The checkpoint's own tower counts if it has one. Raises UserError for folders that are
@@ -35,11 +35,11 @@ def whole(checkpoint: Path, vision: Path) -> Converted:
     return _fitted(parts, settings, language=checkpoint, vision=vision)
 
 
-def projector(projection: Path, language: Path, vision: Path) -> Converted:
+def convert_projector(projection: Path, language: Path, vision: Path) -> Converted:
     """A projector alone (mm_projector.bin), the folder of its Vicuna and that of its CLIP.
 
     The settings are those of config.json beside the projector, if there is one. Raises UserError
-    as `whole` does.
+    as `convert_checkpoint` does.
     """
     beside = projection.parent
     settings = read_config(beside) if (beside / "config.json").is_file() else {}
@@ -75,7 +75,7 @@ def _fitted(
         tower.patch_size,
         pad=settings.get("image_aspect_ratio") == "pad",
     )
-    return fitted(LlavaForConditionalGeneration, config, processor, parts)
+    return build_converted(LlavaForConditionalGeneration, config, processor, parts)
 
 
 def _tower(folder: Path) -> CLIPVisionConfig:

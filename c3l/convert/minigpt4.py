@@ -8,7 +8,7 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration
 from c3l.backbones.minigpt4 import JOINED, MiniGPT4Config, MiniGPT4ForConditionalGeneration
 from c3l.backbones.published import EVA_VIT_G, Q_FORMER, QUERIES
 from c3l.convert import processors, rules
-from c3l.convert.converted import Converted, fitted
+from c3l.convert.converted import Converted, build_converted
 from c3l.convert.language import READ, llama_config, llama_tokenizer
 from c3l.convert.sources import read_file, read_folder
 
@@ -16,7 +16,9 @@ NORM_EPS = 1e-5
 """Of the layer norm behind the encoder (`ln_vision`): torch's own, unlike that of its blocks."""
 
 
-def llama2(vision: Path, projection: Path, language: Path, eva: dict | None = None) -> Converted:
+def convert_llama2(
+    vision: Path, projection: Path, language: Path, eva: dict | None = None
+) -> Converted:
     """EVA ViT's file, MiniGPT-4's checkpoint and the folder of Llama-2-7b-chat.
 
     `eva` replaces the encoder's published settings. Raises UserError for files that are missing,
@@ -44,10 +46,10 @@ def llama2(vision: Path, projection: Path, language: Path, eva: dict | None = No
         f"{tower}.post_layernorm.bias": torch.zeros(eva["hidden_size"]),
     }
     processor = processors.minigpt4_processor(tokenizer, eva["image_size"], eva["patch_size"])
-    return fitted(MiniGPT4ForConditionalGeneration, config, processor, parts, norm)
+    return build_converted(MiniGPT4ForConditionalGeneration, config, processor, parts, norm)
 
 
-def vicuna(
+def convert_vicuna(
     vision: Path,
     queries: Path,
     projection: Path,
@@ -81,4 +83,4 @@ def vicuna(
         ),
     ]
     processor = processors.blip2_processor(tokenizer, eva["image_size"], count)
-    return fitted(Blip2ForConditionalGeneration, config, processor, parts)
+    return build_converted(Blip2ForConditionalGeneration, config, processor, parts)

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from c3l.artifacts.files import fsync
-from c3l.convert.card import card
+from c3l.convert.card import model_card
 from c3l.convert.converted import Converted
 from c3l.runtime.errors import UserError
 
@@ -21,7 +21,7 @@ SHARD = 5 * 10**9
 """Bytes a weight file; about what is held in memory at a time."""
 
 
-def check_free(out: Path) -> None:
+def require_free(out: Path) -> None:
     """Raise UserError unless a new folder can be written at `out`."""
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} is no folder; make it, or give another --out")
@@ -29,7 +29,7 @@ def check_free(out: Path) -> None:
         raise UserError(f"{out} exists and is not an empty folder; give another --out")
 
 
-def write(converted: Converted, out: Path, dtype: torch.dtype | None) -> None:
+def save_converted(converted: Converted, out: Path, dtype: torch.dtype | None) -> None:
     """Write the folder; weights in `dtype`, or each tensor in its file's own.
 
     Raises UserError if `out` is taken or cannot be written; then nothing is left there.
@@ -45,7 +45,7 @@ def write(converted: Converted, out: Path, dtype: torch.dtype | None) -> None:
             ).save_pretrained(work)
             converted.processor.save_pretrained(work)
             _write_weights(made, work, dtype)
-            (work / "README.md").write_text(card(converted, dtype), encoding="utf-8")
+            (work / "README.md").write_text(model_card(converted, dtype), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
 
@@ -77,7 +77,7 @@ def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dty
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
     """A folder to fill in place of `out`; a fixed name, so that a crash's remains are replaced."""
-    check_free(out)
+    require_free(out)
     work = out.with_name(f".tmp-{out.name}")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

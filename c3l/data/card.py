@@ -33,7 +33,7 @@ class DatasetInfo:
     """What the generator's training says of itself; None without one."""
     shared_images: int
     """Images both of the initial and of these data."""
-    asked: int
+    requested: int
     dropped: Mapping[str, int]
     """Samples and pieces of text that are not in the data, by reason."""
     settings: MethodSettings
@@ -43,7 +43,7 @@ class DatasetInfo:
     """Images left out, by reason."""
 
 
-def card(samples: Sequence[Sample], making: DatasetInfo) -> str:
+def dataset_card(samples: Sequence[Sample], making: DatasetInfo) -> str:
     """The README.md of a data set in data.parquet, data.jsonl and data.json."""
     front = {
         "configs": [{"config_name": "default", "data_files": "data.parquet"}],
@@ -101,7 +101,7 @@ def _table(head: list[str], counts: Mapping[str, int]) -> str:
 
 
 def _counts(count: int, making: DatasetInfo) -> str:
-    lines = [f"{making.asked:,} were asked for, {count:,} are here."]
+    lines = [f"{making.requested:,} were asked for, {count:,} are here."]
     if making.dropped:
         lines += ["Not in the data, by reason:", _table(["reason", "count"], making.dropped)]
     if making.unreadable:

@@ -33,7 +33,7 @@ class EmbeddedImages(ImageFolder):
         self._cached_open = cached(LRUCache(2**28, getsizeof=_size))(self._open)
         self._animated: set[str] = set()
 
-    def beside(self, folder: str | Path | None) -> "EmbeddedImages":
+    def with_folder(self, folder: str | Path | None) -> "EmbeddedImages":
         """Look in this folder, if one is given, for pictures that are not in the data."""
         self._folder = None if folder is None else ImageFolder(folder)
         return self

@@ -96,7 +96,7 @@ class ImageFolder:
                     names.append(name)
             elif suffix in HEIF_SUFFIXES | AVIF_SUFFIXES | UNREAD_SUFFIXES:
                 leave_out(name, "image_unsupported")
-        return sorted(names), sorted(left_out, key=lambda item: item.what)
+        return sorted(names), sorted(left_out, key=lambda item: item.name)
 
     def _files(self, unreadable: Callable[[str], None]) -> Iterator[str]:
         """The relative paths of all files; links to folders come behind the folders themselves."""

@@ -39,11 +39,11 @@ _NAMED = re.compile(r"(?:Picture\s+\d+:\s*)?<img>\s*([^<>\n]+?)\s*</img>", re.IG
 
 
 class Unfit(Exception):
-    """Why a record, or a turn of one, cannot be a sample: a word to count by, and a sentence."""
+    """A record, or a turn of one, cannot be a sample; `reason` is a word to count by."""
 
-    def __init__(self, why: str, message: str):
+    def __init__(self, reason: str, message: str):
         super().__init__(message)
-        self.why = why
+        self.reason = reason
 
 
 @dataclass(frozen=True)

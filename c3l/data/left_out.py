@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from c3l.artifacts.files import atomic_path
@@ -12,12 +12,12 @@ from c3l.artifacts.files import atomic_path
 class LeftOut:
     """Something that a command read and did not use."""
 
-    what: str
-    """Its own name: a sample's id, an image's path relative to its folder."""
-    where: str
-    """Its place in the input, such as "data.json, record 7, turn 2"."""
-    why: str
-    """The reason, as one of the words by which the command counts."""
+    name: str
+    """A sample's id, or an image's path relative to its folder."""
+    place: str
+    """In the input, such as "data.json, record 7, turn 2"."""
+    reason: str
+    """One of the words by which the command counts."""
 
 
 def left_out_path(out: Path) -> Path:
@@ -31,7 +31,8 @@ def write_left_out(out: Path, items: Iterable[LeftOut]) -> Path | None:
     The list of an earlier run never stays. Raises OSError where it cannot be written.
     """
     path = left_out_path(out)
-    lines = [json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items]
+    rows = ({"what": item.name, "where": item.place, "why": item.reason} for item in items)
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     if not lines:
         path.unlink(missing_ok=True)
         return None

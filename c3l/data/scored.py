@@ -98,7 +98,7 @@ def scored_records(data: Data, suffix: str, said: Sequence[Mapping[str, Any]]) -
     left = iter(said)
     records = []
     for record in data.records:
-        turns = [next(left) if turn.sample else {"unscored": turn.why} for turn in record.turns]
+        turns = [next(left) if turn.sample else {"unscored": turn.reason} for turn in record.turns]
         records.append(_shape(record, suffix) | _together(turns))
     return records
 

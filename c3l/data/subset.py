@@ -17,7 +17,7 @@ from c3l.stages.common import image_source
 INITIAL = 1334  # the paper's 20,000 initial samples, fifteen an image
 
 
-class Pictures:
+class ImageSubset:
     """The images of a folder in a seeded order. The first ones are for the initial data.
 
     An image that cannot be read is left out when its turn comes, better then than found broken
@@ -40,7 +40,7 @@ class Pictures:
     @property
     def unreadable(self) -> Counter[str]:
         """How many are left out, by reason."""
-        return Counter(item.why for item in self.left_out)
+        return Counter(item.reason for item in self.left_out)
 
     @property
     def count(self) -> int:
@@ -58,7 +58,7 @@ class Pictures:
         places = track(range(count), "images")
         return [name for _, name in zip(places, self._order, strict=False)]
 
-    def others(self) -> Iterator[str]:
+    def remaining(self) -> Iterator[str]:
         """Those that have not been taken yet."""
         return self._order
 
@@ -83,7 +83,7 @@ class Pictures:
                 yield name
 
 
-def parts(names: Iterator[str], size: int) -> Iterator[list[str]]:
+def in_batches(names: Iterator[str], size: int) -> Iterator[list[str]]:
     """The names, so many at a time."""
     while some := list(islice(names, size)):
         yield some

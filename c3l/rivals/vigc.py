@@ -71,10 +71,10 @@ def refine_answers(
                 break
             try:
                 asked = [_asked(samples[i], answers[i], asks) for i in going]
-                written = backbone.write(
+                written = backbone.generate_with_status(
                     [question for question, _ in asked],
                     [images[samples[i].image] for i in going],
-                    begun=[begun for _, begun in asked],
+                    answer_prefix=[prefix for _, prefix in asked],
                     stop=() if asks == "question" else (NEXT,),
                     max_new_tokens=max_new_tokens,
                     batch_size=batch_size,

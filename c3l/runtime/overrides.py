@@ -1,7 +1,7 @@
 """Values of nested records, changed from the command line: `--set training.learning_rate=1e-4`."""
 
-import copy
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,13 +10,13 @@ from c3l.runtime import parsing
 from c3l.runtime.errors import UserError, printable, short_repr
 
 _SECRET = re.compile(r"key|judge|served|://|\bsk-", re.IGNORECASE)
-"""Of a change whose value is not repeated."""
+"""Changes whose value is not repeated."""
 
 R = TypeVar("R", bound=BaseModel)
 
 
 def values_of(record: BaseModel) -> dict[str, Any]:
-    """The record's values by name, nested; also those that its own dump leaves out."""
+    """Return the record's values by name, nested; also those that its own dump leaves out."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, BaseModel):
@@ -28,53 +28,70 @@ def values_of(record: BaseModel) -> dict[str, Any]:
     return plain(record)
 
 
-def apply_overrides(values: dict[str, Any], change: str, what: str) -> dict[str, Any]:
-    """The nested values with one change, "key.key=value", the value in YAML.
+def apply_overrides(record: R, changes: Iterable[str], subject: str) -> R:
+    """Return the record with changes "key.key=value", the values in YAML.
 
-    Raises UserError naming the change, and the valid keys of `what`, where there is no such key.
+    A field of the record's `readings` needs no "readings." before it. Raises UserError naming the
+    change, and the valid keys of `subject` where there is no such key.
     """
+    for change in changes:
+        values = values_of(record)
+        _override(values, change, subject)
+        record = validate(type(record), values, f"--set {format_change(change)}")
+    return record
+
+
+def _override(values: dict[str, Any], change: str, subject: str) -> None:
     key, equals, text = change.partition("=")
     if not equals:
-        raise UserError(f"--set {format_value(change)}: write it as key=value.")
-    values = copy.deepcopy(values)
+        raise UserError(f"--set {format_change(change)}: write it as key=value.")
     *parents, last = key.strip().split(".")
-    place: Any = values
+    if not parents and last not in values and last in values.get("readings", ()):
+        parents = ["readings"]
+    level: Any = values
     for depth, part in enumerate([*parents, last]):
-        if not isinstance(place, dict) or part not in place:
-            where = ".".join(key.split(".")[:depth]) or what
-            valid = (
-                f"valid keys: {', '.join(place)}" if isinstance(place, dict) else "it is a value"
-            )
+        if not isinstance(level, dict) or part not in level:
+            name = ".".join(parents[:depth]) or subject
+            valid = "it is a value"
+            if isinstance(level, dict):
+                valid = f"valid keys: {', '.join(_valid_keys(level))}"
             raise UserError(
-                f"--set {format_value(change)}: {where} has no key {short_repr(part)}; {valid}."
+                f"--set {format_change(change)}: {name} has no key {short_repr(part)}; {valid}."
             )
         if depth < len(parents):
-            place = place[part]
+            level = level[part]
     try:
-        place[last] = parsing.from_yaml(text)
+        level[last] = parsing.from_yaml(text)
     except ValueError as error:
-        raise UserError(f"--set {format_value(change)}: it is not a YAML value.") from error
-    return values
+        raise UserError(f"--set {format_change(change)}: it is not a YAML value.") from error
 
 
-def format_value(change: str) -> str:
-    """A change for a sentence: without its value where that may be a key or an address with one."""
+def _valid_keys(values: dict[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from value if name == "readings" else (f"{name}.{inner}" for inner in value)
+        else:
+            yield name
+
+
+def format_change(change: str) -> str:
+    """Return a change for a sentence, without a value that may be a key or an address with one."""
     if "=" in change and _SECRET.search(change):
         change = f"{change.partition('=')[0]}=…"
     return printable(change)
 
 
-def validate(record: type[R], values: dict[str, Any], where: str) -> R:
-    """The values as a record. Raises UserError naming `where`, the key, and what is wrong."""
+def validate(record: type[R], values: dict[str, Any], source: str) -> R:
+    """Return the values as a record. Raises UserError naming `source`, the key and the fault."""
     try:
         return record.model_validate(values)
     except ValidationError as error:
         key, reason = first_wrong(error)
-        raise UserError(f"{where}: {key}{': ' if key else ''}{reason}.") from error
+        raise UserError(f"{source}: {key}{': ' if key else ''}{reason}.") from error
 
 
 def first_wrong(error: ValidationError) -> tuple[str, str]:
-    """The key and the reason of the first thing that is wrong."""
+    """Return the key and the reason of the first thing that is wrong."""
     first = error.errors()[0]
     reason = first["msg"].removeprefix("Value error, ")
     reason = reason[0].lower() + reason[1:] if first["loc"] else reason

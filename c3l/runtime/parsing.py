@@ -6,6 +6,7 @@ the way: RecursionError for deep nesting, KeyError for `!!bool x`, ValueError fo
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -15,12 +16,13 @@ from c3l.runtime.errors import short_repr
 DEPTH = 100
 """Most levels of lists and objects: every writer and copier in the standard library bears them."""
 
-NODES = 10_000
-"""Most values of a YAML text with its aliases written out: ten lines can stand for a billion."""
+ALIASES = 20
+"""Most aliases of a YAML text: so many repeat a part of it 1,500 times at most, a hundred could
+stand for a billion values."""
 
 
 def from_json(text: str) -> Any:
-    """The JSON value of a text. What JSON can spell and no file can hold is for `check_plain`."""
+    """Return the value of a JSON text. `check_plain` refuses what no file can hold."""
     try:
         return json.loads(
             text,
@@ -36,60 +38,80 @@ def from_json(text: str) -> Any:
 
 
 def from_yaml(text: str) -> Any:
-    """The YAML value of a text; anchors and merges may be used, tags of Python not."""
+    """Return the value of a YAML text; anchors and merges may be used, tags of Python not."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise ValueError(f"nested more than {DEPTH} levels deep") from error
     # What PyYAML's own constructors let through: a 13th month, `!!int x`, `!!bool x`.
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"it holds a value that cannot be read ({error})") from error
+    for scalar in _scalars(value):
+        # Escapes can spell what the text itself may not hold; no path or name has a use for it.
+        if isinstance(scalar, str):
+            _check_text(scalar)
+            if any(letter < " " and letter not in "\t\r\n" for letter in scalar):
+                raise ValueError("it holds a control character")
+    return value
 
 
-def check_plain(value: Any, depth: int = DEPTH) -> None:
+def check_plain(value: Any) -> None:
     """Raise ValueError unless the value can be written as JSON in UTF-8 and read back the same."""
-    match value:
-        case None | bool() | int():
-            pass
-        case str():
-            # JSON can spell half a surrogate pair, which no file and no tokenizer can hold.
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise ValueError("not valid Unicode") from None
-        case float():
-            if not math.isfinite(value):
-                raise ValueError(f"{value} is no finite number")
-        case dict() | list():
-            if not depth:
-                raise ValueError(f"nested more than {DEPTH} levels deep")
-            for part in value:
-                check_plain(part, depth - 1)
-            for part in value.values() if isinstance(value, dict) else ():
-                check_plain(part, depth - 1)
-        case _:
-            raise ValueError(f"{short_repr(value)} is no JSON value")
+    for scalar in _scalars(value):
+        match scalar:
+            case str():
+                _check_text(scalar)
+            case float() if not math.isfinite(scalar):
+                raise ValueError(f"{scalar} is no finite number")
+            case None | bool() | int() | float():
+                pass
+            case _:
+                raise ValueError(f"{short_repr(scalar)} is no JSON value")
 
 
-def check_depth(value: Any, depth: int = DEPTH + 10) -> None:
+def check_depth(value: Any) -> None:
     """Raise ValueError for a value that no encoder can be asked to write; texts may hold anything.
 
     A file is a little deeper than what it says of a sample, for which DEPTH is the bound.
     """
-    if isinstance(value, dict | list):
+    for _ in _scalars(value, DEPTH + 10):
+        pass
+
+
+def _scalars(value: Any, depth: int = DEPTH) -> Iterator[Any]:
+    """Yield all keys and all values that are no lists or objects. ValueError for deeper nesting."""
+    stack = [(value, depth)]
+    while stack:
+        value, depth = stack.pop()
+        if not isinstance(value, dict | list):
+            yield value
+            continue
         if not depth:
             raise ValueError(f"nested more than {DEPTH} levels deep")
-        for part in value.values() if isinstance(value, dict) else value:
-            check_depth(part, depth - 1)
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        stack += [(part, depth - 1) for part in parts]
+
+
+def _check_text(text: str) -> None:
+    """Raise ValueError for half a surrogate pair, which no file and no tokenizer can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("not valid Unicode") from None
+
+
+def _twice(keys: list[Any]) -> Any:
+    return next(key for key in keys if keys.count(key) > 1)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {short_repr(twice)} stands twice in one object")
-    return made
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = short_repr(_twice([key for key, _ in pairs]))
+        raise ValueError(f"the key {twice} stands twice in one object")
+    return value
 
 
 def _integer(digits: str) -> int:
@@ -109,58 +131,22 @@ def _no_constant(name: str) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, for texts that mean harm or were written in haste."""
+    """PyYAML's safe loader, with a limit on aliases and without repeated keys."""
 
-    def __init__(self, stream: str):
-        super().__init__(stream)
-        self._sizes: dict[int, int] = {}  # of each whole node, aliases in it written out
-        self._depth = 0
+    aliases = 0
 
     def compose_node(self, parent, index):
-        alias = self.check_event(yaml.AliasEvent)
-        mark = self.peek_event().start_mark
-        if self._depth == DEPTH:
+        self.aliases += self.check_event(yaml.AliasEvent)
+        if self.aliases > ALIASES:
             raise yaml.MarkedYAMLError(
-                problem=f"nested more than {DEPTH} levels deep", problem_mark=mark
+                problem=f"more than {ALIASES} aliases", problem_mark=self.peek_event().start_mark
             )
-        self._depth += 1
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        if alias:
-            if id(node) not in self._sizes:
-                raise yaml.MarkedYAMLError(problem="an anchor holds itself", problem_mark=mark)
-            return node
-        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
-        if isinstance(node, yaml.MappingNode):
-            parts = [part for pair in parts for part in pair]
-        self._sizes[id(node)] = 1 + sum(self._sizes[id(part)] for part in parts)
-        if self._sizes[id(node)] > NODES:
-            raise yaml.MarkedYAMLError(
-                problem=f"more than {NODES:,} values, aliases written out", problem_mark=mark
-            )
-        return node
-
-    def compose_scalar_node(self, anchor):
-        node = super().compose_scalar_node(anchor)
-        # Escapes can spell what the text itself may not hold; no path or name has a use for it.
-        if any(letter < " " and letter not in "\t\r\n" for letter in node.value):
-            problem = "a control character"
-        elif any("\ud800" <= letter <= "\udfff" for letter in node.value):
-            problem = "half a surrogate pair"
-        else:
-            return node
-        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return super().compose_node(parent, index)
 
     def compose_mapping_node(self, anchor):
         node = super().compose_mapping_node(anchor)
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if (key.tag, key.value) in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {short_repr(key.value)} stands twice",
-                    problem_mark=key.start_mark,
-                )
-            seen.add((key.tag, key.value))
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) < len(keys):
+            problem = f"the key {short_repr(_twice(keys)[1])} stands twice"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return node

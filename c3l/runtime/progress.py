@@ -91,7 +91,7 @@ class Loop:
         self._done = self._step = 0.0
         _loops.append(self)
 
-    def at(self, done: float, step: float) -> None:
+    def update(self, done: float, step: float) -> None:
         """So much is done, and the step that now begins counts so much."""
         self._done, self._step = done, step
         _tell()
@@ -114,10 +114,10 @@ def track(steps: Collection[T], unit: str, sizes: Sequence[float] | None = None)
     loop, done = Loop(unit, sum(sizes)), 0.0
     try:
         for step, size in zip(steps, sizes, strict=True):
-            loop.at(done, size)
+            loop.update(done, size)
             yield step
             done += size
-        loop.at(done, 0.0)
+        loop.update(done, 0.0)
     finally:
         loop.end()
 
@@ -220,7 +220,7 @@ class Display:
 class StatusLine:
     """What this process is at, shown as it goes on. A context manager.
 
-    `on` names what is begun; loops that are tracked add how much of it is done, how fast, and the
+    `begin` names what is begun; loops that are tracked add how much of it is done, how fast, and the
     time left.
     """
 
@@ -239,7 +239,7 @@ class StatusLine:
         self._display.__exit__(*error)
         self._listening.__exit__(*error)
 
-    def on(self, title: str) -> None:
+    def begin(self, title: str) -> None:
         """Something else is begun."""
         self._title, self._begun = title, None
         self._display.update(title)

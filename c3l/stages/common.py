@@ -1,4 +1,4 @@
-"""What stages share: their sources, the files they pass on, and how they read a job."""
+"""Helpers of all stages: their sources, the files they pass on, and how they read a job."""
 
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ def backbone_source(path_or_id: str | Path, *, fetch: bool = True) -> Source:
             "needed."
         )
     check_seal(folder)
-    return Source.of(folder, names)
+    return Source.from_path(folder, names)
 
 
 def image_source(folder: Path, count: int) -> Source:
     """Return the first `count` images of a folder as an input; the others do not count."""
-    return Source.of(folder, image_names(folder, count))
+    return Source.from_path(folder, image_names(folder, count))
 
 
 def image_names(folder: Path, count: int) -> list[str]:

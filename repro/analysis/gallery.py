@@ -36,7 +36,7 @@ def build_gallery(
     labels = [first, last]
     stages = [cells[label][RELEVANCE[0]][0][0] for label in labels]
     record = {"rule": RULE.format(count=IMAGES, seed=seed), "data_seed": seed, "images": []}
-    reasons = [store.facts(stage).get("unscored") for stage in stages]
+    reasons = [store.metadata(stage).get("unscored") for stage in stages]
     if reason := next(filter(None, reasons), None):
         return record | {"unscored": reason}, {}
     groups = pick_pairs([_samples(stage, store) for stage in stages], seed)

@@ -107,7 +107,7 @@ class Scripted:
     def __init__(self, answers):
         self.answers = answers
 
-    def write(self, questions, images=None, **settings):
+    def generate_with_status(self, questions, images=None, **settings):
         self.questions, self.images = questions, images
         return [Generated(*answer) for answer in self.answers]
 

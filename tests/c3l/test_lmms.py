@@ -56,14 +56,14 @@ def test_losses_are_those_of_transformers(backbone, tiny_llava, batch_size):
 
 
 def test_what_greedy_decoding_would_write_is_told(backbone, monkeypatch):
-    def foresees_all_but_z(batch, where, sizes):
+    def foresees_all_but_z(batch, positions, group_sizes):
         ids = batch["input_ids"]
         logits = torch.nn.functional.one_hot(ids.roll(-1, 1), len(backbone.tokenizer)).float()
         logits = logits.roll(1, 2) if (ids == z).any() else logits
-        return logits[where]
+        return logits[positions]
 
     [z] = backbone.tokenizer("z", add_special_tokens=False)["input_ids"]
-    monkeypatch.setattr(backbone, "states", foresees_all_but_z)
+    monkeypatch.setattr(backbone, "hidden_states", foresees_all_but_z)
     monkeypatch.setattr(backbone, "head", lambda states: states)
     model = model_of(backbone, [[data.image(0)]], batch_size=1)
     results = model.loglikelihood(

@@ -121,13 +121,13 @@ def test_batches_and_order_do_not_matter(backbone, samples, images, batch_size):
 
 def test_images_and_equal_pairs_are_read_once(backbone, samples, images, monkeypatch):
     """Each image stands once in a forward, each pair once without its image."""
-    read, states = [], type(backbone).states
+    read, states = [], type(backbone).hidden_states
 
-    def counting(self, batch, where, sizes=None):
-        read.append(("pixel_values" in batch, list(sizes)))
-        return states(self, batch, where, sizes)
+    def counting(self, batch, positions, group_sizes=None):
+        read.append(("pixel_values" in batch, list(group_sizes)))
+        return states(self, batch, positions, group_sizes)
 
-    monkeypatch.setattr(type(backbone), "states", counting)
+    monkeypatch.setattr(type(backbone), "hidden_states", counting)
     score(backbone, samples, images, batch_size=4)
     seen = [sizes for with_image, sizes in read if with_image]
     assert sorted(size for sizes in seen for size in sizes) == [1, 1, 2, 2, 2, 2]

@@ -2,20 +2,25 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from c3l.samples import Sample
+from c3l.score_forms import FORMS
+from c3l.scores import Score
 from c3l.selection import (
-    LABELS,
-    RIVALS,
+    METHODS,
     SELECTORS,
+    Selector,
     code_of,
     groups,
     ranked,
     select,
+    selector,
     top_share,
     values,
 )
@@ -94,7 +99,7 @@ def test_a_ranking_chooses_its_best_share_and_each_images_best():
 @given(
     st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=40),
     st.integers(1, 5),
-    st.sampled_from(LABELS),
+    st.sampled_from([name for name in METHODS if selector(name).labels]),
     st.integers(0, 9),
 )
 def test_labels_make_every_positive_one_against_all_negatives_of_its_image(
@@ -150,6 +155,10 @@ def shortest(samples, scores):
     return [-float(len(sample.answer)) for sample in samples]
 
 
+def peak(logp_visual, logp_direct, mask, kl):
+    return (logp_visual - logp_direct).amax(-1)
+
+
 def longest(samples, scores):
     return [float(len(sample.answer)) for sample in samples]
 
@@ -171,10 +180,31 @@ def test_an_added_selector_is_known_by_its_source(monkeypatch):
         known.append(code_of("mine"))
     assert known[0] == known[2] != known[1]
     # What was there before stays known by its name alone.
-    assert all(code_of(method) == {} for method in ("i2c", "literal_sum", *RIVALS, *LABELS))
+    monkeypatch.delitem(METHODS, "mine")
+    assert all(code_of(method) == {} for method in ("i2c", *METHODS))
+    monkeypatch.setitem(METHODS, "length", longest)
+    assert code_of("length") == known[1]
     monkeypatch.setitem(SELECTORS, "mine", max)
     with pytest.raises(UserError, match="'mine' has no source"):
         code_of("mine")
+
+
+def test_an_added_form_of_eq_1_is_a_method_and_a_reading(monkeypatch):
+    monkeypatch.setitem(FORMS, "peak", peak)
+    scores = [Score("s", 0.0, *(np.array(a, np.float32) for a in ([-2, -1], [-3, -4], [0, 0])))]
+    assert values("peak", make([0.0]), scores) == [3.0]
+    readings = Readings(score_form="peak")
+    assert readings.of("best") == {"score_form": "peak"}
+    assert code_of("peak").keys() == {"code"}
+
+
+def test_a_method_says_what_it_needs(monkeypatch):
+    def by_seed(samples, scores, seed):
+        return [float(seed)] * len(samples)
+
+    monkeypatch.setitem(METHODS, "mine", Selector(by_seed, needs=(), seeded=True))
+    assert values("mine", make([0.0]), seed=3) == [3.0]
+    assert selector("ifd").needs == ("scores", "answer_logprobs")
 
 
 def test_a_method_that_there_is_not_is_named_with_those_there_are():

@@ -8,11 +8,11 @@ from c3l.backbones import load_backbone
 from c3l.cli import score
 from c3l.data.left_out import left_out_path
 from c3l.data.scored import with_scores, write_scored
-from c3l.lessons import read_lessons
 from c3l.readings import Readings
 from c3l.runtime.errors import UserError
 from c3l.samples import Sample, read_data, read_samples, write_samples
 from c3l.scores import read_scores
+from c3l.training_data import read_training_data
 from tests.c3l.people import ANSWER, ASK, IMAGE, MORE, READ, SAY, SET_ASIDE, SPELLINGS, llava
 
 TALK = llava(ASK, SAY, *MORE, {"from": "human", "value": "And?"}, id="talk")
@@ -136,6 +136,6 @@ def test_scores_of_another_file_with_the_same_ids_are_refused(scored, tiny_image
     scored(tmp_path / "a.json", tmp_path / "a.parquet")
     how = {"scores": tmp_path / "a.parquet", "readings": Readings()}
     for name in ("a.json", "c.json"):
-        assert read_lessons(tmp_path / name, tiny_images, **how).values
+        assert read_training_data(tmp_path / name, tiny_images, **how).values
     with pytest.raises(UserError, match="scores another r than that of"):
-        read_lessons(tmp_path / "b.json", tiny_images, **how)
+        read_training_data(tmp_path / "b.json", tiny_images, **how)

@@ -48,7 +48,7 @@ def samples(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(tiny_llava, tiny_images, samples):
     """The stage of a generator that trains in three steps."""
-    source, images = Source.of(samples), Source.of(tiny_images)
+    source, images = Source.from_path(samples), Source.from_path(tiny_images)
     weights = backbone_source(str(tiny_llava))
     how = (images, SETTINGS, READINGS, 0)
     return generator(weights, source, source, *how, crm=True, clm=True)
@@ -113,7 +113,7 @@ def test_what_a_process_finds_wrong_is_said_here(tiny_llava, tiny_images, tmp_pa
     data.mkdir()
     lost = Sample("lost", "image-77.png", "What?", "A cup.", CLASSES[0])
     write_samples(data / common.SAMPLES, [lost] * 4)
-    sources = (Source.of(data), Source.of(tiny_images))
+    sources = (Source.from_path(data), Source.from_path(tiny_images))
     stage = vlit(backbone_source(str(tiny_llava)), *sources, SETTINGS, READINGS, 0)
     with pytest.raises(UserError, match=r"^[^\n]*left out: image_missing 4[^\n]*$"):
         made(stage, tmp_path / "store")

@@ -72,7 +72,7 @@ def test_an_odd_record_does_not_take_the_others_with_it(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(good.encode() + b"\n" + lines)
     data = read_data(tmp_path / "a.jsonl")
     assert len(fates) > 40 and len(data.records) == 1 + len(fates)
-    read = {fates[int(s.where.split("line ")[1]) - 2] for s in data.turns[1:] if s.sample}
+    read = {fates[int(s.location.split("line ")[1]) - 2] for s in data.turns[1:] if s.sample}
     # Fields of other projects, and names that are numbers or missing, are no fault.
     assert read == {
         "a number for id",

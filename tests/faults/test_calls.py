@@ -57,7 +57,7 @@ def test_after_a_fault_in_any_call_the_store_is_sound_and_goes_on(tmp_path, reco
             assert process.exitcode in ((-9,) if do == "kill run" else (0, 2))
             assert not damaged(runs)
             store = Store(runs / "store")
-            store.sweep()
+            store.remove_leftovers()
             assert not list(store.root.glob("*/.tmp-*"))
             path = store.make(LAST)
             assert (path / "deep" / "sums").read_text() == "130816 48884"

@@ -43,7 +43,7 @@ def selected(tiny_llava, tiny_images, tmp_path_factory):
     def select(batch: int, shard: int) -> dict:
         readings, samples = Readings(), Stage("pool", 1, pool)
         store = Store(tmp_path_factory.mktemp("store"))
-        backbone, images = common.backbone_source(tiny_llava), Source.of(tiny_images)
+        backbone, images = common.backbone_source(tiny_llava), Source.from_path(tiny_images)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(shards, "SHARD", shard)
             scores = scoring.scores(backbone, samples, images, readings, batch)

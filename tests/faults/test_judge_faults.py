@@ -209,14 +209,14 @@ def test_a_run_after_a_failure_asks_only_what_is_missing(wild, tmp_path, monkeyp
     handler = scripted(lambda number: GOOD if healthy or number < 3 else OUT_OF_ORDER)
     with record_fault(AREA, "dies half-way through a run"), serve_http(handler) as url:
         scoring = load("pocket").scoring.model_copy(update={"judge": url, "judge_model": "m"})
-        data = Source.of(wild)
+        data = Source.from_path(wild)
         stage = evaluation.evaluation(data, "llava_w", data, scoring)
         store = Store(tmp_path / "store")
         store.make(stage)
         facts = store.manifest(stage)["facts"]
         assert facts["transient"] and facts["value"] is None
         failed_after, _ = handler.asked, healthy.append(True)
-        store.sweep()  # what the next run begins with
+        store.remove_leftovers()  # what the next run begins with
         runner.discard_transient([stage], store)
         store.make(stage)
         assert store.manifest(stage)["facts"]["value"] == 50

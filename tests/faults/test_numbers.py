@@ -175,7 +175,7 @@ class Parrot:
     def generate(self, questions, images=None, **_):
         return [self.text] * len(questions)
 
-    def write(self, questions, images=None, **_):
+    def generate_with_status(self, questions, images=None, **_):
         from c3l.backbones import Generated
 
         return [Generated(self.text, True)] * len(questions)

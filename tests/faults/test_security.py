@@ -331,7 +331,7 @@ def test_the_judges_key_is_written_nowhere(
         caplog.set_level(logging.DEBUG, name)
     folder = data.llava_w(tmp_path / "data")
     store, scoring = Store(tmp_path / "runs" / "store"), load("pocket").scoring
-    weights, wild = Source.of(tiny_llava), Source.of(folder)
+    weights, wild = Source.from_path(tiny_llava), Source.from_path(folder)
     with (
         record_fault(AREA, "a judge that repeats its key"),
         serve_http(Echo) as good,

@@ -100,8 +100,8 @@ def test_in_is_out_and_set_aside(tmp_path_factory, given, suffix):
         assert [s.id for s in data.samples] == [s.id for s in before.samples]
         assert [s.question for s in data.samples] == [s.question for s in before.samples]
         assert [s.meta.get("i2c") for s in data.samples] == [w.get("i2c") for w in said]
-        assert [(x.what, x.why) for x in data.left_out] == [
-            (x.what, x.why) for x in before.left_out
+        assert [(x.name, x.reason) for x in data.left_out] == [
+            (x.name, x.reason) for x in before.left_out
         ]
         given = records_of(out)
         given = [{k: v for k, v in r.items() if k not in names} for r in given]

@@ -81,7 +81,7 @@ def test_gradients_of_packed_rows_are_those_of_single_ones(backbone, runs):
     weight = backbone.model.get_input_embeddings().weight
     slopes = []
     for sizes in (None, [len(run) for run in runs]):
-        states = backbone.states(batch, everywhere, sizes)
+        states = backbone.hidden_states(batch, everywhere, sizes)
         # Not their squares: the last layer norm holds their sum, and what is left is rounding.
         probe = torch.linspace(-1, 1, states.shape[1])
         slopes.append(torch.autograd.grad((states * probe).sum(), weight)[0])

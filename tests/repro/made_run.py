@@ -18,7 +18,7 @@ from c3l.scores import Score, write_scores
 from c3l.stages import common
 from repro import profile
 from repro.analysis import gallery
-from repro.analysis.table import finished
+from repro.analysis.table import finished_table
 from repro.recipe import Cells, stages
 from repro.render import figures
 from repro.report.contents import Contents
@@ -143,7 +143,7 @@ def make(folder: Path, backbone: Path) -> str:
         for name, some in _cells(folder, backbone).items():
             for stage in stages(some):
                 store.make(stage)
-            found[name] = FinishedTable(finished(name, some, loaded, [0], store), some)
+            found[name] = FinishedTable(finished_table(name, some, loaded, [0], store), some)
         found["figure3"].record["files"] = list(
             drawn := figures.draw_figure(found["figure3"].record)
         )
@@ -163,8 +163,8 @@ def _cells(folder: Path, backbone: Path) -> dict[str, Cells]:
     pictures = common.image_source(folder / "images", 4)
     weights = common.backbone_source(backbone)
     sources = {
-        "seedbench": Source.of(data.seedbench(folder / "seedbench", n=24, video=0)),
-        "pope": Source.of(data.pope(folder / "pope")),
+        "seedbench": Source.from_path(data.seedbench(folder / "seedbench", n=24, video=0)),
+        "pope": Source.from_path(data.pope(folder / "pope")),
     }
     readings = {"readings": {"score_eos": False, "without_image": "removed"}}
     initial = Stage("filtered", 1, write, {}, {"images": pictures})

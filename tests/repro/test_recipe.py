@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
-from c3l.selection import SELECTORS
+from c3l.selection import METHODS
 from repro import inputs, recipe
 from repro import profile as profiles
 from repro.profile import Profile
@@ -24,7 +25,6 @@ from repro.rows import (
     Table,
 )
 from repro.run.run import Run
-from repro.run.runner import closure
 from tests.repro import toy
 
 LACKING = Row("another", backbone="LLaVA-99B", base=BASELINE.label)
@@ -67,7 +67,7 @@ def longest(samples, scores):
 
 @pytest.mark.parametrize("method", ["likelihood", "length", "longest"])
 def test_a_selector_is_given_the_scores(profile, store, monkeypatch, method):
-    monkeypatch.setitem(SELECTORS, "longest", longest)
+    monkeypatch.setitem(METHODS, "longest", longest)
     row = replace(C3L, selection=method)
     data = inputs.resolve_inputs(profile, store, [row])
     cells = recipe.stages_for_row(row, ("SEED",), profile, data, [0])

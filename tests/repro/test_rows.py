@@ -9,7 +9,8 @@ import pytest
 
 import repro.paper
 from c3l.readings import Readings, Step, read_by
-from c3l.selection import LABELS, RIVALS
+from c3l.score_forms import FORMS
+from c3l.selection import METHODS
 from repro import profile
 from repro.columns import COLUMNS
 from repro.rows import C3L, CLM, PROPORTIONS, RANKINGS, SENSITIVITY, TABLE5_ROWS, TABLES, TOGETHER
@@ -87,7 +88,7 @@ def test_a_rival_replaces_the_selection_of_the_full_method_and_nothing_else(row)
     if row.readings:  # another form of the score selects otherwise by itself
         assert row.selection == "i2c" and row.readings.keys() == {"score_form"}
     else:
-        assert row.selection in (*RIVALS, *LABELS)
+        assert row.selection in METHODS.keys() - FORMS.keys()
 
 
 def test_both_sizes_have_the_same_rows():
@@ -97,7 +98,7 @@ def test_both_sizes_have_the_same_rows():
 
 
 def test_every_way_to_rank_has_its_row_in_table_6():
-    assert {row.by for row in RANKINGS} == set(RANKERS)
+    assert {row.method for row in RANKINGS} == set(RANKERS)
 
 
 def test_a_proportion_is_the_full_method_with_another_share():

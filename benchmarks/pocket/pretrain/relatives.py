@@ -100,7 +100,7 @@ class FeatureDistance(nn.Module):
 
 
 class AnswerLoss(nn.Module):
-    """Cross entropy of the assistant's turns, through `Backbone.states` as all training here."""
+    """Cross entropy of the assistant's turns, through `Backbone.hidden_states` like all training here."""
 
     def __init__(self, backbone: Backbone):
         super().__init__()
@@ -157,7 +157,9 @@ def _feature_batches(backbone: Backbone, llava: Backbone, seed: int, size: int) 
     with torch.inference_mode():
         targets = [llava.image_features({"pixel_values": part}) for part in pictures.split(256)]
     targets = torch.cat(targets).clone()
-    question = backbone.asked([caption_prompt()] * size) if len(backbone.shown) > 1 else {}
+    question = (
+        backbone.qformer_inputs([caption_prompt()] * size) if len(backbone.image_inputs) > 1 else {}
+    )
     while True:
         order = torch.tensor(rng.sample(range(PICTURES), PICTURES))
         for indices in order.split(size):
@@ -170,9 +172,11 @@ def _tuning_batches(backbone: Backbone, seed: int, size: int) -> Iterator[dict[s
     tokenizer = backbone.tokenizer
     tokens = 1 if backbone.model.config.model_type == "idefics" else IMAGE_TOKENS
     for batch in batches(tokenizer, seed, size, image_tokens=tokens, **MIXTURE):
-        if len(backbone.shown) > 1 and "pixel_values" in batch:
+        if len(backbone.image_inputs) > 1 and "pixel_values" in batch:
             prompts = batch["input_ids"].where(batch["labels"] == IGNORED, tokenizer.pad_token_id)
-            batch |= backbone.asked(tokenizer.batch_decode(prompts, skip_special_tokens=True))
+            batch |= backbone.qformer_inputs(
+                tokenizer.batch_decode(prompts, skip_special_tokens=True)
+            )
         yield batch
 
 

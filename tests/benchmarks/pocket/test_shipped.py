@@ -30,7 +30,7 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     for number, scene in enumerate(draw_scenes(0, "initial", 2)):
         draw(scene).save(folder / f"{number}.png")
-    return Source.of(folder)
+    return Source.from_path(folder)
 
 
 @pytest.mark.parametrize("label", sorted(POCKET.backbones))

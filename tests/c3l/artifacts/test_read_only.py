@@ -51,9 +51,9 @@ def test_what_is_there_is_read_and_nothing_is_written(tmp_path, request):
     path = Store(tmp_path / "store").make(SECOND)
     writes = request.getfixturevalue("writes")
     store = ReadOnlyStore(tmp_path / "store")
-    store.sweep()
+    store.remove_leftovers()
     assert store.make(SECOND) == store.find(SECOND) == path
-    assert store.facts(SECOND) == {"lines": 1}
+    assert store.metadata(SECOND) == {"lines": 1}
     assert store.read(SECOND, "file") == b"text"
     assert not not_in_store([SECOND], store)
     assert writes == []
@@ -66,7 +66,7 @@ def test_what_is_damaged_is_absent_and_stays(tmp_path, request, caplog):
     leftover.mkdir()
     writes = request.getfixturevalue("writes")
     store = ReadOnlyStore(tmp_path / "store")
-    store.sweep()
+    store.remove_leftovers()
     store.discard(FIRST)
     assert store.find(SECOND) is None
     assert "is damaged" in caplog.text
@@ -80,8 +80,8 @@ def test_what_is_damaged_is_absent_and_stays(tmp_path, request, caplog):
 
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path, writes):
     store = ReadOnlyStore(tmp_path / "nowhere" / "store")
-    store.sweep()
-    assert store.find(FIRST) is store.manifest(FIRST) is store.place(FIRST) is None
+    store.remove_leftovers()
+    assert store.find(FIRST) is store.manifest(FIRST) is store.progress(FIRST) is None
     assert list(not_in_store([SECOND], store).values()) == [FIRST, SECOND]
     assert writes == []
     assert not Path(tmp_path / "nowhere").exists()

@@ -58,7 +58,7 @@ def test_the_key_holds_everything_that_matters_and_nothing_else(tmp_path):
     for folder in folders:
         (folder / "deep").mkdir(parents=True)
         (folder / "deep" / "weights").write_bytes(b"\0\1")
-    sources = [Source.of(folder) for folder in folders]
+    sources = [Source.from_path(folder) for folder in folders]
     assert len({toy.stage(tmp_path, x=source).key for source in sources}) == 1
     (folders[1] / "deep" / "weights").write_bytes(b"\0\2")
     assert digest_files(folders[1]) != sources[0].key
@@ -149,7 +149,7 @@ def test_a_source_that_is_another_one_by_now_is_not_used(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a").write_text("one")
     (tmp_path / "images" / "b").write_text("not counted")
-    source, store = Source.of(tmp_path / "images", ["a"]), Store(tmp_path / "store")
+    source, store = Source.from_path(tmp_path / "images", ["a"]), Store(tmp_path / "store")
     stage = Stage("toy", 1, toy.nothing, {}, {"images": source})
     (tmp_path / "images" / "b").write_text("another")
     assert store.make(stage)
@@ -173,7 +173,7 @@ def test_damage_that_one_process_saw_whole_is_found_by_it(tmp_path):
         store.read(a, "length")
     assert store.find(a) is None
     with pytest.raises(UserError, match=r"manifest\.json was damaged"):
-        store.facts(a)
+        store.metadata(a)
 
 
 def test_what_was_set_aside_is_kept_once(tmp_path):
@@ -204,7 +204,7 @@ def test_a_killed_stage_goes_on_from_its_shards(tmp_path):
     assert process.exitcode == -signal.SIGKILL
     store = Store(tmp_path / "store")
     assert store.find(stage) is None
-    store.sweep()
+    store.remove_leftovers()
     assert not list(store.root.glob("*/.tmp-*"))
     path = store.make(stage)
     assert store.manifest(stage)["facts"]["shard"] == "kept"
@@ -219,7 +219,7 @@ def test_sweeping_leaves_the_living_alone(tmp_path):
     process.start()
     while not list(store.root.glob("*/.tmp-*")):
         time.sleep(0.01)
-    store.sweep()
+    store.remove_leftovers()
     process.join()
     assert process.exitcode == 0
     assert store.find(stage)

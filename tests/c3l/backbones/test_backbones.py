@@ -137,7 +137,7 @@ def test_labels_cover_exactly_the_answer_and_its_end(backbone, pictures, questio
 @given(question=HOSTILE, answer=HOSTILE)
 def test_what_has_begun_is_read_as_an_answer_without_its_end(backbone, pictures, question, answer):
     for images in (None, pictures[:1]):
-        begun = backbone.encode([question], images, begun=[answer])
+        begun = backbone.encode([question], images, answer_prefix=[answer])
         whole = backbone.encode([question], images, [answer] if answer.strip() else None)
         ids = whole["input_ids"][0]
         if answer.strip():
@@ -204,9 +204,9 @@ def test_sampling_follows_the_seed_and_leaves_the_callers_state(backbone):
 
 
 def test_stop_strings_cut_the_text_and_count_as_an_end(backbone):
-    (whole,) = backbone.write(["What?"], max_new_tokens=12)
+    (whole,) = backbone.generate_with_status(["What?"], max_new_tokens=12)
     middle = whole.text[len(whole.text) // 2]
-    (cut,) = backbone.write(["What?"], max_new_tokens=12, stop=[middle])
+    (cut,) = backbone.generate_with_status(["What?"], max_new_tokens=12, stop=[middle])
     assert cut.text == whole.text[: whole.text.index(middle)].rstrip()
     assert cut.finished
 
@@ -232,7 +232,7 @@ def test_states_are_the_models_own(backbone, pictures):
     everywhere = batch["attention_mask"].bool()
     with torch.inference_mode():
         output = backbone.model(**batch, output_hidden_states=True)
-        states = backbone.states(batch, everywhere)
+        states = backbone.hidden_states(batch, everywhere)
         torch.testing.assert_close(states, output.hidden_states[-1][everywhere])
         torch.testing.assert_close(backbone.head(states), output.logits[everywhere])
 

@@ -30,10 +30,10 @@ def test_states_and_logits_are_the_models_own(backbone, pictures):
     batch = backbone.encode(QUESTIONS, pictures, ANSWERS)
     everywhere = batch["attention_mask"].bool()
     inputs = {k: v for k, v in batch.items() if k not in ("labels", "answer_mask")}
-    if hasattr(backbone, "_looking"):
-        inputs = backbone._looking(inputs)
+    if hasattr(backbone, "_model_inputs"):
+        inputs = backbone._model_inputs(inputs)
     with torch.inference_mode():
-        logits = backbone.head(backbone.states(batch, everywhere))
+        logits = backbone.head(backbone.hidden_states(batch, everywhere))
         torch.testing.assert_close(logits, backbone.model(**inputs).logits[everywhere])
 
 

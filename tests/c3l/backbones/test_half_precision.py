@@ -85,7 +85,7 @@ def test_adapters_are_merged_before_they_are_rounded(backbone, tuning):
     weight = base.weight.detach().clone()
     if tuning == "qlora":
         weight = dequantize_4bit(base.weight.data, base.weight.quant_state)
-    backbone.settle()
+    backbone.merge_adapters()
     assert dtypes(backbone) == {HALF}
     merged = backbone.model.get_submodule(name).weight
     assert torch.equal(merged, (weight.float() + delta).to(HALF))

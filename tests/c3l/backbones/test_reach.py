@@ -54,7 +54,7 @@ def test_what_l_c_reaches_is_known_before_it_is_computed(any_backbone, tuning, s
             assert reached == (contrast_unreached(readings, kind) is None), choice
     finally:
         any_backbone.model.zero_grad()
-        any_backbone.settle()
+        any_backbone.merge_adapters()
 
 
 @pytest.mark.parametrize(

@@ -153,17 +153,17 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(finished, images, tmp
     process.wait()
     assert not any((out / name).exists() for name in FILES)
     made = again(images, out)
-    assert made.found >= 5  # all before the training
+    assert made.stages_stored >= 5  # all before the training
     assert contents(out) == contents(finished[0])
     assert not [*out.rglob(".tmp-*"), *out.rglob(".partial-*")]
 
 
 def test_another_reading_makes_only_what_it_touches_anew(finished, images, tmp_path):
     out = shutil.copytree(finished[0], tmp_path / "out", symlinks=True)
-    assert again(images, out).run == 0
+    assert again(images, out).stages_run == 0
     assert contents(out) == contents(finished[0])
     last = again(images, out, "score_form=logratio_mean", "share_within=class")
-    assert 0 < last.run < last.run + last.found
+    assert 0 < last.stages_run < last.stages_run + last.stages_stored
     kinds = {path.name: len([*path.glob("[!.]*")]) for path in (out / ".store").glob("*")}
     # The initial data's, and the final data's anew, for the generator is another.
     assert kinds["generator"] == kinds["selection"] == 2
@@ -181,7 +181,7 @@ def test_what_does_not_suffice_is_said_and_kept(images, tmp_path):
     )
     chosen = read_samples(tmp_path / "out" / "data.jsonl")
     assert best.samples == len(chosen) == 5
-    assert best.run == 3  # the pool as a whole, its scores, the best; all texts were there
+    assert best.stages_run == 3  # the pool as a whole, its scores, the best; all texts were there
     assert best.dropped["not_drawn"] == made.samples - 5
 
 

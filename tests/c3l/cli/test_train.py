@@ -13,7 +13,6 @@ from c3l.artifacts.files import digest_file
 from c3l.backbones import load_backbone
 from c3l.cli.train import MANIFEST, train
 from c3l.data.scored import with_scores, write_scored
-from c3l.lessons import match_scores, read_lessons
 from c3l.relevance import score
 from c3l.runtime.errors import UserError
 from c3l.runtime.locks import locked
@@ -23,6 +22,7 @@ from c3l.selection import groups
 from c3l.settings import MethodSettings
 from c3l.trainer import LossTrainer
 from c3l.training import train_generator, tune
+from c3l.training_data import match_scores, read_training_data
 from tests.c3l.cli.test_resume import killed_after
 from tests.c3l.training import moved, weights
 
@@ -131,10 +131,10 @@ def test_repeated_ids_choose_by_their_own_scores(tiny_llava, tiny_images, sample
     write_samples(tmp_path / "d.jsonl", same)
     write_scores(tmp_path / "s.parquet", [score_of(s, k % 5) for k, s in enumerate(same)])
     readings = SETTINGS.readings
-    lessons = read_lessons(
+    training_data = read_training_data(
         tmp_path / "d.jsonl", tiny_images, scores=tmp_path / "s.parquet", readings=readings
     )
-    order = sorted(range(len(same)), key=lambda k: lessons.values[k])
+    order = sorted(range(len(same)), key=lambda k: training_data.values[k])
     assert [k % 5 for k in order] == sorted(k % 5 for k in range(len(same)))
 
 

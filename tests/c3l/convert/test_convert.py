@@ -15,7 +15,7 @@ import c3l
 from c3l.backbones import base
 from c3l.checks.conformance import CHECKS
 from c3l.convert import llava, minigpt4, processors
-from c3l.convert.writing import write
+from c3l.convert.writing import save_converted
 from tests.c3l import original, published
 from tests.tiny import byte_tokenizer
 
@@ -63,13 +63,13 @@ def backbone(kind, files, tmp_path_factory):
     """Each converted model, written and read again, in float64."""
     at, out = files.at, tmp_path_factory.mktemp("converted") / kind
     if kind == "llava":
-        made = llava.projector(at / "mm_projector.bin", at / "language", at / "clip")
+        made = llava.convert_projector(at / "mm_projector.bin", at / "language", at / "clip")
     elif kind == "minigpt4-llama2":
-        made = minigpt4.llama2(
+        made = minigpt4.convert_llama2(
             at / "eva_vit_g.pth", at / "llama2.pth", at / "language", eva=published.EVA
         )
     else:
-        made = minigpt4.vicuna(
+        made = minigpt4.convert_vicuna(
             at / "eva_vit_g.pth",
             at / "blip2.pth",
             at / "vicuna.pth",
@@ -78,7 +78,7 @@ def backbone(kind, files, tmp_path_factory):
             q_former=published.Q_FORMER,
             count=published.QUERIES,
         )
-    write(made, out, None)
+    save_converted(made, out, None)
     return c3l.load_backbone(out, device="cpu", dtype="float64")
 
 
@@ -119,7 +119,7 @@ def original_logits(kind, files, pixels, **eps):
 def test_logits_are_the_originals(kind, backbone, files, pictures):
     batch = backbone.encode([QUESTION] * 2, pictures)
     everywhere = batch["attention_mask"].bool()
-    logits = backbone.head(backbone.states(batch, everywhere)).view(*everywhere.shape, -1)
+    logits = backbone.head(backbone.hidden_states(batch, everywhere)).view(*everywhere.shape, -1)
     ids, expected = original_logits(kind, files, batch["pixel_values"])
     image = backbone.processor.tokenizer.convert_tokens_to_ids("<image>")
     count = everywhere.shape[1] - len(ids[0]) - len(ids[1])
@@ -189,7 +189,7 @@ def test_answers_are_tokenised_and_taught_as_by_the_authors(
     assert labels.tolist() == [-100] * (len(ids) - count) + expected[-count:]
     asked = backbone.encode([QUESTION], pictures[:1])["input_ids"][0]
     assert torch.equal(ids[: len(asked)], asked)
-    begun = backbone.encode([QUESTION], pictures[:1], begun=[answer])["input_ids"][0]
+    begun = backbone.encode([QUESTION], pictures[:1], answer_prefix=[answer])["input_ids"][0]
     assert torch.equal(begun[: len(asked)], asked)
     said = backbone.answer_pieces(QUESTION, answer, end=True)
     assert ("".join(said), len(said)) == (answer + backbone.answer_end, count)
@@ -212,7 +212,9 @@ def test_writing_stops_where_an_answer_ends(kind, backbone, pictures, monkeypatc
             return torch.full_like(scores, -100.0).index_fill(1, torch.tensor(steps[-1:]), 0.0)
 
     monkeypatch.setattr(base, "_Finite", Dictate)
-    (written,) = backbone.write([QUESTION], pictures[:1], max_new_tokens=len(dictated))
+    (written,) = backbone.generate_with_status(
+        [QUESTION], pictures[:1], max_new_tokens=len(dictated)
+    )
     if kind == "minigpt4-vicuna":
         assert (written.text, written.finished) == ("A cat.", True)
         assert backbone.tokenizer.decode(steps) == "A cat. ###"

@@ -209,7 +209,7 @@ def test_a_shard_that_is_missing(at, tmp_path):
     published.save_llama(tmp_path / "language")
     (tmp_path / "language" / "pytorch_model-00002-of-00002.bin").unlink()
     with pytest.raises(UserError, match="pytorch_model-00002-of-00002"):
-        llava.projector(at / "mm_projector.bin", tmp_path / "language", at / "clip")
+        llava.convert_projector(at / "mm_projector.bin", tmp_path / "language", at / "clip")
 
 
 def whole_llava(at, folder, tower=True):
@@ -229,7 +229,7 @@ def whole_llava(at, folder, tower=True):
 @pytest.mark.parametrize("tower", [False, True])
 def test_a_whole_llava(at, tmp_path, tower):
     tensors = whole_llava(at, tmp_path / "llava", tower)
-    made = llava.whole(tmp_path / "llava", at / "clip").made
+    made = llava.convert_checkpoint(tmp_path / "llava", at / "clip").made
     to = "model.vision_tower.encoder.layers.0.mlp.fc1.bias"
     name = "vision_model.encoder.layers.0.mlp.fc1.bias"
     clip = read_folder(at / "clip").tensors
@@ -244,7 +244,7 @@ def test_another_llava_than_1_5(at, tmp_path):
     config = tmp_path / "llava" / "config.json"
     config.write_text(config.read_text()[:-1] + ', "mm_projector_type": "linear"}')
     with pytest.raises(UserError, match="mm_projector_type: 'linear'"):
-        llava.whole(tmp_path / "llava", at / "clip")
+        llava.convert_checkpoint(tmp_path / "llava", at / "clip")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from PIL import Image, features
 
 from c3l.data import images as reading
 from c3l.data.images import ImageFolder
-from c3l.data.subset import Pictures
+from c3l.data.subset import ImageSubset
 from c3l.runtime.errors import ImageError, UserError
 
 PICTURE = Image.new("RGB", (8, 6), (200, 10, 10))
@@ -44,7 +44,7 @@ def test_what_is_not_listed_is_named_with_its_reason(tmp_path):
     save(tmp_path / "café.png")
     names, left_out = ImageFolder(tmp_path).listed()
     assert names == ["café.png", "good.png"] == ImageFolder(tmp_path).names()
-    assert {item.what: item.why for item in left_out} == heic | {
+    assert {item.name: item.reason for item in left_out} == heic | {
         "clip.MP4": "video",
         "deep/film.mov": "video",
         "raw.cr2": "image_unsupported",
@@ -52,10 +52,10 @@ def test_what_is_not_listed_is_named_with_its_reason(tmp_path):
         "pipe.png": "image_unreadable",
         os.fsdecode(b"caf\xe9.png"): "not_utf8_name",
     }
-    assert {item.where for item in left_out} == {str(tmp_path)}
-    pictures = Pictures(ImageFolder(tmp_path), tmp_path / "links", 0)
-    assert sorted(pictures.others()) == names
-    assert pictures.unreadable == Counter(item.why for item in left_out)
+    assert {item.place for item in left_out} == {str(tmp_path)}
+    pictures = ImageSubset(ImageFolder(tmp_path), tmp_path / "links", 0)
+    assert sorted(pictures.remaining()) == names
+    assert pictures.unreadable == Counter(item.reason for item in left_out)
 
 
 @pytest.mark.parametrize(
@@ -99,13 +99,13 @@ def test_a_folder_that_is_closed_is_named(tmp_path):
         _, (item,) = ImageFolder(tmp_path).listed()
     finally:
         (tmp_path / "closed").chmod(0o700)
-    assert (item.what, item.why) == ("closed", "folder_unreadable")
+    assert (item.name, item.reason) == ("closed", "folder_unreadable")
 
 
 def test_a_folder_of_videos_alone_is_a_sentence(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"video")
     with pytest.raises(UserError, match=r"no image in .* that can be read \(video 1\)"):
-        Pictures(ImageFolder(tmp_path), tmp_path / "links", 0)
+        ImageSubset(ImageFolder(tmp_path), tmp_path / "links", 0)
 
 
 def test_heif_is_read_where_pillow_heif_is(tmp_path, monkeypatch):

@@ -51,11 +51,11 @@ def test_the_place_of_the_image_is_no_part_of_the_question(tmp_path, suffix):
 def test_what_is_no_sample_is_set_aside_by_its_reason(tmp_path, suffix):
     records = [READ["LLaVA"], *(value for _, value in SET_ASIDE.values()), READ["LLaVA"]]
     data = read_data(write(tmp_path / f"data{suffix}", records))
-    assert [item.why for item in data.left_out] == [why for why, _ in SET_ASIDE.values()]
+    assert [item.reason for item in data.left_out] == [why for why, _ in SET_ASIDE.values()]
     assert len(data.samples) == 2 and len(data.records) == len(records)
     unit = "record" if suffix == ".json" else "line"
-    assert data.left_out[0].where == f"data{suffix}, {unit} 2"
-    assert data.left_out[0].what == "t"
+    assert data.left_out[0].place == f"data{suffix}, {unit} 2"
+    assert data.left_out[0].name == "t"
 
 
 @pytest.mark.parametrize("name", SET_ASIDE)
@@ -76,7 +76,7 @@ def test_the_turns_of_a_conversation_have_their_history(tmp_path):
         Sample("r-3", IMAGE, *second, "", {"source": "coco"}, (first,)),
         Sample("r-5", IMAGE, *second, "", {"source": "coco"}, (first, second)),
     ]
-    assert [(item.what, item.where, item.why) for item in data.left_out] == [
+    assert [(item.name, item.place, item.reason) for item in data.left_out] == [
         ("r-0", "a.json, record 1, turn 1", "no_question"),
         ("r-2", "a.json, record 1, turn 3", "no_question"),
         ("r-4", "a.json, record 1, turn 5", "no_answer"),
@@ -89,7 +89,7 @@ def test_an_image_that_is_shown_later_is_in_no_turn_before(tmp_path):
     assert data.samples == [
         Sample("r-1", IMAGE, QUESTION, ANSWER, history=[("Is it red?", "Yes.")])
     ]
-    assert [item.why for item in data.left_out] == ["no_image"]
+    assert [item.reason for item in data.left_out] == ["no_image"]
 
 
 def test_a_turn_that_is_set_aside_shows_its_image_all_the_same(tmp_path):
@@ -98,9 +98,9 @@ def test_a_turn_that_is_set_aside_shows_its_image_all_the_same(tmp_path):
     assert [(sample.id, sample.history) for sample in data.samples] == [
         ("r-2", (("Is it red?", "Yes."),))
     ]
-    assert [item.why for item in data.left_out] == ["no_image", "no_answer"]
+    assert [item.reason for item in data.left_out] == ["no_image", "no_answer"]
     two = record(ASK, SAY | {"value": None}, ASK, SAY)
-    assert read_data(write(tmp_path / "b.json", [two, record(ASK, SAY)])).left_out[0].why == (
+    assert read_data(write(tmp_path / "b.json", [two, record(ASK, SAY)])).left_out[0].reason == (
         "two_images"
     )
 
@@ -240,7 +240,7 @@ def test_pictures_in_lists_and_pictures_that_are_none(tmp_path, pictures):
     ]
     data = read_data(write(tmp_path / "a.parquet", rows))
     assert [sample.image for sample in data.samples] == ["row-1", "row-3"]
-    assert [item.why for item in data.left_out] == ["two_images"]
+    assert [item.reason for item in data.left_out] == ["two_images"]
     images = data.pictures(None)
     assert images["row-1"].size == (24, 24)
     with pytest.raises(ImageError, match="row-3") as error:

@@ -32,9 +32,9 @@ class Speaker:
     def __init__(self, answers, words=100):
         self.answers, self.words, self.calls = answers, words, []
 
-    def write(self, questions, images, *, begun, **settings):
-        self.calls.append(list(zip(questions, images, begun, strict=True)))
-        return [self._go_on(*both) for both in zip(questions, begun, strict=True)]
+    def generate_with_status(self, questions, images, *, answer_prefix, **settings):
+        self.calls.append(list(zip(questions, images, answer_prefix, strict=True)))
+        return [self._go_on(*both) for both in zip(questions, answer_prefix, strict=True)]
 
     def _go_on(self, question, said):
         assert self.answers[question].startswith(said)
@@ -103,9 +103,9 @@ def test_as_published_a_round_asks_with_the_instruction_and_the_reply_begins_wit
     calls = []
 
     class Writer:
-        def write(self, questions, images, *, begun, stop, **settings):
-            calls.append((*questions, *begun, stop))
-            text = "One. Two." if begun[0].endswith("Answer: ") else "Two."
+        def generate_with_status(self, questions, images, *, answer_prefix, stop, **settings):
+            calls.append((*questions, *answer_prefix, stop))
+            text = "One. Two." if answer_prefix[0].endswith("Answer: ") else "Two."
             return [Generated(text, finished=True)]
 
     answers = refine_answers(
@@ -165,7 +165,7 @@ def test_on_llava_the_rounds_are_one_answer_cut_after_four_sentences(tmp_path):
 
 def test_direct_generation_sees_the_image_and_no_caption():
     class Writer:
-        def write(self, questions, images, **settings):
+        def generate_with_status(self, questions, images, **settings):
             self.asked = list(zip(questions, images, strict=True))
             return [Generated("Question: Why is it red?\nAnswer: Heat.", True)] * len(questions)
 

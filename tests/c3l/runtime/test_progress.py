@@ -42,7 +42,7 @@ def test_loops_within_count_as_shares_of_the_step_around_them():
 def test_a_loop_that_an_error_left_is_forgotten():
     left = Loop("steps", 5)
     with listening(lambda _: pytest.fail("it is no loop of this listener's")):
-        left.at(1, 1)
+        left.update(1, 1)
     assert told(track("ab", "letters"))[-1] == Position("letters", 2, 2)
     left.end()
 
@@ -63,7 +63,7 @@ def test_a_plain_line_a_minute(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with StatusLine() as work:
-        work.on("scores")
+        work.begin("scores")
         for _ in track(range(100), "samples"):
             now[0] += 3
     lines = capsys.readouterr().err.splitlines()
@@ -84,7 +84,7 @@ from c3l.runtime.progress import EVERY, StatusLine, track
 import c3l.runtime.progress
 c3l.runtime.progress.EVERY = 0.1
 with StatusLine() as work:
-    work.on("scores")
+    work.begin("scores")
     for _ in track(range(8), "samples"):
         time.sleep(0.08)
 """

@@ -119,7 +119,7 @@ def test_a_generator_learns_from_any_selection(store, tiny_llava, tiny_images, b
         common.backbone_source(tiny_llava),
         pool_stage(),
         selection,
-        Source.of(tiny_images),
+        Source.from_path(tiny_images),
         TrainingSettings(batch_size=2, epochs=2, anchor_tokens=4),
         Readings(tuning="language+projector"),
         0,
@@ -145,13 +145,13 @@ class Vicuna:
         ("Why?", "So."),  # too short a question
     )
 
-    def write(self, questions, images, *, begun=None, **settings):
-        if begun is None:
+    def generate_with_status(self, questions, images, *, answer_prefix=None, **settings):
+        if answer_prefix is None:
             text = "\n".join(f"Question: {q}\nAnswer: {a}" for q, a in self.pairs)
             return [Generated(f"{text}\nQuestion: Who", finished=False)] * len(questions)
         return [
             Generated(ANEW[question].removeprefix(said).strip(), True)
-            for question, said in zip(questions, begun, strict=True)
+            for question, said in zip(questions, answer_prefix, strict=True)
         ]
 
 
@@ -159,15 +159,15 @@ def test_vigc_reads_its_own_readings(store, tiny_images, monkeypatch):
     asked = []
 
     class Published(Vicuna):
-        def write(self, questions, images, *, begun=None, **settings):
-            if begun is None:
-                return super().write(questions, images, **settings)
-            asked.extend(zip(questions, begun, strict=True))
+        def generate_with_status(self, questions, images, *, answer_prefix=None, **settings):
+            if answer_prefix is None:
+                return super().generate_with_status(questions, images, **settings)
+            asked.extend(zip(questions, answer_prefix, strict=True))
             return [Generated("Red, and no full stop", True)] * len(questions)
 
     monkeypatch.setattr(writing, "load_model", lambda job, name: Published())
     settings = GenerationSettings(caption_tokens=8, pair_tokens=8, pairs_per_class=3, batch_size=2)
-    images = Source.of(tiny_images)
+    images = Source.from_path(tiny_images)
     readings = Readings(vigc_asks="instruction_and_question", vigc_sentence="full_stop")
     stage = writing.vigc(images, images, 1, settings, readings, 0)
     store.make(stage)
@@ -181,7 +181,7 @@ def test_vigc_reads_its_own_readings(store, tiny_images, monkeypatch):
 def test_vigcs_pool_is_both_kinds_and_everything_is_counted(store, tiny_images, monkeypatch):
     monkeypatch.setattr(writing, "load_model", lambda job, name: Vicuna())
     settings = GenerationSettings(caption_tokens=8, pair_tokens=8, pairs_per_class=3, batch_size=2)
-    images = Source.of(tiny_images)
+    images = Source.from_path(tiny_images)
     stage = writing.vigc(images, images, 2, settings, Readings(), 0)
     pool = read_samples(store.make(stage) / "samples.jsonl")
     facts = store.manifest(stage)["facts"]

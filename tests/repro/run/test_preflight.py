@@ -68,7 +68,9 @@ def judged(tmp_path, tiny_llava):
 
     def stage(url):
         scoring = load("pocket", [f"scoring.judge={url}"]).scoring
-        return evaluation.evaluation(Source.of(tiny_llava), "llava_w", Source.of(tmp_path), scoring)
+        return evaluation.evaluation(
+            Source.from_path(tiny_llava), "llava_w", Source.from_path(tmp_path), scoring
+        )
 
     return stage
 
@@ -96,7 +98,7 @@ def test_a_served_model(tmp_path):
     scoring = load("pocket").scoring
     with serve_http(saying((404, '{"error": {"message": "no such model"}}'))) as url:
         served = Served(model="m", url=url)
-        stage = evaluation.evaluation(served, "pope", Source.of(tmp_path), scoring)
+        stage = evaluation.evaluation(served, "pope", Source.from_path(tmp_path), scoring)
         with pytest.raises(UserError, match=r"m at .* does not answer: .*no such model"):
             preflight.check([stage])
 
@@ -109,5 +111,5 @@ def test_the_pocket_profile_needs_no_look(monkeypatch):
     weights = backbone_source(pocket.backbones["LLaVA-7B"].weights)
     stage = evaluation.evaluation(weights, "llava_w", weights, pocket.scoring)
     monkeypatch.setattr("c3l.backbones.loading.inspect", None)
-    monkeypatch.setattr(preflight, "_ask", None)
+    monkeypatch.setattr(preflight, "_probe", None)
     preflight.check([stage])

@@ -4,7 +4,7 @@ from PIL import Image
 
 from c3l.backbones import load_backbone
 from c3l.samples import Sample
-from c3l.unusable import too_long, unusable
+from c3l.training_data import too_long, unusable
 
 QUESTIONS = ["What is it?", "", "Is </s> a token? " * 5, "Was für ein Bild ist <image> das?"]
 ANSWERS = ["A cup.", "Ein Löwe: 🦁", "</s>", "x" * 70]
