@@ -116,7 +116,7 @@ def _ways(
         with tempfile.TemporaryDirectory() as folder:
             load = scoring.workload(Path(folder), images, lengths=lengths)
             timings = scoring.compare(backbone, load, rounds)
-            work = {way: flops.of_scoring(backbone, load, way == "packed") for way in timings}
+            work = {way: flops.scoring_flops(backbone, load, way == "packed") for way in timings}
         first, each = timings["one by one"], 1000 / len(load.samples)
         for way, timing in timings.items():
             row = [name, way, timing.wall * each, timing.process * each, first.wall / timing.wall]

@@ -92,7 +92,7 @@ def test_the_formula_counts_what_torch_counts(backbone, load):
     column that the formula's head leaves out; at these widths attention is a good part."""
     with FlopCounterMode(display=False) as counter:
         scoring.one_by_one(backbone, load)
-    assert flops.of_scoring(backbone, load, packed=False) == pytest.approx(
+    assert flops.scoring_flops(backbone, load, packed=False) == pytest.approx(
         counter.get_total_flops(), rel=0.15
     )
 
@@ -100,10 +100,10 @@ def test_the_formula_counts_what_torch_counts(backbone, load):
 def test_the_formula_at_the_true_shape():
     shape = model.SHAPES["LLaVA-1.5-7B"]
     assert shape.image_tokens == 576
-    run = flops.of_language(shape, [range(1, 101)])
-    assert run == flops.of_language(shape, [range(1, 51), range(51, 101)])
+    run = flops.language_flops(shape, [range(1, 101)])
+    assert run == flops.language_flops(shape, [range(1, 51), range(51, 101)])
     # 6.5 billion weights, two operations each, and a little attention.
-    assert flops.of_language(shape, [range(1, 2)]) == pytest.approx(2 * 6.48e9, rel=0.01)
+    assert flops.language_flops(shape, [range(1, 2)]) == pytest.approx(2 * 6.48e9, rel=0.01)
 
 
 def test_growth_is_measured(in_process):

@@ -100,7 +100,7 @@ class FeatureDistance(nn.Module):
 
 
 class AnswerLoss(nn.Module):
-    """Cross entropy of the assistant's turns, through `Backbone.hidden_states` like all training here."""
+    """Cross entropy of the assistant's turns, through `Backbone.hidden_states`."""
 
     def __init__(self, backbone: Backbone):
         super().__init__()
