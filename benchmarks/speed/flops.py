@@ -6,7 +6,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.speed.model import SHAPES, Shape
+from benchmarks.speed.model import SHAPES, ModelShape
 from benchmarks.speed.scoring import Workload
 from c3l.backbones.base import Backbone
 from c3l.samples import ImageFolder
@@ -19,7 +19,7 @@ def scoring_flops(backbone: Backbone, load: Workload, packed: bool) -> float:
     for each position it attends to (attention's two products). Padding and masked positions do not
     count. The head is applied to answers' tokens alone. Packed, an image's tokens are read once for
     all its samples; one by one, for each. Either way the sample's own tokens are read behind the
-    image, and once more without it. `backbone` comes from `benchmarks.speed.model.make`.
+    image, and once more without it. `backbone` comes from `benchmarks.speed.model.make_model`.
     """
     shape = SHAPES[backbone.name]
     images, patches = ImageFolder(load.folder), shape.image_tokens
@@ -35,14 +35,14 @@ def scoring_flops(backbone: Backbone, load: Workload, packed: bool) -> float:
     return flops + 2 * 2 * shape.vocabulary * shape.language[0] * predicted
 
 
-def language_flops(shape: Shape, runs: Iterable[range]) -> float:
+def language_flops(shape: ModelShape, runs: Iterable[range]) -> float:
     """Operations of the layers for runs of tokens, each given by the positions it attends to."""
     width, layers, _, inner = shape.language
     weights = layers * (4 * width**2 + 3 * width * inner)
     return sum(2 * weights * len(run) + 4 * layers * width * sum(run) for run in runs)
 
 
-def _vision(shape: Shape) -> float:
+def _vision(shape: ModelShape) -> float:
     """Operations of the encoder and the projector for one image."""
     width, layers, _, inner = shape.vision
     out, patches = shape.language[0], shape.image_tokens

@@ -25,7 +25,7 @@ SAMPLES_PER_IMAGE = 15  # three instruction classes of five, as METHOD's initial
 
 
 @dataclass(frozen=True)
-class Run:
+class ScoringRun:
     """Time and memory of scoring so many samples."""
 
     samples: int
@@ -38,7 +38,7 @@ class Run:
     """Resident memory before scoring, MiB."""
 
 
-def measure(sizes: Sequence[int] = SIZES) -> list[Run]:
+def measure_growth(sizes: Sequence[int] = SIZES) -> list[ScoringRun]:
     """A run of each size on the CPU, each in its own process: Python does not return memory.
 
     Raises UserError where there is no /proc to read the memory from.
@@ -48,16 +48,16 @@ def measure(sizes: Sequence[int] = SIZES) -> list[Run]:
     runs = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        samples = write_data(folder, max(sizes))
+        samples = write_scene_samples(folder, max(sizes))
         for size in sizes:
             write_samples(folder / "samples.jsonl", samples[:size])
             command = [sys.executable, "-m", "benchmarks.speed.growth", name]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            runs.append(Run(**json.loads(done.stdout)))
+            runs.append(ScoringRun(**json.loads(done.stdout)))
     return runs
 
 
-def exponent(runs: Sequence[Run]) -> float:
+def exponent(runs: Sequence[ScoringRun]) -> float:
     """The exponent of the process's time in the number of samples.
 
     The slope of a least-squares line through the logarithms.
@@ -66,7 +66,7 @@ def exponent(runs: Sequence[Run]) -> float:
     return linear_regression(sizes, times).slope
 
 
-def write_data(folder: Path, size: int) -> list[Sample]:
+def write_scene_samples(folder: Path, size: int) -> list[Sample]:
     """Write images to `folder`, and `size` samples from their scenes, SAMPLES_PER_IMAGE each.
 
     The same size gives the same samples, and a smaller one the beginning of them.
@@ -83,7 +83,7 @@ def write_data(folder: Path, size: int) -> list[Sample]:
     return samples[:size]
 
 
-def run(folder: Path) -> Run:
+def run_scoring(folder: Path) -> ScoringRun:
     """Score the folder's samples in this process."""
     from c3l.backbones import load_backbone
     from c3l.relevance import score
@@ -96,7 +96,7 @@ def run(folder: Path) -> Run:
     wall, process = time.perf_counter(), time.process_time()
     score(backbone, samples, ImageFolder(folder))
     seconds = time.perf_counter() - wall, time.process_time() - process
-    return Run(len(samples), *seconds, memory("VmHWM"), before)
+    return ScoringRun(len(samples), *seconds, memory("VmHWM"), before)
 
 
 def reset_peak() -> None:
@@ -116,4 +116,4 @@ def memory(field: str) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(run(Path(sys.argv[1])))))
+    print(json.dumps(asdict(run_scoring(Path(sys.argv[1])))))

@@ -19,7 +19,7 @@ POCKET = Path(__file__).parents[1] / "pocket" / "backbones" / "llava-7b"
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """The dimensions that decide a LLaVA's cost."""
 
     pixels: int
@@ -40,18 +40,18 @@ class Shape:
 _LANGUAGE = (512, 4, 4, 1376)
 _VISION = (128, 4, 2, 512)
 SHAPES = {
-    "tiny, 9 image tokens": Shape(24, 8, (32, 2, 4, 64), (32, 2, 4, 64), 833),
-    "small, 144 image tokens": Shape(168, 14, _VISION, _LANGUAGE, 833),
-    "small, 576 image tokens": Shape(336, 14, _VISION, _LANGUAGE, 833),
-    "small, 576 image tokens, 32,000 words": Shape(336, 14, _VISION, _LANGUAGE, 32_000),
+    "tiny, 9 image tokens": ModelShape(24, 8, (32, 2, 4, 64), (32, 2, 4, 64), 833),
+    "small, 144 image tokens": ModelShape(168, 14, _VISION, _LANGUAGE, 833),
+    "small, 576 image tokens": ModelShape(336, 14, _VISION, _LANGUAGE, 833),
+    "small, 576 image tokens, 32,000 words": ModelShape(336, 14, _VISION, _LANGUAGE, 32_000),
     # Large enough for weights and activations to outweigh a process's baseline.
-    "middle, 144 image tokens": Shape(168, 14, (256, 6, 4, 1024), (768, 12, 12, 2048), 32_000),
+    "middle, 144 image tokens": ModelShape(168, 14, (256, 6, 4, 1024), (768, 12, 12, 2048), 32_000),
     # openai/clip-vit-large-patch14-336 and llava-hf/llava-1.5-7b-hf, as published.
-    "LLaVA-1.5-7B": Shape(336, 14, (1024, 24, 16, 4096), (4096, 32, 32, 11008), 32_064),
+    "LLaVA-1.5-7B": ModelShape(336, 14, (1024, 24, 16, 4096), (4096, 32, 32, 11008), 32_064),
 }
 
 
-def make(
+def make_model(
     name: str,
     *,
     device: str | torch.device = "cpu",
@@ -69,12 +69,12 @@ def make(
         torch.manual_seed(seed)
         # There and in that type from the start: seven billion weights may fit no other way.
         model = LlavaForConditionalGeneration._from_config(
-            configuration(name, processor.tokenizer), dtype=dtype
+            shape_config(name, processor.tokenizer), dtype=dtype
         )
     return Llava(model, processor, name=name, files=[])
 
 
-def _processor(shape: Shape):
+def _processor(shape: ModelShape):
     processor = AutoProcessor.from_pretrained(POCKET)
     processor.patch_size = shape.patch
     processor.image_processor = type(processor.image_processor)(
@@ -85,7 +85,7 @@ def _processor(shape: Shape):
     return processor
 
 
-def configuration(name: str, tokenizer=None) -> LlavaConfig:
+def shape_config(name: str, tokenizer=None) -> LlavaConfig:
     """The configuration of the shape SHAPES[name], by default with the pocket tokenizer."""
     shape = SHAPES[name]
     tokenizer = tokenizer or _processor(shape).tokenizer

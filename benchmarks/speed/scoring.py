@@ -78,7 +78,7 @@ def one_by_one(backbone: Backbone, load: Workload) -> list[Score]:
     return [one for s in load.samples for one in _score_batch(backbone, [s], images)]
 
 
-def padded(backbone: Backbone, load: Workload) -> list[Score]:
+def padded_batches(backbone: Backbone, load: Workload) -> list[Score]:
     """Batches of BATCH samples of like length, padded; a picture opened once, prepared for each."""
     images = ImageFolder(load.folder)
     order = sorted(load.samples, key=lambda s: len(s.question) + len(s.answer))
@@ -97,7 +97,7 @@ def packed(backbone: Backbone, load: Workload) -> list[Score]:
 
 WAYS: dict[str, Callable[[Backbone, Workload], list[Score]]] = {
     "one by one": one_by_one,
-    "padded batches": padded,
+    "padded batches": padded_batches,
     "packed": packed,
 }
 
@@ -143,7 +143,7 @@ class Timing:
     """Largest difference of a log-probability or divergence from those of one by one."""
 
 
-def compare(backbone: Backbone, load: Workload, rounds: int = 5) -> dict[str, Timing]:
+def compare_ways(backbone: Backbone, load: Workload, rounds: int = 5) -> dict[str, Timing]:
     """Time every way. Rounds take the ways in turn, so that a slow spell slows all of them.
 
     Before that each runs once: to warm up, and to be compared. Raises RuntimeError if a way is off

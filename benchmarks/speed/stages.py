@@ -24,7 +24,7 @@ STEP = 4
 
 
 @dataclass(frozen=True)
-class Run:
+class StageRun:
     """The work, time and memory of one stage, run once in its own process."""
 
     kind: str
@@ -45,23 +45,23 @@ class Run:
 KINDS = ("captions", "pairs", "scores", "vlit", "vlit, lora", "vlit, checkpointing")
 
 
-def measure(kinds: tuple[str, ...] = KINDS, model: str = MODEL) -> list[Run]:
+def measure_stages(kinds: tuple[str, ...] = KINDS, model: str = MODEL) -> list[StageRun]:
     """Measure each kind of stage. Only on Linux: memory is read from /proc."""
     runs = []
     for kind in kinds:
         command = [sys.executable, "-m", "benchmarks.speed.stages", kind, model]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        runs.append(Run(**json.loads(done.stdout)))
+        runs.append(StageRun(**json.loads(done.stdout)))
     return runs
 
 
-def run(kind: str, model: str) -> Run:
+def run_stage(kind: str, model: str) -> StageRun:
     """Run a stage of this kind in this process and one thread."""
     import torch
     from transformers import Trainer  # noqa: F401  so that `before` includes its imports
 
     from benchmarks.speed import scoring
-    from benchmarks.speed.model import make
+    from benchmarks.speed.model import make_model
     from c3l.relevance import score
     from c3l.samples import ImageFolder
     from c3l.settings import TrainingSettings
@@ -69,7 +69,7 @@ def run(kind: str, model: str) -> Run:
     torch.set_num_threads(1)
     reset_peak()
     before = memory("VmRSS")
-    backbone = make(model)
+    backbone = make_model(model)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         load = scoring.workload(folder, 1 if kind == "scores" else 8, samples_per_image=EACH)
@@ -108,8 +108,8 @@ def run(kind: str, model: str) -> Run:
         start = time.process_time()
         work()
         seconds = time.process_time() - start
-    return Run(kind, len(samples), tokens, predicted, seconds, memory("VmHWM"), before)
+    return StageRun(kind, len(samples), tokens, predicted, seconds, memory("VmHWM"), before)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(run(*sys.argv[1:3]))))
+    print(json.dumps(asdict(run_stage(*sys.argv[1:3]))))

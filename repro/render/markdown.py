@@ -65,10 +65,10 @@ def format_difference(difference: dict) -> str:
     return f"{difference['value']:+z.1f} [{low:z.1f}, {high:z.1f}]"
 
 
-def grid(header: list[str], lines: list[list[str]], left: int = 1) -> str:
-    """A pipe table whose first `left` columns are words and the others numbers."""
+def grid(header: list[str], lines: list[list[str]], word_columns: int = 1) -> str:
+    """A pipe table whose first `word_columns` are words and the others numbers."""
     lines = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
-    align = ["left"] * left + ["right"] * (len(header) - left)
+    align = ["left"] * word_columns + ["right"] * (len(header) - word_columns)
     return tabulate(lines, header, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 

@@ -114,8 +114,8 @@ def relatives(
         eva = None
         if name != "minigpt4":
             eva = load_backbone(out / "minigpt4", device="cpu").model.model.vision_tower
-        backbone = relatives.build(name, teacher.model, eva, teacher.tokenizer, seed)
-        card = relatives.train(
+        backbone = relatives.build_relative(name, teacher.model, eva, teacher.tokenizer, seed)
+        card = relatives.train_relative(
             backbone,
             teacher,
             new_encoder=eva is None,

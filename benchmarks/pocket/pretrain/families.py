@@ -28,7 +28,7 @@ from c3l.backbones.minigpt4 import MiniGPT4Config, MiniGPT4ForConditionalGenerat
 
 
 @dataclass(frozen=True)
-class Shape:
+class FamilySize:
     """The size of an encoder and a Q-Former."""
 
     side: int = 48
@@ -42,11 +42,11 @@ class Shape:
     """Image tokens of a picture."""
 
 
-POCKET = Shape()
+POCKET = FamilySize()
 
 
 def minigpt4(
-    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: FamilySize = POCKET
 ) -> tuple[PreTrainedModel, LlavaProcessor]:
     """MiniGPT-4 with Llama-2: four patches joined to one token."""
     config = MiniGPT4Config(
@@ -58,7 +58,7 @@ def minigpt4(
         tie_word_embeddings=text.tie_word_embeddings,
     )
     processor = LlavaProcessor(
-        image_processor(shape),
+        clip_image_processor(shape),
         tokenizer,
         # The processor counts tokens by it: four patches are a square twice as wide.
         patch_size=2 * shape.patch,
@@ -70,27 +70,29 @@ def minigpt4(
 
 
 def blip2(
-    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: FamilySize = POCKET
 ) -> tuple[PreTrainedModel, Blip2Processor]:
     """BLIP-2, MiniGPT-4 with Vicuna and, around a GLM, VisualGLM."""
     config = Blip2Config(**_qformer_family(text, tokenizer, shape))
-    processor = Blip2Processor(image_processor(shape), tokenizer, num_query_tokens=shape.tokens)
+    processor = Blip2Processor(
+        clip_image_processor(shape), tokenizer, num_query_tokens=shape.tokens
+    )
     return Blip2ForConditionalGeneration(config), _with_chat_template(processor)
 
 
 def instructblip(
-    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: FamilySize = POCKET
 ) -> tuple[PreTrainedModel, InstructBlipProcessor]:
     """InstructBLIP: the Q-Former reads the question, in the language model's own tokens here."""
     config = InstructBlipConfig(**_qformer_family(text, tokenizer, shape))
     processor = InstructBlipProcessor(
-        image_processor(shape), tokenizer, tokenizer, num_query_tokens=shape.tokens
+        clip_image_processor(shape), tokenizer, tokenizer, num_query_tokens=shape.tokens
     )
     return InstructBlipForConditionalGeneration(config), _with_chat_template(processor)
 
 
 def idefics(
-    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: FamilySize = POCKET
 ) -> tuple[PreTrainedModel, IdeficsProcessor]:
     """IDEFICS: before each second layer of a Llama, one that looks at the picture."""
     shared = (
@@ -114,7 +116,7 @@ def idefics(
             "hidden_act": "quick_gelu",  # as CLIP's
         },
     )
-    clip = image_processor(shape)
+    clip = clip_image_processor(shape)
     images = IdeficsImageProcessor(
         image_size=shape.side, image_mean=clip.image_mean, image_std=clip.image_std
     )
@@ -123,14 +125,14 @@ def idefics(
     )
 
 
-def image_processor(shape: Shape) -> CLIPImageProcessor:
+def clip_image_processor(shape: FamilySize) -> CLIPImageProcessor:
     """CLIP's own normalisation; an image of another size is resized."""
     return CLIPImageProcessor(
         size={"height": shape.side, "width": shape.side}, do_center_crop=False
     )
 
 
-def _eva(shape: Shape) -> dict:
+def _eva(shape: FamilySize) -> dict:
     return {
         "hidden_size": shape.width,
         "intermediate_size": 3 * shape.width,
@@ -144,7 +146,7 @@ def _eva(shape: Shape) -> dict:
 
 
 def _qformer_family(
-    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: FamilySize
 ) -> dict:
     """The configuration of a family with a Q-Former."""
     qformer = {

@@ -125,7 +125,7 @@ def misremember(rng: random.Random, scene: Scene, share: float) -> Scene:
     return replace(scene, things=things)
 
 
-def batches(
+def conversation_batches(
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
     size: int,
@@ -304,7 +304,7 @@ def train_llava(
         model.model.multi_modal_projector.requires_grad_(True)
         losses = fit(
             model,
-            batches(tokenizer, seed + number, size, **mixture),
+            conversation_batches(tokenizer, seed + number, size, **mixture),
             steps=steps[number],
             learning_rate=learning_rate * (2 if name == "alignment" else 1),
             evaluate=evaluate,

@@ -24,7 +24,12 @@ from transformers import (
 
 from benchmarks.pocket.pretrain import families, graft
 from benchmarks.pocket.pretrain.fit import IGNORED, final_loss, fit
-from benchmarks.pocket.pretrain.llava import IMAGE_TOKENS, PHASES, batches, build_processor
+from benchmarks.pocket.pretrain.llava import (
+    IMAGE_TOKENS,
+    PHASES,
+    build_processor,
+    conversation_batches,
+)
 from benchmarks.pocket.pretrain.vision import pixels
 from benchmarks.pocket.scenes import BALANCED, draw_scene
 from c3l.backbones import Backbone
@@ -60,7 +65,7 @@ RELATIVES = {
 }
 
 
-def build(
+def build_relative(
     name: str,
     llava: LlavaForConditionalGeneration,
     eva: Blip2VisionModel | None,
@@ -111,7 +116,7 @@ class AnswerLoss(nn.Module):
         return SimpleNamespace(loss=F.cross_entropy(self.backbone.head(states), tokens))
 
 
-def train(
+def train_relative(
     backbone: Backbone,
     llava: Backbone,
     *,
@@ -171,7 +176,7 @@ def _tuning_batches(backbone: Backbone, seed: int, size: int) -> Iterator[dict[s
     """The mixture's batches, in the form of the family."""
     tokenizer = backbone.tokenizer
     tokens = 1 if backbone.model.config.model_type == "idefics" else IMAGE_TOKENS
-    for batch in batches(tokenizer, seed, size, image_tokens=tokens, **MIXTURE):
+    for batch in conversation_batches(tokenizer, seed, size, image_tokens=tokens, **MIXTURE):
         if len(backbone.image_inputs) > 1 and "pixel_values" in batch:
             prompts = batch["input_ids"].where(batch["labels"] == IGNORED, tokenizer.pad_token_id)
             batch |= backbone.qformer_inputs(

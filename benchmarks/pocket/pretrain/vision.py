@@ -58,7 +58,7 @@ def build_clip(tokenizer: PreTrainedTokenizerBase) -> CLIPModel:
     )
 
 
-def batches(
+def caption_batches(
     tokenizer: PreTrainedTokenizerBase, seed: int, size: int
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Endless batches of pictures with captions.
@@ -84,7 +84,7 @@ def train_clip(
     """Return the trained CLIP and the facts for its card."""
     torch.manual_seed(seed)
     model = build_clip(tokenizer)
-    held_out = next(batches(tokenizer, seed + 1, 100))
+    held_out = next(caption_batches(tokenizer, seed + 1, 100))
 
     def retrieval() -> float:
         logits = model(**held_out).logits_per_image
@@ -92,7 +92,7 @@ def train_clip(
 
     losses = fit(
         model,
-        batches(tokenizer, seed, size),
+        caption_batches(tokenizer, seed, size),
         steps=steps,
         learning_rate=learning_rate,
         evaluate=lambda step: f"right caption out of a hundred: {retrieval():.2f}",
