@@ -13,12 +13,12 @@ CANNOT_COMPARE = (
     "columns only the order of rows and the sign of their differences can be compared."
 )
 PAIRED = "paired by image with its questions, data seed and tuning seed"
-DETECTABLE = "the smallest difference that would have been seen in 80% of such comparisons"
+DETECTABLE = "the smallest true difference detected with 80% power"
 SIGNIFICANT = 0.05
 SIGN = (
     "†: McNemar's exact test over questions, p below {limit} after Holm's correction for the "
-    "{count} comparisons of this table that have such a p: these models differ, which models of "
-    "one method do as well when their seeds do"
+    "{count} comparisons of this table that have such a p: the two models differ; two seeds of one "
+    "method can, too"
 )
 
 
