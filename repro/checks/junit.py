@@ -12,15 +12,15 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     result: Literal["passed", "failed", "skipped"]
     message: str
-    """Why it failed or was skipped, in one line."""
+    """Reason for failing or skipping, in one line."""
     seconds: float
     detail: str
-    """What was asked, or found."""
+    """The assertion, or the numbers."""
 
 
 def xml(name: str, suites: Mapping[str, Sequence[Case]]) -> bytes:
@@ -30,8 +30,8 @@ def xml(name: str, suites: Mapping[str, Sequence[Case]]) -> bytes:
         group = ET.SubElement(root, "testsuite", name=suite, skipped=_skipped(cases))
         group.attrib |= _counts(cases)
         for case in cases:
-            told = {"classname": f"{name}.{suite}", "time": f"{case.seconds:.3f}"}
-            test = ET.SubElement(group, "testcase", name=_clean(case.name), **told)
+            fields = {"classname": f"{name}.{suite}", "time": f"{case.seconds:.3f}"}
+            test = ET.SubElement(group, "testcase", name=_clean(case.name), **fields)
             if case.result != "passed":
                 kind = "failure" if case.result == "failed" else "skipped"
                 ET.SubElement(test, kind, message=_clean(case.message)).text = _clean(case.message)
@@ -56,5 +56,5 @@ def _skipped(cases: Sequence[Case]) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without what XML cannot hold."""
+    """Replace characters that XML cannot hold."""
     return NOT_XML.sub("�", text)
