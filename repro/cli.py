@@ -45,7 +45,7 @@ app = typer.Typer(
 
 ABOUT = {
     "table1": "Table 1: the method beside other models, on four benchmarks.",
-    "table2": "Table 2: sizes and text lengths of data sets, ours and published.",
+    "table2": "Table 2: the size and the text lengths of each data set.",
     "table3": "Table 3: tuning on our data and on published data sets.",
     "table4": "Table 4: the ablation of the two modules.",
     "table5": "Table 5: I²C beside other ways to select the data.",

@@ -15,7 +15,7 @@ class _Part(BaseModel):
 class PaperRow(_Part):
     """One row: `cells` maps a column to the printed number, on the paper's scale (0 to 100).
 
-    A cell that is empty in the paper is absent. `printed` holds other text that the paper prints there.
+    A cell that is empty in the paper is absent. `printed` holds the paper's other text.
     """
 
     label: str

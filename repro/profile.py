@@ -123,13 +123,13 @@ class Scoring(Record):
 
 
 class Expected(Record):
-    """Measured times of a run on the CPU, for `plan`; others are estimated (`repro.estimate.cost`)."""
+    """Measured times of a run on the CPU, for `plan`, which estimates the others."""
 
     seconds: dict[str, float] = Field({})
     """By stage name, on one core of an ordinary machine."""
     factors: dict[str, float] = Field({})
-    """Seconds divided by `repro.estimate.workload.relative_cost`, where stages of one name differ in
-    their work."""
+    """Seconds divided by `repro.estimate.workload.relative_cost`, where stages of one name differ
+    in their work."""
     memory_gib: float | None = None
     """One worker process's memory."""
 

@@ -10,14 +10,12 @@ from pathlib import Path
 from tabulate import tabulate
 
 from benchmarks import BENCHMARKS
-from benchmarks import served as addresses
-from benchmarks.api.keys import missing_key_hint
-from benchmarks.judge import judge as judges
 from c3l.artifacts.graph import closure
 from c3l.runtime.errors import UserError
 from repro import inputs, recipe
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES
+from repro.run.preflight import require_answer
 from repro.stages.evaluation import configured_judge
 
 GIB = 2**30
@@ -53,7 +51,7 @@ def examine_profile(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Fi
         yield _run_check(f"backbone {label}", lambda path=backbone.weights: _backbone(path))
     for label, served in profile.served.items():
         yield _run_check(
-            f"backbone {label}", lambda served=served: _check_server(served), needed=False
+            f"backbone {label}", lambda served=served: require_answer(served), needed=False
         )
     yield from _data(profile)
     if any(BENCHMARKS[task].needs_judge for task in profile.scoring.tasks.values()):
@@ -179,13 +177,6 @@ def _backbone(path: str) -> str:
     return f"{family}, {parameters:,} parameters, {amount}"
 
 
-def _check_server(served: addresses.Served) -> str:
-    if reason := addresses.check_server(served):
-        hint = missing_key_hint(served.key_variable)
-        raise UserError(f"{served.name} does not answer: {reason}{hint}")
-    return f"{served.name} answers"
-
-
 def _data(profile: Profile) -> Iterator[Finding]:
     if profile.data == "pocket":
         yield Finding("images and benchmarks", "the pocket world, made on first use")
@@ -247,11 +238,4 @@ def _judge(profile: Profile) -> Finding:
     if judge is None:
         remedy = "give --judge https://…/v1, or leave LLaVA^W unscored"
         return Finding("judge", "none", remedy, needed=False)
-    return _run_check("judge", lambda: _check_judge(judge), needed=False)
-
-
-def _check_judge(judge: judges.Judge) -> str:
-    if reason := judges.check_judge(judge):
-        hint = missing_key_hint(judge.key_variable)
-        raise UserError(f"{judge.name} does not judge{hint}: {reason}")
-    return f"{judge.name} answers"
+    return _run_check("judge", lambda: require_answer(judge), needed=False)
