@@ -19,7 +19,7 @@ from repro.stages.published import Published
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the stages of tables start from; only the files that are used count."""
+    """The sources of all tables' stages; only the files that are used count."""
 
     initial: Images
     final: Images
