@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from benchmarks.base import Benchmark
-from c3l.artifacts.files import digest, write_atomically
+from c3l.artifacts.files import digest
 from c3l.runtime.errors import UserError
 from c3l.runtime.record import Record
+from repro.run.screen import write_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,17 +72,8 @@ def read_baseline(path: Path) -> Baseline:
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write a baseline atomically. Raises UserError where it cannot be written."""
-    write_file(
-        path, json.dumps(baseline.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-    )
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file atomically. Raises UserError where it cannot be written."""
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}).") from error
+    content = json.dumps(baseline.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+    write_result(path, content)
 
 
 def question_names(frame: "pd.DataFrame") -> list[str]:
@@ -119,5 +111,5 @@ def mismatch(
 def restore_scores(
     frame: "pd.DataFrame", stored: dict[str, Score], benchmark: Benchmark
 ) -> "pd.DataFrame":
-    """Return the frame with the stored scores in place of its own: the inverse of `scores`."""
+    """Replace the frame's scores with the stored ones: the inverse of `question_scores`."""
     return benchmark.with_scores(frame, [stored[name] for name in question_names(frame)])

@@ -39,13 +39,13 @@ from repro.checks.baseline import (
     questions_digest,
     restore_scores,
     write_baseline,
-    write_file,
 )
 from repro.checks.gate import MAKE_ONE, Gate, comparable_baseline
 from repro.checks.junit import Case
 from repro.columns import COLUMNS
 from repro.render import markdown
 from repro.run import runner
+from repro.run.screen import write_result
 from repro.stages import evaluation as driver
 
 
@@ -95,7 +95,7 @@ def run_gate(gate: Gate) -> tuple[str, bool]:
         texts.append(f"Failed: {'; '.join(failed)}." if failed else "Nothing has regressed.")
         texts += ["No baseline is written."] if gate.update else []
     if gate.junit:
-        write_file(gate.junit, junit.xml("regress", suites))
+        write_result(gate.junit, junit.xml("regress", suites))
     return "\n\n".join(texts), not failed
 
 
