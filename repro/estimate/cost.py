@@ -102,7 +102,7 @@ def shape(name: str | Path) -> Shape:
 
 def shape_of(family: type["Backbone"], config: "PreTrainedConfig") -> Shape:
     """The shape of a family's model of this configuration, whose weights are never made."""
-    from c3l.convert.converted import model_shapes
+    from c3l.convert.keys import model_shapes
 
     shapes = model_shapes(family.model_class, config)
 
