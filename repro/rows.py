@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from c3l.runtime.plugins import Registry
+
 
 @dataclass(frozen=True)
 class Row:
-    """How one row's model is made. `label` is the paper's, where tables/paper.yaml has the row."""
+    """A row: how its model is made. `label` is the paper's, where tables/paper.yaml has the row."""
 
     label: str
     backbone: str = "LLaVA-7B"  # writes the data and is tuned on it
@@ -31,10 +33,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How one row of table 6 ranks the initial pairs: by one of repro.stages.ranking.RANKERS."""
+    """A row of table 6: a method of c3l.selection that ranks the initial pairs."""
 
     label: str
-    by: str
+    method: str
     control: str | None = None  # what the scores were made with in place of the pair's own image
     backbone: str = "LLaVA-7B"
     base: str | None = None
@@ -142,11 +144,11 @@ FORMS = (
 )
 RIVALS = ("likelihood", "text_likelihood", "ifd", "length", "self_instruct", "random")
 RANKINGS = (
-    *(Ranking(by, by) for by in FORMS + RIVALS),
+    *(Ranking(method, method) for method in FORMS + RIVALS),
     *(
-        Ranking(f"{by}, {control} image", by, control)
+        Ranking(f"{method}, {control} image", method, control)
         for control in ("shuffled", "constant")
-        for by in ("literal_sum", "logratio_mean", "likelihood")
+        for method in ("literal_sum", "logratio_mean", "likelihood")
     ),
 )
 
@@ -186,7 +188,7 @@ ALTERNATIVES: dict[str, tuple[object, ...]] = {
 }
 
 
-# A projector alone is reached by L_c where it sees the image, and not otherwise (`c3l.backbones.reach`).
+# L_c reaches a projector where it sees the image, and not otherwise (`c3l.backbones.reach`).
 TOGETHER: dict[tuple[str, object], dict[str, object]] = {
     ("tuning", "projector"): {"contrastive_image": True},
 }
@@ -236,34 +238,37 @@ WITH = replace(C3L, label="with C³L", base=WITHOUT.label)
 RELEVANCE = ("I²C", "I²C a token")
 
 
-TABLES: dict[str, Table] = {
-    "table1": Table(None, other_models(C3L), BENCHMARKS),
-    "table2": Table(None, SETS, LENGTHS),
-    "table3": Table(
-        None,
-        tuple(row if row is OURS else replace(row, base=OURS.label) for row in SETS + CUT),
-        ("SEED", TRUTH),
-    ),
-    "table4": Table(None, (BASELINE, CLM, CRM, C3L), ABLATION),
-    "table5": Table(None, TABLE5_ROWS, ("SEED", TRUTH)),
-    "table6": Table("Scores against the truth of the pairs they rank", RANKINGS, RANKING),
-    # One tuning seed for its many rows: a reading changes the data first of all, and their share of
-    # true, image-dependent pairs takes no tuning. Its rows are none of the paper's, and would be a
-    # third of `all`.
-    "table7": Table(
-        "The full method with one reading changed at a time",
-        SENSITIVITY,
-        ABLATION,
-        tuning_seeds=1,
-        in_all=False,
-    ),
-    "figure3": Table(None, PROPORTIONS, PROPORTION, "lines"),
-    "figure4": Table(
-        "Pairs made without and with C³L for the same images",
-        (WITHOUT, WITH),
-        (*RELEVANCE, TRUTH),
-        "gallery",
-    ),
-}
+TABLES: Registry[Table] = Registry(
+    "repro.tables",
+    {
+        "table1": Table(None, other_models(C3L), BENCHMARKS),
+        "table2": Table(None, SETS, LENGTHS),
+        "table3": Table(
+            None,
+            tuple(row if row is OURS else replace(row, base=OURS.label) for row in SETS + CUT),
+            ("SEED", TRUTH),
+        ),
+        "table4": Table(None, (BASELINE, CLM, CRM, C3L), ABLATION),
+        "table5": Table(None, TABLE5_ROWS, ("SEED", TRUTH)),
+        "table6": Table("Scores against the truth of the pairs they rank", RANKINGS, RANKING),
+        # One tuning seed for its many rows: a reading changes the data first of all, and their share of
+        # true, image-dependent pairs takes no tuning. Its rows are none of the paper's, and would be a
+        # third of `all`.
+        "table7": Table(
+            "The full method with one reading changed at a time",
+            SENSITIVITY,
+            ABLATION,
+            tuning_seeds=1,
+            in_all=False,
+        ),
+        "figure3": Table(None, PROPORTIONS, PROPORTION, "lines"),
+        "figure4": Table(
+            "Pairs made without and with C³L for the same images",
+            (WITHOUT, WITH),
+            (*RELEVANCE, TRUTH),
+            "gallery",
+        ),
+    },
+)
 
-ALL = tuple(name for name, table in TABLES.items() if table.in_all)
+ALL = tuple(name for name, table in TABLES.shipped.items() if table.in_all)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from c3l.artifacts.store import Store
-from repro.analysis.compare import claimed, findings
+from repro.analysis.compare import findings, tables_with_claims
 from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.render import claims as claim_texts
@@ -19,7 +19,7 @@ from repro.report.artefacts import Artefacts
 from repro.report.samples import SampleLists, nearest_images
 from repro.report.scored_pairs import Pool, contributions_by_token, find_pools
 from repro.report.tables import FinishedTable
-from repro.report.thumbnails import Texts, Thumbnails, data_uri
+from repro.report.thumbnails import TextPool, Thumbnails, data_uri
 
 PROVENANCE = ("made", "core_seconds", "wall_clock_seconds", "commit", "seeds", "tuning_seeds")
 
@@ -41,7 +41,7 @@ class Contents:
         that runs it; `folder` holds the drawings.
         """
         self._profile, self._store, self._folder = profile, store, folder
-        self._thumbnails, texts = Thumbnails(), Texts()
+        self._thumbnails, texts = Thumbnails(), TextPool()
         self._samples = SampleLists(store, texts, self._thumbnails)
         self._artefacts = Artefacts(store)
         self._cells: dict[str, dict] = {}
@@ -49,7 +49,9 @@ class Contents:
             "profile": profile.name,
             "tables": [self._table(name, table) for name, table in tables.items()],
             "missing": missing,
-            "claims": [self._claims(name, tables[name]) for name in claimed() if name in tables],
+            "claims": [
+                self._claims(name, tables[name]) for name in tables_with_claims() if name in tables
+            ],
             "verdicts": claim_texts.VERDICTS,
             "pools": [self._pool(pool) for pool in find_pools(tables, store)],
             "unscored": list(_unscored(tables)),
