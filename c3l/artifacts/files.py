@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,6 +117,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         work.unlink(missing_ok=True)
         raise
     fsync(path.parent)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to fill in place of `folder`, which is empty or absent until it is complete.
+
+    Its name is fixed, so that the next attempt replaces what a crash left.
+    """
+    work = folder.with_name(f".tmp-{folder.name}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        yield work
+        fsync_tree(work)
+        os.replace(work, folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    fsync(folder.parent)
 
 
 def fsync_tree(folder: Path) -> None:

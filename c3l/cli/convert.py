@@ -57,8 +57,7 @@ def minigpt4_llama2(
 def minigpt4_vicuna(
     vision: Eva,
     qformer: Annotated[
-        Path,
-        typer.Option("--qformer", help="blip2_pretrained_flant5xxl.pth", metavar="FILE"),
+        Path, typer.Option("--qformer", help="blip2_pretrained_flant5xxl.pth", metavar="FILE")
     ],
     projection: Linear,
     language: Llama,

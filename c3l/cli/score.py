@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from c3l.cli.common import (
-    BackboneOption,
-    DataImagesOption,
-    DeviceOption,
-    format_counts,
-)
+from c3l.cli.common import BackboneOption, DataImagesOption, DeviceOption, format_counts
 from c3l.data.left_out import LeftOut, left_out_path, write_left_out
 from c3l.runtime import distributed, progress
 from c3l.runtime.errors import UserError, printable, require_parent, write_error
@@ -64,8 +59,7 @@ def command(
     ] = 16,
     device: DeviceOption = None,
     dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="float32 (default) or bfloat16", metavar="NAME"),
+        str | None, typer.Option("--dtype", help="float32 (default) or bfloat16", metavar="NAME")
     ] = None,
 ) -> None:
     r"""Add I²C scores to existing samples.

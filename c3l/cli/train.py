@@ -4,7 +4,6 @@ The one place that trains from files: checkpoints beside the result until it is 
 """
 
 import json
-import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,8 +61,7 @@ def command(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     strict: Annotated[
-        bool,
-        typer.Option("--strict", help="refuse data of which something would be left out"),
+        bool, typer.Option("--strict", help="refuse data of which something would be left out")
     ] = False,
 ) -> None:
     r"""Tune a model on data, or train a generator on scored data.
@@ -191,7 +189,13 @@ def _train(
 ) -> dict[str, Any]:
     from c3l import training
     from c3l.artifacts import provenance
-    from c3l.artifacts.files import digest, read_checked, without_infinities
+    from c3l.artifacts.files import (
+        atomic_folder,
+        digest,
+        read_checked,
+        without_infinities,
+        write_checked,
+    )
     from c3l.samples import to_fields
     from c3l.selection import groups, top_share
 
@@ -232,31 +236,17 @@ def _train(
         if distributed.is_main_process():
             manifest = {"task": task, **sources, "left_out": training_data.counts}
             manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
-            _save(model, out, manifest, metrics, training_data)
+            history = without_infinities(metrics.pop("history"))
+            try:
+                with atomic_folder(out) as work:
+                    model.save(work)
+                    text = json.dumps(history, indent=1, sort_keys=True)
+                    (work / "history.json").write_text(text)
+                    write_left_out(work, training_data.left_out)
+                    write_checked(work / MANIFEST, manifest | {"metrics": metrics})
+            except OSError as error:
+                raise write_error(out, error) from error
             shutil.rmtree(checkpoints)
 
     distributed.run_on_all(write)
     return read_checked(out / MANIFEST)
-
-
-def _save(
-    model: "Backbone", out: Path, manifest: dict, metrics: dict, training_data: "TrainingData"
-) -> None:
-    """Save the trained backbone as a complete folder, or nothing."""
-    from c3l.artifacts.files import fsync, without_infinities, write_checked
-
-    work = out.with_name(f".tmp-{out.name}")
-    try:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        model.save(work)
-        history = json.dumps(without_infinities(metrics.pop("history")), indent=1, sort_keys=True)
-        (work / "history.json").write_text(history)
-        write_left_out(work, training_data.left_out)
-        write_checked(work / MANIFEST, manifest | {"metrics": metrics})
-        for file in work.iterdir():
-            fsync(file)
-        os.replace(work, out)
-        fsync(out.parent)
-    except OSError as error:
-        raise write_error(out, error) from error

@@ -1,4 +1,4 @@
-"""From published names to a model's: renames, and the check that nothing is lost or invented."""
+"""Published tensors in a transformers class: renames, and checks that none is lost or invented."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from c3l.convert.language import IMAGE_TOKEN, add_rows, vocabulary_size
 from c3l.convert.sources import Source
 from c3l.runtime.errors import UserError
 
@@ -115,3 +117,47 @@ def _check(assembled: Assembled, shapes: Mapping[str, torch.Size], files: str) -
                 f"{name} in {file} has the shape {list(actual)} where the model's {target} has "
                 f"{list(shape)}; get the published file for this model"
             )
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The contents of a converted folder."""
+
+    model_class: type[PreTrainedModel]
+    config: PreTrainedConfig
+    processor: object
+    assembled: Assembled
+    sources: list[Source]
+
+
+def build_converted(
+    model_class: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    processor,
+    parts: Sequence[tuple[Source, Rules]],
+    constants: Mapping[str, Tensor] | None = None,
+) -> Converted:
+    """Assemble a model from the files, with rows for the tokens that the processor has added.
+
+    Raises UserError as `assemble` does.
+    """
+    text, tokenizer = config.get_text_config(), processor.tokenizer
+    text.pad_token_id = None  # it may be one of the new rows
+    assembled = assemble(parts, model_shapes(model_class, config), constants)
+    text.vocab_size = vocabulary_size(text.vocab_size, tokenizer)
+    for name, tensor in assembled.tensors.items():
+        if name.endswith(("embed_tokens.weight", "lm_head.weight")):
+            assembled.tensors[name] = add_rows(tensor, text.vocab_size)
+    text.pad_token_id = tokenizer.pad_token_id
+    config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    config.architectures = [model_class.__name__]
+    return Converted(model_class, config, processor, assembled, [source for source, _ in parts])
+
+
+def model_shapes(
+    model_class: type[PreTrainedModel], config: PreTrainedConfig
+) -> dict[str, torch.Size]:
+    """Return the names and shapes of a model's tensors; the model itself takes no memory."""
+    with torch.device("meta"):
+        model = model_class(config)
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}

@@ -5,8 +5,7 @@ from pathlib import Path
 from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from c3l.convert import processors, rules
-from c3l.convert.converted import Converted, build_converted
-from c3l.convert.keys import Rules
+from c3l.convert.keys import Converted, Rules, build_converted
 from c3l.convert.language import READ, llama_config, llama_tokenizer
 from c3l.convert.sources import Source, read_config, read_file, read_folder
 from c3l.runtime.errors import UserError

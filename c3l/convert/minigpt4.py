@@ -8,7 +8,7 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration
 from c3l.backbones.minigpt4 import JOINED, MiniGPT4Config, MiniGPT4ForConditionalGeneration
 from c3l.backbones.published import EVA_VIT_G, Q_FORMER, QUERIES
 from c3l.convert import processors, rules
-from c3l.convert.converted import Converted, build_converted
+from c3l.convert.keys import Converted, build_converted
 from c3l.convert.language import READ, llama_config, llama_tokenizer
 from c3l.convert.sources import read_file, read_folder
 

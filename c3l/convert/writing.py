@@ -1,10 +1,10 @@
-"""A converted model's folder: safetensors, settings, processor and card, whole or not at all."""
+"""A converted model's folder, complete or absent: safetensors, settings, processor and card."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GenerationConfig
 
-from c3l.artifacts.files import fsync
-from c3l.convert.card import model_card
-from c3l.convert.converted import Converted
+from c3l.artifacts.files import atomic_folder, digest_file
+from c3l.artifacts.provenance import commit, versions
+from c3l.convert.keys import Converted
 from c3l.runtime.errors import UserError, require_parent, write_error
 
 SHARD = 5 * 10**9
@@ -34,7 +34,8 @@ def save_converted(converted: Converted, out: Path, dtype: torch.dtype | None) -
     Raises UserError if `out` is taken or cannot be written; then nothing is left there.
     """
     try:
-        with _atomic_folder(out) as work:
+        require_free(out)
+        with atomic_folder(out) as work:
             tensors, config = converted.assembled.tensors, converted.config
             config.dtype = dtype or max(tensors.values(), key=Tensor.numel).dtype
             config.save_pretrained(work)
@@ -73,20 +74,43 @@ def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dty
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
 
 
-@contextmanager
-def _atomic_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder to fill in place of `out`; its name is fixed, so leftovers are replaced."""
-    require_free(out)
-    work = out.with_name(f".tmp-{out.name}")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        yield work
-        for file in work.rglob("*"):
-            fsync(file)
-        fsync(work)
-        os.replace(work, out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    fsync(out.parent)
+def model_card(converted: Converted, dtype: torch.dtype | None) -> str:
+    """Return the card as markdown: files read, keys not used, resulting tensors."""
+    assembled = converted.assembled
+    date = f"{datetime.now(UTC):%Y-%m-%d}"
+    lines = [f"# {converted.model_class.__name__}", ""]
+    lines += [f"Converted from the files below on {date} by C³L at commit {commit()}, with", ""]
+    lines += [f"- {name} {version}" for name, version in versions().items()]
+    lines += ["", "## Read", "", "| file | sha256 |", "|---|---|"]
+    for source in converted.sources:
+        for file in source.files:
+            name = file.name if file.name == source.name else f"{source.name}/{file.name}"
+            lines.append(f"| {name} | {digest_file(file)} |")
+    lines += ["", "## Not used", ""]
+    for file, names in assembled.unused.items():
+        counts = Counter(map(_without_layers, names))
+        lines += [f"- {file}: `{name}`{_times(n)}" for name, n in counts.items()]
+    lines += [] if any(assembled.unused.values()) else ["Nothing."]
+    if assembled.constant:
+        lines += ["", "## In no file", "", "As the original leaves them: ones and zeros.", ""]
+        lines += [f"- `{name}`" for name in assembled.constant]
+    parameters = sum(tensor.numel() for tensor in assembled.tensors.values())
+    lines += ["", "## Tensors", "", f"{parameters:,} parameters.", ""]
+    lines += ["| tensor | shape | kept as |", "|---|---|---|"]
+    rows = Counter(
+        (
+            _without_layers(name),
+            f"{list(tensor.shape)} | {str(dtype or tensor.dtype).removeprefix('torch.')}",
+        )
+        for name, tensor in assembled.tensors.items()
+    )
+    lines += [f"| `{name}`{_times(n)} | {shape} |" for (name, shape), n in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _without_layers(name: str) -> str:
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
+
+
+def _times(n: int) -> str:
+    return f" × {n}" if n > 1 else ""

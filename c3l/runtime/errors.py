@@ -7,14 +7,7 @@ from pathlib import Path
 from reprlib import Repr
 
 # What a disk says that is full, read-only, not ours or broken.
-CANNOT_WRITE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EIO,
-    errno.EACCES,
-    errno.EPERM,
-)
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 100

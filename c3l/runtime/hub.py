@@ -123,22 +123,20 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
         )
     if reason := next(filter(None, map(write_error_reason, causes)), None):
         return f"the Hub's cache {hub.HF_HUB_CACHE} cannot be written ({reason}); set HF_HOME"
-    if raised(errors.GatedRepoError):
-        return f"it is gated; accept its licence at {page} and log in by `hf auth login`{mirror}"
-    if raised(errors.DisabledRepoError):
-        return f"the Hub has disabled it; see {page}{mirror}"
-    if raised(errors.RevisionNotFoundError):
-        return f"there is no revision {revision or 'main'} of it; see {page}{mirror}"
-    if raised(errors.RepositoryNotFoundError):
-        return (
-            "there is no such model, or it is private; check the name, and log in by "
-            f"`hf auth login` if it is private{mirror}"
-        )
-    if raised(errors.RemoteEntryNotFoundError):
-        return (
-            "it has no config.json, so it is no model that transformers loads; check the name, or "
-            f"give the folder of a converted copy{mirror}"
-        )
+    answers = {
+        errors.GatedRepoError: f"it is gated; accept its licence at {page} and log in by "
+        f"`hf auth login`{mirror}",
+        errors.DisabledRepoError: f"the Hub has disabled it; see {page}{mirror}",
+        errors.RevisionNotFoundError: f"there is no revision {revision or 'main'} of it; see "
+        f"{page}{mirror}",
+        errors.RepositoryNotFoundError: "there is no such model, or it is private; check the name, "
+        f"and log in by `hf auth login` if it is private{mirror}",
+        errors.RemoteEntryNotFoundError: "it has no config.json, so it is no model that "
+        f"transformers loads; check the name, or give the folder of a converted copy{mirror}",
+    }
+    for kind, sentence in answers.items():
+        if raised(kind):
+            return sentence
     if status in (401, 403):
         return (
             f"access was refused ({status}); log in by `hf auth login` with a token that may "

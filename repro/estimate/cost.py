@@ -102,7 +102,7 @@ def shape_of_backbone(name: str | Path) -> Shape:
 
 def shape_of_config(family: type["Backbone"], config: "PreTrainedConfig") -> Shape:
     """Return the shape of a family's model of this configuration, on the meta device."""
-    from c3l.convert.converted import model_shapes
+    from c3l.convert.keys import model_shapes
 
     shapes = model_shapes(family.model_class, config)
 

@@ -27,8 +27,7 @@ from c3l.backbones.published import (
     configuration,
 )
 from c3l.convert import rules
-from c3l.convert.converted import model_shapes
-from c3l.convert.keys import assemble
+from c3l.convert.keys import assemble, model_shapes
 from c3l.convert.minigpt4 import NORM_EPS
 from c3l.convert.sources import Source
 from tests.c3l import published

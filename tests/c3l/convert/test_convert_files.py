@@ -11,8 +11,7 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration, LlamaConfig
 from c3l.artifacts.files import digest_file
 from c3l.cli.app import main
 from c3l.convert import llava, minigpt4, rules, writing
-from c3l.convert.converted import model_shapes
-from c3l.convert.keys import assemble
+from c3l.convert.keys import assemble, model_shapes
 from c3l.convert.sources import Source, read_file, read_folder
 from c3l.runtime.errors import UserError
 from tests.c3l import original, published
