@@ -254,7 +254,7 @@ def frozen_vision_stays(backbone: Backbone, tuning: Tuning) -> None:
     if tuning == "full":
         raise NotApplicable("the tuning full trains the vision encoder too")
     if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
-        raise NotApplicable("float16 cannot train on a processor")
+        raise NotApplicable("float16 cannot train on a CPU")
     before = {name: tensor.detach().clone() for name, tensor in _untuned(backbone)}
     with tempfile.TemporaryDirectory() as folder:
         for k, picture in enumerate(pictures()):

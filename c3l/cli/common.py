@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from c3l.runtime import distributed, progress, streams
+from c3l.runtime import distributed, extras, plugins, progress, streams
 from c3l.runtime.errors import UserError, escape_unprintable, printable, write_error_reason
 
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
@@ -28,34 +28,42 @@ LaunchOption = Annotated[
 ]
 
 
-def run_app(app: typer.Typer, interrupted: str) -> NoReturn:
+def run_app(
+    app: typer.Typer, interrupted: str, prepare: Callable[[], None] = lambda: None
+) -> NoReturn:
     """Run a command line and exit; errors a user is meant to read are one sentence and exit 2.
 
-    Every command has -v and -q. `interrupted` is what to say after Ctrl-C or SIGTERM. A reader that
+    Every command has -v, -q and --plugin. `interrupted` is what to say after Ctrl-C or SIGTERM;
+    `prepare` is called once the plugin files have been run, and may add commands. A reader that
     went away (`| head`) ends the command without a word and with exit 141, as other programs.
     """
     streams.fill()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not distributed.is_main_process():
         progress.set_level(progress.QUIET)
-    commands = _with_levels(typer.main.get_command(app))
     # Whatever asks libraries to speak has said so in the environment.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
     # For the processes that this one starts: glibc is to keep large tensors' memory instead of
-    # having it cleared anew for each, 7% of a training on a processor (docs/decisions.md).
+    # having it cleared anew for each, 7% of a training on a processor (docs/records/decisions.md).
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**28))
     # What an Apple GPU lacks is computed on the processor.
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     code = 0
     try:
-        code = _code(commands)
+        plugins.request_files(sys.argv[1:])  # they may add the command that is asked for
+        prepare()
+        code = _code(_with_levels(typer.main.get_command(app)))
         sys.stdout.flush()  # a full disk is told of here, not while Python shuts down
     except UserError as error:
         code = _end(2, str(error))
+    except ModuleNotFoundError as error:
+        if not (hint := extras.hint(error)):
+            raise
+        code = _end(2, hint)
     except TyperException as error:
         code = _end(2, f"{error.format_message().rstrip('.')} (see --help)")
     except OSError as error:
@@ -156,6 +164,15 @@ def _say(
             callback=_chosen(progress.QUIET),
         ),
     ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            help="a Python file that adds to the project: a backbone, a selector, a table …; may "
+            "be given several times",
+            metavar="FILE.py",
+        ),
+    ] = None,
 ) -> None:
     """Not a command: its options are given to all commands."""
 
@@ -169,15 +186,15 @@ def _paragraphs(text: str, markup: str | None) -> str:
 
 
 def _with_levels(command: Any) -> Any:
-    """A command, or all commands of a group, with the options -v and -q."""
+    """A command, or all commands of a group, with the options -v, -q and --plugin."""
     options = typer.main.get_command(_levels).params
     for option in options:
         option.expose_value = False  # the commands' functions do not take them
     if command.help:
         command.help = _paragraphs(command.help, MARKUP)
     commands = getattr(command, "commands", None)
-    if commands is None:
-        command.params += options
+    # A plugin may add to a list of commands: `--help` of the list takes it as well.
+    command.params += options if commands is None else options[-1:]
     for one in (commands or {}).values():
         _with_levels(one)
     return command

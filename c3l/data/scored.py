@@ -109,10 +109,10 @@ def _shape(record: Record, suffix: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {"record": value}
     sample = record.turns[0].sample
-    if suffix == ".json" and sample is not None and record.ours:
+    if suffix == ".json" and sample is not None and record.own_layout:
         return _without(to_llava(sample), SCORED)
     value = _without(value, SCORED)
-    if record.ours and isinstance(value.get("meta"), dict):
+    if record.own_layout and isinstance(value.get("meta"), dict):
         value["meta"] = _without(value["meta"], SCORED)
     return value
 
