@@ -155,7 +155,7 @@ def test_what_a_comparison_could_have_seen_stands_beside_it(compared):
     text = markdown.render_table(compared)
     assert "| -1.2 [-2.5, 0.3]† (2.0) |" in text
     assert " +0.0 [-1.0, 2.0] (3.0) |" in text
-    assert "in round brackets the smallest difference" in text
+    assert "in round brackets the smallest true difference" in text
     assert "p below 0.05 after Holm's correction for the 2 comparisons" in text
     rows = list(csv.DictReader(io.StringIO(markdown.render_csv(compared))))
     found = [(row["detectable"], row["p"], row["p_holm"]) for row in rows]
