@@ -8,12 +8,16 @@ from benchmarks.llava_w import LLAVA_W
 from benchmarks.mmbench import MMBENCH
 from benchmarks.pope import POPE
 from benchmarks.seed import SEEDBENCH, SEEDBENCH_PPL
+from c3l.runtime.plugins import Registry
 
-BENCHMARKS: dict[str, Benchmark] = {
-    "seedbench": SEEDBENCH,
-    "seedbench_ppl": SEEDBENCH_PPL,
-    "pope": POPE,
-    "mmbench": MMBENCH,
-    "llava_w": LLAVA_W,
-}
+BENCHMARKS: Registry[Benchmark] = Registry(
+    "c3l.benchmarks",
+    {
+        "seedbench": SEEDBENCH,
+        "seedbench_ppl": SEEDBENCH_PPL,
+        "pope": POPE,
+        "mmbench": MMBENCH,
+        "llava_w": LLAVA_W,
+    },
+)
 """What a profile can name under `scoring.tasks`."""

@@ -14,16 +14,18 @@ _HOME = {
     "load_backbone": "c3l.backbones",
     "ImageFolder": "c3l.samples",
     "TrainingSettings": "c3l.settings",
+    "examine": "c3l.checks.conformance",
 }
-_MODULES = ("relevance", "contrastive", "filtering", "generation", "scored", "selection")
-_MODULES += ("training",)
+_MODULES = ("contrastive", "filtering", "generation", "relevance", "selection", "training")
 
-__all__ = ["Readings", "Sample", "contrastive", "load_backbone", "read_samples", "relevance"]
-__all__ += ["ImageFolder", "TrainingSettings", "filtering", "generation", "scored", "selection"]
-__all__ += ["training", "write_samples"]
+__all__ = ["ImageFolder", "Readings", "Sample", "TrainingSettings", "contrastive", "examine"]
+__all__ += ["filtering", "generation", "load_backbone", "read_samples", "relevance", "scored"]
+__all__ += ["selection", "training", "write_samples"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "scored":
+        return importlib.import_module("c3l.data.scored")
     if name in _MODULES:
         return importlib.import_module(f"c3l.{name}")
     if name in _HOME:

@@ -11,6 +11,8 @@ Light to import: settings are validated before torch is loaded.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from c3l.runtime.plugins import Registry
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -63,25 +65,28 @@ def _bernoulli(visual: "Tensor", direct: "Tensor", *_) -> "Tensor":
     return (divergence(visual, direct) + complement).sum(-1)
 
 
-FORMS: dict[str, Form] = {
-    # Σ p^v log(p^v/p^d), eq. 1 as printed; the same per token
-    "literal_sum": lambda visual, direct, mask, kl: divergence(visual, direct).sum(-1),
-    "literal_mean": lambda visual, direct, mask, kl: (
-        divergence(visual, direct).sum(-1) / mask.sum(-1)
-    ),
-    # Σ_t KL_t over the vocabulary; the same per token
-    "full_vocab_sum": lambda visual, direct, mask, kl: _sum_kl(kl, mask),
-    "full_vocab_mean": lambda visual, direct, mask, kl: _sum_kl(kl, mask) / mask.sum(-1),
-    # KL of the answer's p^v and p^d, each divided by its sum over the tokens
-    "renormalised": _renormalised,
-    # eq. 1 − Σ p^v + Σ p^d
-    "generalised": _generalised,
-    # Σ KL of "this token or another one"
-    "bernoulli": _bernoulli,
-    # Σ log(p^v/p^d); the same per token
-    "logratio": lambda visual, direct, mask, kl: log_ratio(visual, direct).sum(-1),
-    "logratio_mean": lambda visual, direct, mask, kl: (
-        log_ratio(visual, direct).sum(-1) / mask.sum(-1)
-    ),
-}
+FORMS: Registry[Form] = Registry(
+    "c3l.score_forms",
+    {
+        # Σ p^v log(p^v/p^d), eq. 1 as printed; the same per token
+        "literal_sum": lambda visual, direct, mask, kl: divergence(visual, direct).sum(-1),
+        "literal_mean": lambda visual, direct, mask, kl: (
+            divergence(visual, direct).sum(-1) / mask.sum(-1)
+        ),
+        # Σ_t KL_t over the vocabulary; the same per token
+        "full_vocab_sum": lambda visual, direct, mask, kl: _sum_kl(kl, mask),
+        "full_vocab_mean": lambda visual, direct, mask, kl: _sum_kl(kl, mask) / mask.sum(-1),
+        # KL of the answer's p^v and p^d, each divided by its sum over the tokens
+        "renormalised": _renormalised,
+        # eq. 1 − Σ p^v + Σ p^d
+        "generalised": _generalised,
+        # Σ KL of "this token or another one"
+        "bernoulli": _bernoulli,
+        # Σ log(p^v/p^d); the same per token
+        "logratio": lambda visual, direct, mask, kl: log_ratio(visual, direct).sum(-1),
+        "logratio_mean": lambda visual, direct, mask, kl: (
+            log_ratio(visual, direct).sum(-1) / mask.sum(-1)
+        ),
+    },
+)
 """Add a form of your own: `FORMS["name"] = function`, before any command runs."""

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from c3l.runtime.errors import UserError, printable
+from c3l.runtime.plugins import Registry
 from c3l.samples import Sample
 from c3l.score_forms import FORMS
 
@@ -77,20 +78,25 @@ def _random(samples: Sequence[Sample], _, seed: int | None) -> list[float]:
     return [rng.random() for _ in samples]
 
 
-METHODS: dict[str, Selector | Callable[..., list[float]]] = {
-    **{form: _form_values(form) for form in FORMS},
-    # mean log p^v of a token
-    "likelihood": Selector(lambda _, scores: [float(s.logp_visual.mean()) for s in scores]),
-    # mean log p^d: the answer's text alone
-    "text_likelihood": Selector(lambda _, scores: [float(s.logp_direct.mean()) for s in scores]),
-    "ifd": Selector(_difficulty, needs=("scores", "answer_logprobs")),
-    # in tokens
-    "length": Selector(lambda _, scores: [float(len(s.kl)) for s in scores]),
-    "self_instruct": Selector(_survivors, needs=(), labels=True, seeded=True),
-    "random": Selector(_random, needs=(), seeded=True),
-    # Values no samples but those that it wrote itself (`c3l.rivals.vigc`).
-    "vigc": Selector(_corrected, needs=(), labels=True, seeded=True),
-}
+METHODS: Registry[Selector | Callable[..., list[float]]] = Registry(
+    "c3l.selectors",
+    {
+        **{form: _form_values(form) for form in FORMS.shipped},
+        # mean log p^v of a token
+        "likelihood": Selector(lambda _, scores: [float(s.logp_visual.mean()) for s in scores]),
+        # mean log p^d: the answer's text alone
+        "text_likelihood": Selector(
+            lambda _, scores: [float(s.logp_direct.mean()) for s in scores]
+        ),
+        "ifd": Selector(_difficulty, needs=("scores", "answer_logprobs")),
+        # in tokens
+        "length": Selector(lambda _, scores: [float(len(s.kl)) for s in scores]),
+        "self_instruct": Selector(_survivors, needs=(), labels=True, seeded=True),
+        "random": Selector(_random, needs=(), seeded=True),
+        # Values no samples but those that it wrote itself (`c3l.rivals.vigc`).
+        "vigc": Selector(_corrected, needs=(), labels=True, seeded=True),
+    },
+)
 """The methods by name. A bare function stands for `Selector(function)`."""
 
 SELECTORS = METHODS
@@ -104,8 +110,8 @@ def selector(name: str) -> Selector:
         return method if isinstance(method, Selector) else Selector(method)
     if name in FORMS:
         return _form_values(name)
-    known = ", ".join(sorted({*FORMS, *METHODS}))
-    raise UserError(f"There is no way {name!r} to select samples; use one of {known}.")
+    names = ", ".join(sorted({*FORMS, *METHODS}))
+    raise UserError(f"There is no way {name!r} to select samples; use one of {names}.")
 
 
 def code_of(name: str) -> dict[str, str]:
@@ -157,7 +163,7 @@ class Selection:
 
 
 def values(
-    by: str,
+    method: str,
     samples: Sequence[Sample],
     scores: "Sequence[Score]" = (),
     *,
@@ -172,15 +178,15 @@ def values(
     (`c3l.rivals.ifd.answer_logprob_without_prompt`). `rules` are options of
     `c3l.rivals.self_instruct.survivors`. Raises UserError for an unknown method.
     """
-    method = selector(by)
-    options: dict[str, Any] = {"seed": seed} if method.seeded else {}
-    if "answer_logprobs" in method.needs:
+    entry = selector(method)
+    options: dict[str, Any] = {"seed": seed} if entry.seeded else {}
+    if "answer_logprobs" in entry.needs:
         options["answer_logprobs"] = answer_logprobs
-    return method.value(samples, scores, **options, **rules)
+    return entry.value(samples, scores, **options, **rules)
 
 
 def select(
-    by: str,
+    method: str,
     samples: Sequence[Sample],
     values: Sequence[float],
     *,
@@ -196,7 +202,7 @@ def select(
     do not say which are best. The order within a group is seeded too: the first positive's class
     is the one the anchor is requested for.
     """
-    if not selector(by).labels:
+    if not selector(method).labels:
         return Selection(top_share(samples, values, share, within), groups(samples, values, group))
     rng = random.Random(seed)
     order = [rng.random() for _ in samples]
@@ -249,7 +255,7 @@ def top_share(
 def groups(
     samples: Sequence[Sample],
     scores: Sequence[float],
-    by: Literal["image", "image_and_class"] = "image",
+    key: Literal["image", "image_and_class"] = "image",
 ) -> list[Group]:
     """One group for each image, in the order in which the images first appear (section 3.3).
 
@@ -257,20 +263,21 @@ def groups(
     makes a group. A single sample makes a group without negatives, which training skips and counts.
     """
     return [
-        Group(image, (best,), tuple(rest)) for image, (best, *rest) in _members(samples, scores, by)
+        Group(image, (best,), tuple(rest))
+        for image, (best, *rest) in _members(samples, scores, key)
     ]
 
 
 def _members(
-    samples: Sequence[Sample], scores: Sequence[float], by: Literal["image", "image_and_class"]
+    samples: Sequence[Sample], scores: Sequence[float], key: Literal["image", "image_and_class"]
 ) -> Iterator[tuple[str, list[Sample]]]:
     """Each group's image and samples, best first, in the order in which they first appear."""
 
-    def key(sample: Sample) -> tuple[str, str]:
-        return sample.image, sample.instruction if by == "image_and_class" else ""
+    def key_of(sample: Sample) -> tuple[str, str]:
+        return sample.image, sample.instruction if key == "image_and_class" else ""
 
-    members: dict[tuple[str, str], list[Sample]] = {key(sample): [] for sample in samples}
+    members: dict[tuple[str, str], list[Sample]] = {key_of(sample): [] for sample in samples}
     for sample in ranked(samples, scores):
-        members[key(sample)].append(sample)
+        members[key_of(sample)].append(sample)
     for (image, _), group in members.items():
         yield image, group

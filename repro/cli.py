@@ -8,6 +8,7 @@ standard output closed (files are still written).
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -97,9 +98,8 @@ def _command(names: list[str]) -> Callable[..., None]:
 
 
 EXAMPLE = "\n\nExample:\n  python -m repro {name} --seeds 1 --set readings.score_form=logratio"
-for name in TABLES:
-    about = ABOUT.get(name, TABLES[name].title)
-    app.command(name, help=about + EXAMPLE.format(name=name))(_command([name]))
+for name in TABLES.shipped:
+    app.command(name, help=ABOUT[name] + EXAMPLE.format(name=name))(_command([name]))
 app.command(
     "all",
     help="Every table and figure but table 7, and the claims that hold."
@@ -109,7 +109,9 @@ app.command(
 
 @app.command()
 def plan(
-    table: Annotated[str, typer.Argument(help=f"{', '.join(TABLES)}, or all", metavar="TABLE")],
+    table: Annotated[
+        str, typer.Argument(help=f"{', '.join(TABLES.shipped)}, or all", metavar="TABLE")
+    ],
     profile: ProfileOption = "pocket",
     seeds: SeedsOption = 3,
     set_: SetOption = None,
@@ -216,8 +218,10 @@ def report(
     Example:
       python -m repro report --out report.html
     """
+    from c3l.runtime import extras
     from repro.report import write_report
 
+    extras.require("matplotlib", "The report")
     changes = changes_of(set_, judge, judge_model)
     options = ["--profile", profile] if profile != "pocket" else []
     options += [part for change in changes for part in ("--set", change)]
@@ -230,6 +234,26 @@ for name in ("doctor", "data", "criteria", "bench", "regress"):
     app.command(name)(getattr(commands, name))
 
 
+def _prepare_commands() -> None:
+    """Add a command for each table that a plugin or a script has registered.
+
+    Raises UserError where the current folder hides our own packages.
+    """
+    spec = find_spec("benchmarks")
+    if not spec or spec.origin != str(Path(__file__).parents[1] / "benchmarks" / "__init__.py"):
+        raise UserError(
+            "The package benchmarks of the current folder hides this project's own; use the "
+            "command c3l-repro, or run `python -m repro` in another folder."
+        )
+    for name in TABLES.keys() - TABLES.shipped.keys():
+        about = TABLES[name].title or name
+        app.command(name, help=about + EXAMPLE.format(name=name))(_command([name]))
+
+
 def main() -> None:
     """Run the command line and exit."""
-    run_app(app, "Interrupted. Finished stages are kept: run the same command again to go on.")
+    run_app(
+        app,
+        "Interrupted. Finished stages are kept: run the same command again to go on.",
+        _prepare_commands,
+    )

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from benchmarks import BENCHMARKS
 from c3l.artifacts.graph import closure
+from c3l.runtime import extras
 from c3l.runtime.errors import UserError
 from repro import inputs, recipe
 from repro.profile import Profile
@@ -19,6 +20,11 @@ from repro.run.preflight import require_answer
 from repro.stages.evaluation import configured_judge
 
 GIB = 2**30
+EXTRAS = {
+    "eval": "packages for benchmarks",
+    "quant": "package for tuning=qlora",
+    "report": "packages for figures and the report",
+}
 
 
 @dataclass(frozen=True)
@@ -64,26 +70,37 @@ def _run_check(part: str, check: Callable[[], str], *, needed: bool = True) -> F
         return Finding(part, check())
     except UserError as error:
         return Finding(part, "not usable", str(error), needed)
+    except ModuleNotFoundError as error:
+        return Finding(part, "not usable", extras.hint(error) or str(error), needed)
 
 
 def _packages() -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     wrong, versions = [], {}
+    missing: dict[str, list[str]] = {}  # packages by extra
     for text in metadata.requires("c3l") or []:
         requirement = Requirement(text)
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        extra = next((e for e in EXTRAS if f'extra == "{e}"' in str(requirement.marker)), "")
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
         try:
             versions[requirement.name] = version = metadata.version(requirement.name)
             fits = requirement.specifier.contains(version, prereleases=True)
         except metadata.PackageNotFoundError:
+            if extra:
+                missing.setdefault(extra, []).append(requirement.name)
+                continue
             version, fits = "is not installed", False
         if not fits:
             wrong.append(f"{requirement.name} {version} (needed: {requirement})")
-    remedy = "pip install -c constraints.txt -e . in the repository" if wrong else ""
+    remedy = "pip install -c constraints.txt -e '.[eval,quant,report]' in the repository"
+    remedy = remedy if wrong else ""
     main = ", ".join(f"{name} {versions.get(name)}" for name in ("torch", "transformers"))
     yield Finding("packages", "; ".join(wrong) or f"all {len(versions)}, {main}", remedy)
+    for extra, names in missing.items():
+        absent = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed"
+        yield Finding(EXTRAS[extra], absent, f"pip install 'c3l[{extra}]'", needed=extra == "eval")
     yield _run_check("torch with torchvision", _torchvision)
 
 

@@ -8,8 +8,9 @@ from benchmarks.judge.judge import Judge, check_judge
 from benchmarks.served import Served, check_server
 from c3l.artifacts.files import SEAL
 from c3l.artifacts.store import Source, Stage
-from c3l.runtime import distributed
+from c3l.runtime import distributed, extras
 from c3l.runtime.errors import UserError
+from repro.stages.evaluation import run_evaluation
 
 RETRIES = 2
 """Of a busy server: it may be at work for others."""
@@ -28,6 +29,8 @@ def check(stages: Iterable[Stage]) -> None:
     weights: dict[Path, None] = {}
     services: dict[Judge | Served, None] = {}
     stages = list(stages)
+    if any(stage.run is run_evaluation for stage in stages):
+        extras.require("lmms_eval", "A benchmark")
     if any(hasattr(stage.run, "trains") for stage in stages):
         distributed.check_launch()
     for stage in stages:

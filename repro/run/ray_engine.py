@@ -7,6 +7,7 @@ lost worker costs only the shard it was working on.
 
 import logging
 import os
+import pickle
 import secrets
 import signal
 import socket
@@ -69,7 +70,11 @@ class RayEngine:
         return self
 
     def submit(self, task: worker.Task, stage: Stage) -> Future[float]:
-        arguments = task, stage, self._root, self._mark, self._environment, self._log
+        from ray import cloudpickle
+
+        # Pickled here: a stage of a plugin can be read once the worker has run the plugin.
+        text = cloudpickle.dumps(stage)
+        arguments = task, text, self._root, self._mark, self._environment, self._log
         reference = self._task.remote(*arguments)
         future: Future[float] = Future()
         self._tasks[future] = reference
@@ -204,7 +209,9 @@ class _RecordingHandler(logging.Handler):
 _recorder = _RecordingHandler()
 
 
-def _do(task, stage, root: Path, mark: Path, environment: dict[str, str], log: Path) -> Result:
+def _do(
+    task: worker.Task, stage: bytes, root: Path, mark: Path, environment: dict[str, str], log: Path
+) -> Result:
     """Run the task. A UserError is returned, since Ray would wrap a raised one in its own."""
     if not mark.exists():
         error = UserError(
@@ -215,7 +222,7 @@ def _do(task, stage, root: Path, mark: Path, environment: dict[str, str], log: P
     _set_up(tuple(environment.items()), log)
     _recorder.messages = []
     try:
-        return worker.run_task(task, stage, root), _recorder.messages
+        return worker.run_task(task, pickle.loads(stage), root), _recorder.messages
     except UserError as error:
         return UserError(str(error)), _recorder.messages
 

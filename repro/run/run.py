@@ -10,6 +10,7 @@ from pathlib import Path
 from c3l.artifacts.graph import Stages, not_in_store
 from c3l.artifacts.read_only import NotStoredError, ReadOnlyStore
 from c3l.artifacts.store import Store
+from c3l.runtime import extras
 from c3l.runtime.errors import UserError
 from c3l.runtime.locks import locked
 from c3l.runtime.progress import duration, echo
@@ -97,6 +98,8 @@ class Run:
         if launch := launcher.requested_launch():
             launch.check_stages(todo.values())
         preflight.check(todo.values())
+        if any(TABLES[name].drawing == "lines" for name in self.tables):
+            extras.require("matplotlib", "A figure")
         runner.run_missing(
             targets,
             todo,

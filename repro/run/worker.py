@@ -3,14 +3,18 @@
 import os
 import sys
 import threading
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from c3l.artifacts.store import Stage, Store
+from c3l.runtime import plugins
+from c3l.runtime.errors import UserError
 from c3l.stages.launcher import ASKED
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+OPTIONS = (ASKED, plugins.VARIABLE)
 
 Task = Literal["make", "help"]
 
@@ -38,10 +42,10 @@ def run_task(task: Task, stage: Stage, root: Path) -> float:
 def environment(one_thread: bool) -> dict[str, str]:
     """Return the environment variables that a worker's results depend on."""
     threads = {name: "1" if one_thread else os.environ.get(name) for name in THREADS}
-    launch = {ASKED: os.environ.get(ASKED)}
+    options = {name: os.environ.get(name) for name in OPTIONS}
     # Weights and data are local folders: no request goes to the Hub.
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
-    return {name: value for name, value in (threads | launch | offline).items() if value}
+    return {name: value for name, value in (threads | options | offline).items() if value}
 
 
 def set_up(environment: dict[str, str], log: Path) -> None:
@@ -49,7 +53,7 @@ def set_up(environment: dict[str, str], log: Path) -> None:
 
     torch reads the number of threads when a stage first imports it.
     """
-    for name in (*THREADS, ASKED):
+    for name in (*THREADS, *OPTIONS):
         os.environ.pop(name, None)
     os.environ |= environment
     with open(log, "a") as file:
@@ -60,3 +64,6 @@ def set_up(environment: dict[str, str], log: Path) -> None:
     from tqdm import tqdm
 
     tqdm.set_lock(threading.RLock())
+    # What a stage is unpickled from. Whatever reads a registry says what is wrong with a plugin.
+    with suppress(UserError):
+        plugins.run_files()

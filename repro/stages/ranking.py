@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from c3l.scores import Score
 
 # VIGC values only what it wrote itself.
-RANKERS: tuple[str, ...] = tuple(name for name in METHODS if name != "vigc")
+RANKERS: tuple[str, ...] = tuple(name for name in METHODS.shipped if name != "vigc")
 
 GREY = "images/grey.png"
 

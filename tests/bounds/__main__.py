@@ -7,7 +7,8 @@ from importlib.metadata import version
 
 from tabulate import tabulate
 
-from tests.bounds.declared import lower_bound, requirements
+from tests.bounds.declared import extras, lower_bound, requirements
 
-rows = [(name, lower_bound(some), version(name)) for name, some in sorted(requirements().items())]
+found = requirements() | extras()["eval"] | extras()["quant"] | extras()["report"]
+rows = [(name, lower_bound(some), version(name)) for name, some in sorted(found.items())]
 print(tabulate(rows, ["package", "declared", "installed"], "github", disable_numparse=True))

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-OURS = {"c3l", "repro", "benchmarks", "tables", "tests"}
+OURS = {"c3l", "repro", "benchmarks", "tests"}
 
 
 def _read(lines: list[str]) -> dict[str, Requirement]:

@@ -8,12 +8,16 @@ from importlib.metadata import version
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from c3l.runtime.extras import EXTRAS
 from tests.bounds.declared import constraints, extras, imports, lower_bound, requirements
 
 EVERYTHING = requirements() | {
     name: requirement for some in extras().values() for name, requirement in some.items()
 }
+PRODUCT = requirements() | extras()["eval"] | extras()["quant"] | extras()["report"]
+"""What a user installs who runs the tables."""
 APART = {
     "ray": "repro/run/ray_engine.py",
     "pillow-heif": "c3l/data/images.py",
@@ -24,17 +28,17 @@ APART = {
 
 
 def test_whatever_is_imported_is_declared():
-    declared = requirements().keys()
+    declared = PRODUCT.keys()
     stray = {
         (name, str(file))
-        for name, file in imports("c3l", "repro", "benchmarks", "tables")
+        for name, file in imports("c3l", "repro", "benchmarks")
         if name not in declared and APART.get(name) != str(file)
     }
     assert not stray
 
 
 def test_whatever_the_tests_import_is_declared():
-    declared = requirements().keys() | extras()["test"].keys() | extras()["ray"].keys()
+    declared = PRODUCT.keys() | extras()["test"].keys() | extras()["ray"].keys()
     # A file may stand in for a package that it makes itself.
     stray = {
         (name, str(file))
@@ -45,8 +49,22 @@ def test_whatever_the_tests_import_is_declared():
 
 
 def test_whatever_is_declared_is_imported():
-    used = {name for name, _ in imports("c3l", "repro", "benchmarks", "tables")}
-    assert requirements().keys() | extras()["ray"].keys() | extras()["heif"].keys() <= used
+    used = {name for name, _ in imports("c3l", "repro", "benchmarks")}
+    assert PRODUCT.keys() | extras()["ray"].keys() | extras()["heif"].keys() <= used
+
+
+def test_the_method_imports_nothing_of_an_extra():
+    """Generating, scoring and training need none of them; `c3l.lmms` is lmms-eval's own way in."""
+    optional = PRODUCT.keys() - requirements().keys()
+    allowed = {("lmms-eval", "c3l/lmms.py"), ("lmms-eval", "c3l/lmms_plugin.py")}
+    allowed |= {("bitsandbytes", "c3l/backbones/quantisation.py")}
+    assert {(n, str(file)) for n, file in imports("c3l") if n in optional} == allowed
+
+
+def test_an_extra_is_named_where_its_package_is_missing():
+    named = {(canonicalize_name(name), extra) for name, extra in EXTRAS.values()}
+    kinds = ("eval", "quant", "report", "ray")
+    assert named == {(n, kind) for kind in kinds for n in extras()[kind] if n != "filelock"}
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
@@ -59,7 +77,7 @@ def test_every_dependency_has_a_lower_bound_and_a_pin_within_its_bounds(name):
 
 
 def test_what_is_installed_lies_within_the_bounds():
-    here = {name: version(name) for name in (*requirements(), *extras()["test"])}
+    here = {name: version(name) for name in (*PRODUCT, *extras()["test"])}
     assert [n for n, v in here.items() if not EVERYTHING[n].specifier.contains(v)] == []
     if os.environ.get("TOX_ENV_NAME") == "lowest":
         above = {

@@ -88,5 +88,5 @@ def test_gradients_reach_adapters_and_projector_alone(backbone, tiny_images, tmp
 
 def test_without_the_package(backbone, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(UserError, match=r"needs the package bitsandbytes.*or use lora"):
+    with pytest.raises(UserError, match=r"needs bitsandbytes.*or use lora"):
         backbone.trainable("qlora")
