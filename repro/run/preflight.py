@@ -56,5 +56,5 @@ def require_answer(service: Judge | Served, *, retries: int = 0, remedy: str = "
     if reason := (check_judge if judges else check_server)(service, retries=retries):
         hint = missing_key_hint(service.key_variable)
         verb = "judge" if judges else "answer"
-        raise UserError(f"{service.name} does not {verb}{hint}: {reason}{remedy}")
+        raise UserError(f"{service.name} does not {verb}: {reason}{hint}{remedy}")
     return f"{service.name} answers"
