@@ -103,7 +103,7 @@ def generate(
             f"another run is at work on {printable(str(out))}; wait for it, or stop it"
         ) from error
     return GenerationResult(
-        len(samples), info.images, info.dropped, info.unreadable, run.made, run.stored
+        len(samples), info.images, info.dropped, info.unreadable, run.stages_run, run.stages_stored
     )
 
 
@@ -114,8 +114,8 @@ def _check_free(out: Path, images: Path) -> None:
     if not out.absolute().parent.is_dir():
         parent = printable(str(out.absolute().parent))
         raise UserError(f"{parent} is no folder; make it, or give another --out")
-    ours = (out / STORE).is_dir()
-    if out.exists() and not ours and not (out.is_dir() and not any(out.iterdir())):
+    earlier_run = (out / STORE).is_dir()
+    if out.exists() and not earlier_run and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(
             f"{printable(str(out))} holds something else; give a new or an empty folder as --out"
         )
@@ -140,8 +140,8 @@ class _Run:
     settings: MethodSettings
     seed: int
     status: StatusLine
-    made: int = 0
-    stored: int = 0
+    stages_run: int = 0
+    stages_stored: int = 0
 
     def write(
         self, n: int, initial: int | None, final: int | None, *, train: bool
@@ -149,11 +149,10 @@ class _Run:
         """Return the final samples, how they were made, and what is not among them."""
         self.status.begin("looking at the images")
         initial_names = self.subset.initial(initial) if train else []
-        unreadable = self.subset.unreadable
         if train and not initial_names:
             raise UserError(
                 f"none of the images in {printable(str(self.subset.folder.path))} can be read "
-                f"({_counts(unreadable)}); give another --images"
+                f"({_counts(self.subset.unreadable)}); give another --images"
             )
         to_learn = f"{len(initial_names):,} of them to learn from, " if train else ""
         echo(f"{self.subset.count:,} images, {to_learn}{n:,} samples to write.")
@@ -168,8 +167,8 @@ class _Run:
                 f"{len(names)} images ({_counts(dropped)}); try another backbone"
                 + (", or --no-train to write with it as it is" if train else "")
             )
-        chosen, scores = self._choose(pool, names, n)
-        samples = self._read(chosen, scores, batches)
+        final, scores = self._choose(pool, names, n)
+        samples = self._read(final, scores, batches)
         dropped["not_drawn"] += sum(map(self._count, pool)) - len(samples)
         info = DatasetInfo(
             backbone=self.backbone_name,
@@ -180,7 +179,7 @@ class _Run:
             trained=self._facts(writer) if isinstance(writer, Stage) else None,
             requested=n,
             dropped=dict(+dropped),
-            unreadable=dict(unreadable),
+            unreadable=dict(self.subset.unreadable),
             settings=self.settings,
             seed=self.seed,
             versions=provenance.versions(),
@@ -191,11 +190,11 @@ class _Run:
         """Make the stages that are not stored, with what they are made from."""
         for stage in stages:
             todo = not_in_store([stage], self.store)
-            self.stored += not todo
+            self.stages_stored += not todo
             for step in todo.values():
                 self.status.begin(f"{title}, {step.name}")
                 self.store.make(step)
-                self.made += 1
+                self.stages_run += 1
             origin = "run" if todo else "from the store"
             facts = json.dumps(self._facts(stage))
             echo(f"{title}, {stage.name} {stage.key[:12]} {origin}: {facts}", at=VERBOSE)
@@ -216,10 +215,10 @@ class _Run:
         steps = augmented_pipeline(self.backbone, images, None, self.settings, self.seed)
         data = steps.initial
         self._make(title, data.captions, data.pairs, data.samples, steps.scores, steps.selection)
-        if why := self._facts(steps.selection).get("unscored"):
+        if reason := self._facts(steps.selection).get("unscored"):
             reasons = _counts(self._dropped([Batch(names, data)]))
             raise UserError(
-                f"there is nothing to train a generator on: {why} ({reasons}); give another "
+                f"there is nothing to train a generator on: {reason} ({reasons}); give another "
                 "backbone, or --no-train to write with this one as it is"
             )
         self._make("training", steps.generator)
@@ -254,20 +253,20 @@ class _Run:
         """Return the final samples, drawn or the best, and scores that hold theirs."""
         readings, title = self.settings.readings, "final data"
         choose_best = readings.final_selection == "i2c"
-        drawn = writing.drawn(pool, None if choose_best else n, self.seed)
+        draw = writing.draw(pool, None if choose_best else n, self.seed)
         images = Source.from_path(self.subset.folder.path, names)
         batch_size = self.settings.generation.batch_size
-        scores = scoring.scores(self.backbone, drawn, images, readings, batch_size)
-        self._make(title, drawn, scores)
+        scores = scoring.scores(self.backbone, draw, images, readings, batch_size)
+        self._make(title, draw, scores)
         if not choose_best:
-            return drawn, scores
-        best = selecting.best(drawn, scores, readings, n)
+            return draw, scores
+        best = selecting.best(draw, scores, readings, n)
         self._make(title, best)
-        if why := self._facts(best).get("unscored"):
-            raise UserError(f"the final samples cannot be ranked: {why}")
+        if reason := self._facts(best).get("unscored"):
+            raise UserError(f"the final samples cannot be ranked: {reason}")
         return best, scores
 
-    def _read(self, chosen: Stage, scores: Stage, batches: list[Batch]) -> list[Sample]:
+    def _read(self, final: Stage, scores: Stage, batches: list[Batch]) -> list[Sample]:
         """Return the final samples with caption and score."""
         from c3l.relevance import in_form
         from c3l.scores import read_scores
@@ -279,7 +278,7 @@ class _Run:
         by_id = {score.id: score for score in read_scores(self.store.path(scores) / SCORES)}
         samples = [
             replace(sample, meta={"caption": captions[sample.image]})
-            for sample in read_samples(self.store.path(chosen) / SAMPLES)
+            for sample in read_samples(self.store.path(final) / SAMPLES)
         ]
         sample_scores = [by_id[sample.id] for sample in samples]
         values = in_form(sample_scores, self.settings.readings.score_form)
@@ -301,9 +300,9 @@ class _Run:
             if not self._count(batch.data.pairs):
                 continue
             written = read_samples(self.store.path(batch.data.pairs) / SAMPLES)
-            for sample, why in judged(written, blacklist=self.settings.readings.blacklist):
-                if why or sample.id not in final_ids:
-                    left_out.append(LeftOut(sample.id, sample.image, why or "not_drawn"))
+            for sample, reason in judged(written, blacklist=self.settings.readings.blacklist):
+                if reason or sample.id not in final_ids:
+                    left_out.append(LeftOut(sample.id, sample.image, reason or "not_drawn"))
         return left_out
 
 

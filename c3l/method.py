@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from c3l.artifacts.stage import Source, Stage
 from c3l.readings import Readings
+from c3l.selection import selector
 from c3l.settings import GenerationSettings, MethodSettings
 from c3l.stages import scoring, selecting, training, writing
 from c3l.stages.common import Weights
@@ -93,9 +94,10 @@ def augmented_pipeline(
         if selection == "vigc":  # labels pairs that it writes itself
             count = initial_images.count
             candidates = writing.vigc(backbone, images, count, generation, readings, seed)
-        elif selection not in ("self_instruct", "random"):
+        needs = selector(selection).needs
+        if "scores" in needs:
             inputs["scores"] = scores
-        if selection == "ifd":
+        if "answer_logprobs" in needs:
             inputs["alone"] = scoring.answer_logprobs(backbone, candidates, batch_size)
         labels = selecting.rival_selection(
             selection, candidates, readings, settings.share, seed, **inputs
@@ -113,8 +115,8 @@ def augmented_pipeline(
     final = None
     if final_images:
         best = readings.final_selection == "i2c"
-        images, count, drawn = final_images.source, final_images.count, None if best else size
-        final = writing.final(generator, images, count, drawn, generation, readings, seed)
+        images, count, draw = final_images.source, final_images.count, None if best else size
+        final = writing.final(generator, images, count, draw, generation, readings, seed)
         if best and size:
             final_scores = scoring.scores(backbone, final, images, readings, batch_size)
             final = selecting.best(final, final_scores, readings, size)

@@ -130,8 +130,8 @@ def plan(
     """
     from c3l.artifacts.read_only import ReadOnlyStore
     from repro import profile as profiles
-    from repro.estimate.devices import named
-    from repro.estimate.plan import report
+    from repro.estimate.devices import device_named
+    from repro.estimate.plan import render_plan
     from repro.run.run import Run
 
     changes = changes_of(set_, judge, judge_model)
@@ -139,14 +139,14 @@ def plan(
         raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
     names = list(ALL) if table == "all" else [table]
     loaded, store = profiles.load(profile, changes), ReadOnlyStore(runs / "store")
-    on, lacking = named(device), ""
+    on, missing = device_named(device), ""
     try:
         run = Run.stored(names, loaded, [*range(seeds)], runs, fetch=False)
     except UserError as error:
-        run, lacking = Run.assumed(names, loaded, [*range(seeds)], store), str(error)
+        run, missing = Run.with_placeholders(names, loaded, [*range(seeds)], store), str(error)
     # Workers would share a GPU.
     jobs = jobs or (default_jobs() if on.shares.measured else 1)
-    show(report(run.tables, loaded, store, jobs, on, here=device is None, lacking=lacking))
+    show(render_plan(run.tables, loaded, store, jobs, on, local=device is None, missing=missing))
 
 
 @app.command()
@@ -169,18 +169,18 @@ def compare(
       python -m repro compare all --seeds 1
     """
     from repro import profile as profiles
-    from repro.analysis.compare import claimed, not_run, reports
+    from repro.analysis.compare import not_run_error, reports, tables_with_claims
 
     changes = changes_of(set_, judge, judge_model)
-    if table not in (*claimed(), "all"):
+    if table not in (*tables_with_claims(), "all"):
         raise UserError(
             f"The paper claims nothing to check about {table!r}: give one of "
-            f"{', '.join(claimed())}, all."
+            f"{', '.join(tables_with_claims())}, all."
         )
-    names = claimed() if table == "all" else [table]
+    names = tables_with_claims() if table == "all" else [table]
     for name in names:  # said before the pocket world is made for nothing
         if not (runs / profiles.load(profile, changes).name / f"{name}.json").is_file():
-            raise not_run(name)
+            raise not_run_error(name)
     from repro.run.run import Run
 
     for text in reports(Run.stored(names, profiles.load(profile, changes), [*range(seeds)], runs)):
@@ -245,11 +245,11 @@ def doctor(
       python -m repro doctor --profile practical
     """
     from repro import profile as profiles
-    from repro.checks.doctor import examine, report
+    from repro.checks.doctor import examine_profile, render_findings
 
     changes = changes_of(set_, judge, judge_model)
-    findings = list(examine(profiles.load(profile, changes), runs, seeds))
-    show(report(findings))
+    findings = list(examine_profile(profiles.load(profile, changes), runs, seeds))
+    show(render_findings(findings))
     if missing := sum(bool(finding.remedy) and finding.needed for finding in findings):
         raise UserError(f"{missing} of {len(findings)} things are missing: see above.")
 
@@ -328,9 +328,9 @@ def bench(
     Example:
       python -m repro bench --device cpu
     """
-    from repro.checks.bench import beside_the_formulas, report
+    from repro.checks.bench import formula_report, scoring_report
 
-    show(beside_the_formulas(quick) if stages else report(device, quick))
+    show(formula_report(quick) if stages else scoring_report(device, quick))
 
 
 @app.command()
@@ -373,7 +373,7 @@ def regress(
       python -m repro regress --backbone DIR --baseline FILE --junit regress.xml
     """
     from repro import profile as profiles
-    from repro.checks.regress import MAKE_ONE, Gate, run
+    from repro.checks.regress import MAKE_ONE, Gate, run_gate
     from repro.columns import COLUMNS
 
     changes = changes_of(set_, judge, judge_model)
@@ -402,7 +402,7 @@ def regress(
         update=update,
         junit=junit,
     )
-    text, well = run(gate)
+    text, well = run_gate(gate)
     show(text)
     if not well:
         raise typer.Exit(1)

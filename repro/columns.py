@@ -1,4 +1,4 @@
-"""What a table measures: the stages behind a column, and how its number comes from their samples."""
+"""The columns of tables: the stages behind a cell, and its number from their samples."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -47,7 +47,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class RowStages:
-    """What there is to measure of a row, for one data seed."""
+    """The stages of a row that columns measure, for one data seed."""
 
     row: Row | Ranking
     profile: Profile
@@ -65,41 +65,41 @@ Build = Callable[[str, RowStages], list[Stage]]
 empty list leaves the cell out."""
 
 
-def build_evaluations(name: str, made: RowStages) -> list[Stage]:
+def build_evaluations(name: str, stages: RowStages) -> list[Stage]:
     """Score each tuned model on the benchmark that the profile has for the column."""
-    profile, source = made.profile, made.inputs.benchmarks.get(name)
+    profile, source = stages.profile, stages.inputs.benchmarks.get(name)
     if source is None:
         reason = f"the profile {profile.name} has no task for {name}"
-        return [evaluation.unscored(reason) for _ in made.models]
+        return [evaluation.unscored(reason) for _ in stages.models]
     task = profile.scoring.tasks[name]
-    return [evaluation.evaluation(m, task, source, profile.scoring) for m in made.models]
+    return [evaluation.evaluation(m, task, source, profile.scoring) for m in stages.models]
 
 
-def build_truth(name: str, made: RowStages) -> list[Stage]:
+def build_truth(name: str, stages: RowStages) -> list[Stage]:
     """Judge the data set by its scene graphs, where the truth is known."""
-    if not (made.dataset and made.inputs.final_graphs):
+    if not (stages.dataset and stages.inputs.final_graphs):
         return []
-    return [evaluation.truth(made.dataset.samples, made.dataset.graphs)]
+    return [evaluation.truth(stages.dataset.samples, stages.dataset.graphs)]
 
 
-def build_relevance(name: str, made: RowStages) -> list[Stage]:
+def build_relevance(name: str, stages: RowStages) -> list[Stage]:
     """Score the data set by I²C under the backbone as it is."""
-    if not made.dataset:
+    if not stages.dataset:
         return []
-    dataset, batch_size = made.dataset, made.profile.scoring.i2c_batch_size
-    readings = made.profile.readings_of(made.row.backbone, **made.row.readings)
-    scores = scoring.scores(made.backbone, dataset.samples, dataset.images, readings, batch_size)
-    return [evaluation.relevance(made.backbone, dataset.samples, scores, readings)]
+    dataset, batch_size = stages.dataset, stages.profile.scoring.i2c_batch_size
+    readings = stages.profile.readings_of(stages.row.backbone, **stages.row.readings)
+    scores = scoring.scores(stages.backbone, dataset.samples, dataset.images, readings, batch_size)
+    return [evaluation.relevance(stages.backbone, dataset.samples, scores, readings)]
 
 
-def build_lengths(name: str, made: RowStages) -> list[Stage]:
+def build_lengths(name: str, stages: RowStages) -> list[Stage]:
     """Measure the texts of the data set."""
-    return [published.lengths(made.dataset.samples, made.backbone)] if made.dataset else []
+    return [published.lengths(stages.dataset.samples, stages.backbone)] if stages.dataset else []
 
 
-def build_ranking(name: str, made: RowStages) -> list[Stage]:
+def build_ranking(name: str, stages: RowStages) -> list[Stage]:
     """Rank the initial pairs as the row says."""
-    return [made.ranking] if made.ranking else []
+    return [stages.ranking] if stages.ranking else []
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,12 @@ class Column:
 
     @property
     def benchmark(self) -> bool:
-        """Whether it is measured on each tuned model; otherwise once a data seed."""
+        """True if it is measured on each tuned model; otherwise once a data seed."""
         return self.build is build_evaluations
 
     @property
     def needs_truth(self) -> bool:
-        """Whether it exists only where scene graphs say what is true."""
+        """True if it exists only where scene graphs say what is true."""
         return self.build is build_truth
 
 
@@ -143,17 +143,17 @@ def counted(
     """
 
     def over_the_same_images(*rows: Frames) -> list[np.ndarray]:
-        """Of each row [data seeds, tuning seeds, images, ...], over the images of any."""
-        everything = [frame for row in rows for some in row for frame in some]
-        images = sorted({image for frame in everything for image in frame["image_id"]})
-        return [np.array([[counts(frame, images) for frame in some] for some in r]) for r in rows]
+        """Return counts [data seeds, tuning seeds, images, ...] of each row, over all images."""
+        frames = [frame for row in rows for run in row for frame in run]
+        images = sorted({image for frame in frames for image in frame["image_id"]})
+        return [np.array([[counts(frame, images) for frame in run] for run in r]) for r in rows]
 
     def estimate(frames: Frames, resamples: int) -> Estimate:
         return bootstrap(*over_the_same_images(frames), statistic, resamples=resamples)
 
     def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
-        both = over_the_same_images(frames, base)
-        return statistics.difference(*both, statistic, resamples=resamples)
+        pair = over_the_same_images(frames, base)
+        return statistics.bootstrap_difference(*pair, statistic, resamples=resamples)
 
     return Column(unit, estimate, difference, build, metric)
 
@@ -169,10 +169,10 @@ def computed(
     """
 
     def estimate(frames: Frames, resamples: int) -> Estimate:
-        return redraw.estimate(frames, value, resamples=resamples)
+        return redraw.bootstrap_metric(frames, value, resamples=resamples)
 
     def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
-        return redraw.difference(frames, base, value, resamples=resamples)
+        return redraw.bootstrap_metric_difference(frames, base, value, resamples=resamples)
 
     return Column(unit, estimate, difference, build, metric)
 
@@ -212,27 +212,27 @@ def score_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
 
 
 def length_counts(
-    samples: "pd.DataFrame", images: list[str], *, of: tuple[str, ...], each: str
+    samples: "pd.DataFrame", images: list[str], *, names: tuple[str, ...], each: str
 ) -> np.ndarray:
-    """[images, 2]: lengths in the columns `of`, and how many turns or records they are spread over.
+    """[images, 2]: lengths in the columns `names`, and how many turns or records they are spread over.
 
     `each` is "turn" or "record"; a record is counted with its first turn.
     """
     first = ~samples["record"].duplicated() if each == "record" else np.ones(len(samples))
-    values = [samples[list(of)].sum(axis=1).to_numpy(float), np.asarray(first, float)]
+    values = [samples[list(names)].sum(axis=1).to_numpy(float), np.asarray(first, float)]
     return _summed(np.stack(values, axis=-1), samples, images)
 
 
 def instances(frames: Frames, resamples: int) -> Estimate:
-    """How many records a data set has, a mean over data seeds; without an interval."""
-    counts = [frame["record"].nunique() for some in frames for frame in some]
+    """Number of records of a data set, a mean over data seeds; without an interval."""
+    counts = [frame["record"].nunique() for run in frames for frame in run]
     return Estimate(float(np.mean(counts)), None, None)
 
 
 def more_instances(frames: Frames, base: Frames, resamples: int) -> Difference:
-    """How many records more than another data set: known, not estimated."""
-    more = instances(frames, resamples).value - instances(base, resamples).value
-    return Difference(more, more, more, 0.0)
+    """Difference in records to another data set: exact, not estimated."""
+    value = instances(frames, resamples).value - instances(base, resamples).value
+    return Difference(value, value, value, 0.0)
 
 
 def _summed(values: np.ndarray, samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
@@ -256,13 +256,13 @@ COLUMNS: dict[str, Column] = {
         "pairs a data seed",
         partial(function, against=against),
         build=build_ranking,
-        metric=f"{metric} {others}",
+        metric=f"{metric} {rest}",
     )
     for name, function, metric in (
         ("AUROC", ranking.area, "area under the ROC curve × 100, true image-dependent pairs over"),
         ("best 10%", ranking.precision, "% true image-dependent pairs in the best tenth, beside"),
     )
-    for suffix, against, others in (
+    for suffix, against, rest in (
         ("", None, "all others"),
         (", false", "false", "false ones"),
         (", no image", "no_image", "true ones that need no image"),
@@ -305,12 +305,12 @@ COLUMNS["instances"] = Column(
 COLUMNS |= {
     name: counted(
         "turns a data set",
-        partial(length_counts, of=of, each=each),
+        partial(length_counts, names=texts, each=each),
         mean,
         build=build_lengths,
         metric=metric,
     )
-    for name, of, each, metric in (
+    for name, texts, each, metric in (
         ("Q len", ("question_words",), "turn", "words of a turn's question, cut at white space"),
         ("A len", ("answer_words",), "turn", "words of a turn's answer, cut at white space"),
         ("words a record", ("question_words", "answer_words"), "record", "of all its turns"),

@@ -19,7 +19,7 @@ from repro.stages.published import Published
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the stages of tables start from; only the files that are used count."""
+    """The sources of all tables' stages; only the files that are used count."""
 
     initial: Images
     final: Images
@@ -166,4 +166,4 @@ def _published(profile: Profile, store: Store) -> dict[str, Published]:
         if not store.find(world):
             echo("Making the pocket world's comparison sets.")
         folder = store.make(world)
-    return {name: published.find(folder, name) for name in PUBLISHED.values()}
+    return {name: published.find_data_set(folder, name) for name in PUBLISHED.values()}

@@ -57,7 +57,7 @@ class Training(Record):
     first: TrainingSettings | None = None
     """Of a backbone that is `tuned_on` others' data first."""
 
-    def of(self, *, crm: bool, clm: bool) -> TrainingSettings:
+    def settings_for(self, *, crm: bool, clm: bool) -> TrainingSettings:
         """The settings of a generator trained with L_r if `crm` and with L_c if `clm`."""
         if crm and clm:
             return self.joint

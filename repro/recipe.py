@@ -6,6 +6,7 @@ from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Stage
 from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.method import Pipeline, augmented_pipeline
+from c3l.selection import selector
 from c3l.settings import MethodSettings
 from c3l.stages import scoring, training
 from c3l.stages.common import Weights
@@ -53,14 +54,14 @@ def stages_for_row(
         return {name: [[stage]] for name in names}
     cells: dict[str, Runs] = {}
     for seed in seeds:
-        made = row_stages(row, profile, inputs, seed)
+        row_stages = stages_to_measure(row, profile, inputs, seed)
         for name in columns:
-            if run := COLUMNS[name].build(name, made):
+            if run := COLUMNS[name].build(name, row_stages):
                 cells.setdefault(name, []).append(run)
     return cells
 
 
-def row_stages(row: Row | Ranking, profile: Profile, inputs: Inputs, seed: int) -> RowStages:
+def stages_to_measure(row: Row | Ranking, profile: Profile, inputs: Inputs, seed: int) -> RowStages:
     """Return what the columns of a row measure, for one data seed."""
     backbone = inputs.backbones.get(row.backbone) or profile.served[row.backbone]
     if isinstance(row, Ranking):
@@ -78,7 +79,7 @@ def pipeline(row: Row, backbone: Weights, profile: Profile, inputs: Inputs, seed
     settings = MethodSettings(
         readings=profile.readings_of(row.writer or row.backbone, **row.readings),
         generation=profile.generation,
-        training=profile.training.of(crm=row.crm, clm=row.clm),
+        training=profile.training.settings_for(crm=row.crm, clm=row.clm),
         share=profile.share if row.share is None else row.share,
     )
     return augmented_pipeline(
@@ -135,15 +136,17 @@ def _ranking(row: Ranking, backbone: Weights, profile: Profile, inputs: Inputs, 
             changed, images = ranking.shuffled(samples, seed), inputs.initial.source
         readings = profile.readings_of(row.backbone)
         scores = scoring.scores(backbone, changed, images, readings, batch_size)
-    by_difficulty = row.by == "ifd"
+    answer_logprobs = None
+    if "answer_logprobs" in selector(row.method).needs:
+        answer_logprobs = scoring.answer_logprobs(backbone, samples, batch_size)
     return ranking.ranking(
         samples,
         scores,
         inputs.initial_graphs,
-        by=row.by,
+        ranker=row.method,
         share=profile.share,
         seed=seed,
-        alone=scoring.answer_logprobs(backbone, samples, batch_size) if by_difficulty else None,
+        answer_logprobs=answer_logprobs,
     )
 
 

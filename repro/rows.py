@@ -13,7 +13,7 @@ from c3l.runtime.plugins import Registry
 
 @dataclass(frozen=True)
 class Row:
-    """How one row's model is made. `label` is the paper's, where tables/paper.yaml has the row."""
+    """A row: how its model is made. `label` is the paper's, where tables/paper.yaml has the row."""
 
     label: str
     backbone: str = "LLaVA-7B"  # writes the data and is tuned on it
@@ -33,10 +33,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How one row of table 6 ranks the initial pairs: by one of repro.stages.ranking.RANKERS."""
+    """A row of table 6: a method of c3l.selection that ranks the initial pairs."""
 
     label: str
-    by: str
+    method: str
     control: str | None = None  # what the scores were made with in place of the pair's own image
     backbone: str = "LLaVA-7B"
     base: str | None = None
@@ -144,11 +144,11 @@ FORMS = (
 )
 RIVALS = ("likelihood", "text_likelihood", "ifd", "length", "self_instruct", "random")
 RANKINGS = (
-    *(Ranking(by, by) for by in FORMS + RIVALS),
+    *(Ranking(method, method) for method in FORMS + RIVALS),
     *(
-        Ranking(f"{by}, {control} image", by, control)
+        Ranking(f"{method}, {control} image", method, control)
         for control in ("shuffled", "constant")
-        for by in ("literal_sum", "logratio_mean", "likelihood")
+        for method in ("literal_sum", "logratio_mean", "likelihood")
     ),
 )
 
@@ -188,7 +188,7 @@ ALTERNATIVES: dict[str, tuple[object, ...]] = {
 }
 
 
-# A projector alone is reached by L_c where it sees the image, and not otherwise (`c3l.backbones.reach`).
+# L_c reaches a projector where it sees the image, and not otherwise (`c3l.backbones.reach`).
 TOGETHER: dict[tuple[str, object], dict[str, object]] = {
     ("tuning", "projector"): {"contrastive_image": True},
 }

@@ -1,4 +1,4 @@
-"""What stages share: their sources, the files they pass on, and how they read a job."""
+"""Helpers of all stages: their sources, the files they pass on, and how they read a job."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
-"""One of the processes that train a stage together: `accelerate launch -m c3l.stages.launched FOLDER`.
+"""One of the processes that train a stage: `accelerate launch -m c3l.stages.launched FOLDER`.
 
-The folder is that of `c3l.stages.launcher`: the job in, its facts or what the user is to be told out.
+The folder is that of `c3l.stages.launcher`: it holds the job, then its facts or an error message.
 """
 
 import json
@@ -27,15 +27,15 @@ def main(folder: Path) -> None:
     threading.Thread(target=_die_with, args=(record["parent"],), daemon=True).start()
     inputs = {name: Path(path) for name, path in record["inputs"].items()}
     job = Job(Path(record["out"]), folder, inputs, record["keys"], record["config"], record["seed"])
-    told = (
+    progress = (
         progress_file(folder / launcher.PLACE) if distributed.is_main_process() else nullcontext()
     )
     try:
         with (
-            distributed.process_group(record["device"]) as own,
-            models.model_options(own, record["dtype"]),
+            distributed.process_group(record["device"]) as device,
+            models.model_options(device, record["dtype"]),
         ):
-            with told:
+            with progress:
                 facts = getattr(training, record["stage"])(job)
             if distributed.is_main_process():
                 write_checked(folder / launcher.FACTS, facts)

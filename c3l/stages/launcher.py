@@ -1,8 +1,8 @@
 """Stages that train, in several processes: each in an `accelerate launch` of its own.
 
-Once that is asked for (`ask`), a stage's function marked `trains` waits in the process that makes
-the stage for those that the launcher starts, which do its work (`c3l.stages.launched`). How many there are
-is no part of a stage's key, as the number of threads is none: losses differ in their last digits.
+Once that is requested (`request_launch`), a stage's function marked `trains` waits in the process that makes
+the stage for those that the launcher starts, which do its work (`c3l.stages.launched`). Their
+number is no part of a stage's key: losses differ in their last digits.
 """
 
 import json
@@ -30,7 +30,7 @@ ASKED = "C3L_LAUNCH"
 
 @dataclass(frozen=True)
 class Launch:
-    """What `accelerate launch` is told."""
+    """The options of one `accelerate launch`."""
 
     config: str
     """A file that `accelerate config` writes."""
@@ -60,16 +60,18 @@ class Launch:
             )
 
 
-def request_launch(how: str | None) -> Launch | None:
-    """From now on stages train so, in this process and in those it starts; None: in one process.
+def request_launch(choice: str | None) -> Launch | None:
+    """Train stages so from now on, in this process and in those it starts; None: in one process.
 
-    `how` is ddp or fsdp (the files in c3l/launch) or the file of another configuration, and may end
+    `choice` is ddp or fsdp (the files in c3l/launch) or the file of another configuration, and may end
     in the number of processes: fsdp:8. Raises UserError where it is none of these.
     """
     os.environ.pop(ASKED, None)
-    if how is None:
+    if choice is None:
         return None
-    name, _, count = how.rpartition(":") if how.rpartition(":")[2].isdecimal() else (how, "", "")
+    name, _, count = choice.rpartition(":")
+    if not count.isdecimal():
+        name, count = choice, ""
     path = SHIPPED / f"{name}.yaml" if name in ("ddp", "fsdp") else Path(name)
     try:
         values = parsing.from_yaml(path.read_text(encoding="utf-8"))
@@ -77,38 +79,40 @@ def request_launch(how: str | None) -> Launch | None:
         sharded = values["distributed_type"] == "FSDP"
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"--launch {printable(how)}: give ddp, fsdp, or a file that `accelerate config` writes, "
+            f"--launch {printable(choice)}: give ddp, fsdp, or a file that `accelerate config` writes, "
             "perhaps with the number of processes behind it: fsdp:8."
         ) from error
     if processes < 2:
-        raise UserError(f"--launch {printable(how)}: give two processes or more, or no --launch.")
-    found = Launch(str(path.resolve()), processes, sharded)
-    os.environ[ASKED] = json.dumps(asdict(found))
-    return found
+        raise UserError(
+            f"--launch {printable(choice)}: give two processes or more, or no --launch."
+        )
+    launch = Launch(str(path.resolve()), processes, sharded)
+    os.environ[ASKED] = json.dumps(asdict(launch))
+    return launch
 
 
 def requested_launch() -> Launch | None:
-    """What was asked for, here or by the process that started this one."""
+    """Return the launch requested here or by the process that started this one."""
     text = os.environ.get(ASKED)
     return Launch(**json.loads(text)) if text else None
 
 
 def trains(run: Callable[[Job], dict]) -> Callable[[Job], dict]:
-    """Mark a stage's function, of `c3l.stages.training`."""
+    """Mark a function of `c3l.stages.training` that runs a stage: it may be launched instead."""
 
     @wraps(run)
-    def here_or_launched(job: Job) -> dict:
+    def run_or_launch(job: Job) -> dict:
         launch = requested_launch()
         return _launched(run.__name__, job, launch) if launch else run(job)
 
-    here_or_launched.trains = True
-    return here_or_launched
+    run_or_launch.trains = True
+    return run_or_launch
 
 
 def _launched(name: str, job: Job, launch: Launch) -> dict:
-    """Have a stage's function done by the processes of a launch; its facts.
+    """Run a stage's function in the processes of a launch and return its facts.
 
-    What they share lies in a folder of `job.partial`, by launch: another one has other checkpoints.
+    They share a folder of `job.partial`, one a launch: another one has other checkpoints.
     Raises UserError as the function does, and where they end in any other way.
     """
     from c3l.stages import models
@@ -159,7 +163,7 @@ def _errors(folder: Path) -> list[Path]:
 
 
 def _wait(launcher: subprocess.Popen, folder: Path) -> None:
-    """Wait for the end, and tell how far they are."""
+    """Wait for the end, and show the progress."""
     loop = None
     while launcher.poll() is None:
         try:

@@ -94,10 +94,10 @@ def scored(job: Job) -> "tuple[list[Sample], list[Score]]":
         return samples, []
     from c3l.scores import read_scores
 
-    alone = read_answer_logprobs(job)
-    both = [
+    answer_logprobs = read_answer_logprobs(job)
+    pairs = [
         (sample, score)
         for sample, score in zip(samples, read_scores(job.inputs["scores"] / SCORES), strict=True)
-        if not score.unscored and (alone is None or sample.answer in alone)
+        if not score.unscored and (answer_logprobs is None or sample.answer in answer_logprobs)
     ]
-    return [sample for sample, _ in both], [score for _, score in both]
+    return [sample for sample, _ in pairs], [score for _, score in pairs]

@@ -36,8 +36,8 @@ def run_selection(job: Job) -> dict:
     if job.config["positive"] == "random":
         rng = random.Random(job.seed)
         order = [rng.random() for _ in values]
-    chosen = Selection(targets, groups(samples, order, readings.group))
-    return _save_selection(job, chosen, samples, values) | facts
+    labels = Selection(targets, groups(samples, order, readings.group))
+    return _save_selection(job, labels, samples, values) | facts
 
 
 def _values(job: Job, form: ScoreForm) -> tuple[list[Sample], list[float], dict]:
@@ -58,7 +58,7 @@ def _values(job: Job, form: ScoreForm) -> tuple[list[Sample], list[float], dict]
 
 
 def rival_selection(
-    by: str,
+    method: str,
     samples: Stage,
     readings: Readings,
     share: float,
@@ -69,9 +69,9 @@ def rival_selection(
 
     `inputs` are the `scores` of the samples and the stage `alone`, where the method needs them.
     """
-    config = {"by": by, "share": share, "readings": readings.of(*rival_steps(by))}
-    config |= code_of(by)
-    seeded = seed if selector(by).seeded else None
+    config = {"by": method, "share": share, "readings": readings.of(*rival_steps(method))}
+    config |= code_of(method)
+    seeded = seed if selector(method).seeded else None
     return Stage(
         "selection", 1, run_rival_selection, config, {"samples": samples, **inputs}, seeded
     )
@@ -80,11 +80,11 @@ def rival_selection(
 def run_rival_selection(job: Job) -> dict:
     from c3l.selection import select, values
 
-    by = job.config["by"]
-    readings = readings_of(job, *rival_steps(by))
+    method = job.config["by"]
+    readings = readings_of(job, *rival_steps(method))
     samples, scores = scored(job)
     rules: dict[str, Any] = {}
-    if by == "self_instruct":
+    if method == "self_instruct":
         rules = {
             "unit": readings.self_instruct_unit,
             "instances": readings.self_instruct_instances,
@@ -92,9 +92,9 @@ def run_rival_selection(job: Job) -> dict:
             "blacklist": readings.self_instruct_blacklist,
         }
     logprobs = read_answer_logprobs(job)
-    value = values(by, samples, scores, answer_logprobs=logprobs, seed=job.seed, rules=rules)
-    chosen = select(
-        by,
+    value = values(method, samples, scores, answer_logprobs=logprobs, seed=job.seed, rules=rules)
+    labels = select(
+        method,
         samples,
         value,
         share=job.config["share"],
@@ -102,40 +102,42 @@ def run_rival_selection(job: Job) -> dict:
         group=readings.group,
         seed=job.seed,
     )
-    facts = _save_selection(job, chosen, samples, value) | {
+    facts = _save_selection(job, labels, samples, value) | {
         "without_score": len(samples_of(job)) - len(samples),
-        "without_positive": sum(not group.positives for group in chosen.groups),
-        "without_negative": sum(not group.negatives for group in chosen.groups),
+        "without_positive": sum(not group.positives for group in labels.groups),
+        "without_negative": sum(not group.negatives for group in labels.groups),
     }
-    if selector(by).labels:
+    if selector(method).labels:
         facts["positives"] = sum(map(bool, value))
-    if not chosen.targets:
-        facts["unscored"] = f"{by} found no positive among {len(samples)} samples"
+    if not labels.targets:
+        facts["unscored"] = f"{method} found no positive among {len(samples)} samples"
     return facts
 
 
-def rival_steps(by: str) -> tuple[Step, ...]:
+def rival_steps(method: str) -> tuple[Step, ...]:
     """Return the steps whose readings a selection by this method depends on."""
-    return ("rival_selection", "self_instruct") if by == "self_instruct" else ("rival_selection",)
+    return (
+        ("rival_selection", "self_instruct") if method == "self_instruct" else ("rival_selection",)
+    )
 
 
 def _save_selection(
-    job: Job, chosen: Selection, samples: list[Sample], values: list[float]
+    job: Job, labels: Selection, samples: list[Sample], values: list[float]
 ) -> dict[str, Any]:
     record = {
-        "targets": [sample.id for sample in chosen.targets],
+        "targets": [sample.id for sample in labels.targets],
         "groups": [
             {
                 "image": group.image,
                 "positives": [sample.id for sample in group.positives],
                 "negatives": [sample.id for sample in group.negatives],
             }
-            for group in chosen.groups
+            for group in labels.groups
         ],
         "scores": {sample.id: value for sample, value in zip(samples, values, strict=True)},
     }
     (job.out / SELECTION).write_text(json.dumps(record, indent=1))
-    return {"targets": len(chosen.targets), "groups": len(chosen.groups)}
+    return {"targets": len(labels.targets), "groups": len(labels.groups)}
 
 
 def read_selection(job: Job) -> Selection:
@@ -170,5 +172,5 @@ def run_best(job: Job) -> dict:
     from c3l.selection import ranked
 
     samples, values, facts = _values(job, readings_of(job, "best").score_form)
-    chosen = ranked(samples, values)[: job.config["size"]]
-    return save_samples(job, chosen, job.config["size"], read=len(samples), **facts)
+    selected = ranked(samples, values)[: job.config["size"]]
+    return save_samples(job, selected, job.config["size"], read=len(samples), **facts)

@@ -48,12 +48,12 @@ def generator(
 def run_generator(job: Job) -> dict:
     from c3l.training import train_generator
 
-    chosen = read_selection(job)
+    labels = read_selection(job)
     backbone = load_model(job, "backbone", to_train=True)
     metrics = train_generator(
         backbone,
-        chosen.targets if job.config["crm"] else [],
-        chosen.groups if job.config["clm"] else [],
+        labels.targets if job.config["crm"] else [],
+        labels.groups if job.config["clm"] else [],
         ImageFolder(job.inputs["images"]),
         TrainingSettings(**job.config["settings"]),
         readings_of(job, *generator_steps(job.config["crm"], job.config["clm"])),

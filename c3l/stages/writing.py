@@ -164,29 +164,29 @@ def run_final(job: Job) -> dict:
     texts = _write_captions(job, backbone, readings)
     samples, dropped = _write_pairs(job, backbone, texts, readings)
     valid, filtered = filter_samples(samples, blacklist=readings.blacklist)
-    drawn = _draw(valid, job.config["size"], job.seed)
+    draw = _draw(valid, job.config["size"], job.seed)
     return save_samples(
         job,
-        drawn,
+        draw,
         job.config["size"],
         empty_captions=_count_empty(texts),
         written=len(samples),
         dropped=dropped,
         filtered=filtered,
-        not_drawn=len(valid) - len(drawn),
+        not_drawn=len(valid) - len(draw),
     )
 
 
-def drawn(parts: list[Stage], size: int | None, seed: int) -> Stage:
+def draw(parts: list[Stage], size: int | None, seed: int) -> Stage:
     """`size` samples of several parts, by a seeded draw; without a size all of them."""
     inputs = {f"part-{number:06d}": part for number, part in enumerate(parts)}
-    return Stage("drawn", 1, run_drawn, {"size": size}, inputs, seed)
+    return Stage("drawn", 1, run_draw, {"size": size}, inputs, seed)
 
 
-def run_drawn(job: Job) -> dict:
+def run_draw(job: Job) -> dict:
     samples = [sample for name in sorted(job.inputs) for sample in samples_of(job, name)]
-    drawn = _draw(samples, job.config["size"], job.seed)
-    return save_samples(job, drawn, read=len(samples), not_drawn=len(samples) - len(drawn))
+    draw = _draw(samples, job.config["size"], job.seed)
+    return save_samples(job, draw, read=len(samples), not_drawn=len(samples) - len(draw))
 
 
 def _draw(samples: list[Sample], size: int | None, seed: int) -> list[Sample]:

@@ -1,73 +1,73 @@
-"""Which of the paper's claims hold in what has been run.
+"""Verdicts on the paper's claims from finished tables.
 
 A claim is a conjunction of differences between two rows, each of which has to lie within bounds
-(`repro.paper.Claim`). It is reproduced if the whole 95% interval of every difference does, and not
-reproduced if that of some difference lies wholly outside.
+(`repro.paper.Claim`). It is reproduced if the 95% interval of every difference lies within them,
+and not reproduced if that of any difference lies outside.
 
-To be called reproduced by chance it takes luck with all differences at once, so that verdict needs
-no correction for their number. The other one is the more easily come by, the more a claim says: a
-claim of ten differences that are all just true has ten chances to meet an interval that misses.
+A false claim is called reproduced only if chance favours all differences at once, so that verdict
+needs no correction for their number. The opposite verdict gets likelier with their number: ten
+differences that are all barely true are ten chances of an interval that misses.
 """
 
 from collections.abc import Iterator
 
 import repro.paper
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
-from repro.analysis.differences import difference
-from repro.analysis.table import finished
+from repro.analysis.differences import row_difference
+from repro.analysis.table import finished_table
 from repro.columns import COLUMNS
 from repro.paper import Claim, Pair
 from repro.profile import Profile
 from repro.recipe import Cells, stages
 from repro.render.claims import render_claims
 from repro.rows import TABLES
-from repro.run import runner
 from repro.run.run import Run
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 UNDECIDED, UNTESTABLE = "undecided", "untestable"
 
 FEW_SEEDS = (
-    "Verdicts from fewer than three data seeds say little: at the variances of the pocket world, "
-    "with two tuning seeds each, rows that differ in nothing but their seeds were told apart in "
-    "27% of simulated comparisons with one data seed, in 16% with two, 7% with three, 5% with five."
+    "Verdicts from fewer than three data seeds are weak evidence: at the variances of the pocket "
+    "world, with two tuning seeds each, rows that differ in nothing but their seeds came out as "
+    "different in 27% of simulated comparisons with one data seed, 16% with two, 7% with three, 5% "
+    "with five."
 )
 
 
-def claims(table: str) -> list[Claim]:
-    """The paper's claims about a table. Raises ValueError for one about a row it does not have."""
-    found = [claim for claim in repro.paper.claims() if claim.table == table]
+def claims_about(table: str) -> list[Claim]:
+    """Return the paper's claims about a table. Raises ValueError for one about a missing row."""
+    claims = [claim for claim in repro.paper.claims() if claim.table == table]
     labels, columns = {row.label for row in TABLES[table].rows}, set(TABLES[table].columns)
-    for claim in found:
+    for claim in claims:
         for pair in claim.pairs:
             if stray := ({pair.row, pair.base} - labels) | ({pair.column} - columns):
                 raise ValueError(f"claim {claim.id!r}: {table} has no {', '.join(sorted(stray))}")
-    return found
+    return claims
 
 
-def claimed() -> list[str]:
-    """The tables that the paper claims something about."""
-    about = {claim.table for claim in repro.paper.claims()}
-    return [name for name in TABLES if name in about]
+def tables_with_claims() -> list[str]:
+    """Names of the tables that the paper makes claims about."""
+    names = {claim.table for claim in repro.paper.claims()}
+    return [name for name in TABLES if name in names]
 
 
 def reports(run: Run) -> Iterator[str]:
-    """The markdown of each table of a run that the paper claims something about.
+    """Yield the markdown of the claims about each table of a run.
 
-    Raises UserError for one whose artefacts are not all there.
+    Raises UserError for a table whose artefacts are not all stored.
     """
-    for name in claimed():
+    for name in tables_with_claims():
         if (cells := run.tables.get(name)) is None:
             continue
-        if runner.not_in_store(stages(cells), run.store):
-            raise not_run(name)
-        found = findings(name, cells, run.profile, run.seeds, run.store)
-        yield render_claims(found)
+        if not_in_store(stages(cells), run.store):
+            raise not_run_error(name)
+        yield render_claims(findings(name, cells, run.profile, run.seeds, run.store))
 
 
-def not_run(name: str) -> UserError:
-    """What to say of a table whose artefacts are not all there."""
+def not_run_error(name: str) -> UserError:
+    """Return the error for a table whose artefacts are not all stored."""
     return UserError(
         f"{name} has not been run with these options: run `python -m repro {name}` with the same "
         "ones first."
@@ -75,68 +75,69 @@ def not_run(name: str) -> UserError:
 
 
 def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store: Store) -> dict:
-    """The claims about a table whose artefacts are all there, each with its verdict.
+    """Return the claims about a table whose artefacts are all stored, each with its verdict.
 
-    Returns a record of the finished table's `table`, `profile`, `seeds`, `tuning_seeds`, `commit`,
+    A record of the finished table's `table`, `profile`, `seeds`, `tuning_seeds`, `commit`,
     `interval`, `units` and `notes`, with
 
     - `claims`, each with the fields of `repro.paper.Claim`, `verdict` and `pairs`: each with
       `row`, `base`, `column`, `verdict`, `paper` (the paper's difference, None where it has none),
-      `n` (the fewer questions of the two rows), `difference` (as `repro.analysis.differences.difference`
-      says it; None if untestable) and `untestable` (why, or None);
-    - `numbers`, in the paper profile alone: every cell of which the paper has a number, and whether
+      `n` (the fewer questions of the two rows), `difference` (by
+      `repro.analysis.differences.row_difference`; None if untestable) and `untestable` (the reason,
+      or None);
+    - `numbers`, in the paper profile only: every cell for which the paper has a number, and whether
       its interval contains it.
     """
-    table = finished(name, cells, profile, seeds, store)
+    table = finished_table(name, cells, profile, seeds, store)
     measured = {row["label"]: row["cells"] for row in table["rows"]}
 
-    def compared(claim: Claim, pair: Pair) -> dict:
-        reason, found = _why_untestable(pair, measured, profile), None
+    def compare_pair(claim: Claim, pair: Pair) -> dict:
+        reason, difference = _untestable_reason(pair, measured, profile), None
         if reason is None:
             runs, base = (cells[row][pair.column] for row in (pair.row, pair.base))
-            found = difference(COLUMNS[pair.column], runs, base, profile.resamples, store)
-            reason = None if found else f"no difference in {pair.column} can be computed"
+            difference = row_difference(COLUMNS[pair.column], runs, base, profile.resamples, store)
+            reason = None if difference else f"no difference in {pair.column} can be computed"
+        sizes = [measured[row][pair.column]["n"] for row in (pair.row, pair.base) if difference]
         return pair._asdict() | {
-            "verdict": verdict(found["interval"], claim.bounds) if found else UNTESTABLE,
-            "paper": _in_the_paper(name, pair),
-            "n": min(measured[r][pair.column]["n"] for r in (pair.row, pair.base)) if found else 0,
-            "difference": found,
+            "verdict": verdict(difference["interval"], claim.bounds) if difference else UNTESTABLE,
+            "paper": _difference_in_paper(name, pair),
+            "n": min(sizes, default=0),
+            "difference": difference,
             "untestable": reason,
         }
 
-    found = []
-    for claim in claims(name):
-        pairs = [compared(claim, pair) for pair in claim.pairs]
-        said = {"verdict": combine_verdicts([pair["verdict"] for pair in pairs]), "pairs": pairs}
-        found.append(claim.model_dump(exclude={"compared"}) | said)
-    kept = ("table", "profile", "seeds", "tuning_seeds", "commit", "interval", "units")
-    few = [FEW_SEEDS] if table["tuning_seeds"] and len(seeds) < 3 else []
-    return {key: table[key] for key in kept} | {
-        "notes": table["notes"] + few,
-        "claims": found,
+    claims = []
+    for claim in claims_about(name):
+        pairs = [compare_pair(claim, pair) for pair in claim.pairs]
+        result = {"verdict": combine_verdicts([pair["verdict"] for pair in pairs]), "pairs": pairs}
+        claims.append(claim.model_dump(exclude={"compared"}) | result)
+    fields = ("table", "profile", "seeds", "tuning_seeds", "commit", "interval", "units")
+    warning = [FEW_SEEDS] if table["tuning_seeds"] and len(seeds) < 3 else []
+    return {key: table[key] for key in fields} | {
+        "notes": table["notes"] + warning,
+        "claims": claims,
         "numbers": _numbers(measured) if profile.name == "paper" else [],
     }
 
 
 def verdict(interval: list[float], bounds: tuple[float, float]) -> str:
-    """Of a difference with this interval, which the claim says lies between these bounds."""
-    (low, high), (least, most) = interval, bounds
-    if least < low and high < most:
+    """Compare a difference's interval with the bounds that the claim sets it."""
+    (low, high), (lower, upper) = interval, bounds
+    if lower < low and high < upper:
         return REPRODUCED
-    return NOT_REPRODUCED if high <= least or most <= low else UNDECIDED
+    return NOT_REPRODUCED if high <= lower or upper <= low else UNDECIDED
 
 
 def combine_verdicts(verdicts: list[str]) -> str:
-    """Of a claim from those of its parts: false with one of them, true with all of them.
+    """Return a claim's verdict: false with one false part, true with all parts true.
 
-    In between, a part that cannot be tested goes before one that is undecided: more seeds would
-    decide the one and not the other.
+    Otherwise a part that cannot be tested goes before one that is undecided, which more seeds would
+    decide.
     """
-    ranked = (NOT_REPRODUCED, UNTESTABLE, UNDECIDED, REPRODUCED)
-    return min(verdicts, key=ranked.index)
+    return min(verdicts, key=(NOT_REPRODUCED, UNTESTABLE, UNDECIDED, REPRODUCED).index)
 
 
-def _why_untestable(pair: Pair, measured: dict, profile: Profile) -> str | None:
+def _untestable_reason(pair: Pair, measured: dict, profile: Profile) -> str | None:
     for row in (pair.row, pair.base):
         cell = measured[row].get(pair.column)
         if cell is None:
@@ -146,21 +147,19 @@ def _why_untestable(pair: Pair, measured: dict, profile: Profile) -> str | None:
     return None
 
 
-def _in_the_paper(table: str, pair: Pair) -> float | None:
+def _difference_in_paper(table: str, pair: Pair) -> float | None:
     paper = repro.paper.load()[table]
     values = [paper.cell(row, pair.column) for row in (pair.row, pair.base)]
     return None if None in values else round(values[0] - values[1], 2)
 
 
 def _numbers(measured: dict) -> list[dict]:
-    """Our interval beside the paper's number, which the paper profile alone may compare."""
-    found = []
+    """Cells beside the paper's numbers, with `contains`: whether the interval contains it."""
+    numbers = []
     for row, cells in measured.items():
         for column, cell in cells.items():
             if cell["paper"] is not None:
-                contains = None
-                if cell["value"] is not None:
-                    low, high = cell["interval"]
-                    contains = low <= cell["paper"] <= high
-                found.append({"row": row, "column": column, "contains": contains} | cell)
-    return found
+                low, high = cell["interval"] or (None, None)
+                contains = None if cell["value"] is None else low <= cell["paper"] <= high
+                numbers.append({"row": row, "column": column, "contains": contains} | cell)
+    return numbers

@@ -1,4 +1,4 @@
-"""How well a score ranks pairs whose truth is known: the numbers of the project's own table 6.
+"""Quality of a score that ranks pairs of known truth: the numbers of the project's own table 6.
 
 A score is measured on the pairs that a generator really wrote, with the verdicts of
 `benchmarks.pocket.truth`. Each estimate takes `frames`, of which frames[data seed][0] holds one
@@ -6,10 +6,10 @@ pool's pairs in the columns image_id, class (of instruction), verdict, tokens (t
 value (the score; more is better, infinite ones are extremes) and chosen (whether the pair is among
 the best of its pool).
 
-Intervals are 95% percentile bootstraps over images and data seeds, as in `repro.analysis.statistics`. A
-resample's statistic is computed anew from its pairs, each weighted by how often its image was
-drawn; areas and correlations are exact for these weights, ties and all. What was chosen stays what
-it was: the choice was made once, from the whole pool.
+Intervals are 95% percentile bootstraps over images and data seeds, as in
+`repro.analysis.statistics`. A resample's statistic is computed anew from its pairs, each weighted
+by how often its image was drawn; areas and correlations are exact for these weights, ties included.
+The chosen pairs stay the same: they were chosen once, from the whole pool.
 """
 
 from collections.abc import Callable
@@ -44,9 +44,9 @@ def area(
         parts = np.zeros(len(frame)) if within is None else frame[within].to_numpy()
         for part in np.unique(parts):
             counts = np.zeros((2, images, level.max() + 1))  # pairs of an image with a score
-            for side, which in zip(counts, (true, other), strict=True):
-                here = which & (parts == part)
-                np.add.at(side, (image[here], level[here]), 1)
+            for side, mask in zip(counts, (true, other), strict=True):
+                mask = mask & (parts == part)
+                np.add.at(side, (image[mask], level[mask]), 1)
             below = np.cumsum(counts[1], axis=1) - counts[1] / 2
             wins += counts[0] @ below.T
             meetings += np.outer(*counts.sum(axis=2))
@@ -69,8 +69,9 @@ def precision(frames: Frames, resamples: int, against: str | None = None) -> Est
     """
 
     def hits(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-        verdict, chosen = frame["verdict"], frame["chosen"]
-        counted = chosen if against is None else chosen & verdict.isin(["true_image", against])
+        verdict, counted = frame["verdict"], frame["chosen"]
+        if against is not None:
+            counted = counted & verdict.isin(["true_image", against])
         return counted & (verdict == "true_image"), counted
 
     return _share(frames, resamples, hits)
@@ -90,7 +91,7 @@ def _share(
     """Percentage of hits among the pairs that are counted."""
 
     def statistic(frame: pd.DataFrame, image: np.ndarray, images: int) -> Weighted:
-        counts = [np.bincount(image[which], minlength=images) for which in hits(frame)]
+        counts = [np.bincount(image[mask], minlength=images) for mask in hits(frame)]
         return lambda weights: np.divide(*(weights @ count for count in counts))
 
     return _estimate(frames, resamples, statistic, "nothing such was chosen from a pool")
@@ -135,9 +136,9 @@ def _estimate(
 ) -> Estimate:
     """Mean × 100 over the data seeds, and its interval.
 
-    `statistic` is given a pool, the number of each pair's image, and how many images there are. A
-    resample that a pool's statistic does not define says nothing and is left out; a pool that
-    does not define it raises UndefinedError for `reason`.
+    `statistic` takes a pool, the index of each pair's image, and the number of images. A resample
+    that does not define a pool's statistic is left out; a pool that does not define it raises
+    UndefinedError for `reason`.
     """
     pools = [frame for (frame,) in frames]
     names = np.unique(np.concatenate([pool["image_id"].to_numpy(dtype=str) for pool in pools]))
@@ -151,8 +152,8 @@ def _estimate(
         rng = np.random.default_rng(0)
         weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
         values = np.stack([weighted(weights.astype(float)) for weighted in statistics], axis=1)
-    drawn = rng.integers(seeds, size=(resamples, seeds))
-    means = 100 * np.take_along_axis(values, drawn, axis=1).mean(axis=1)
+    indices = rng.integers(seeds, size=(resamples, seeds))
+    means = 100 * np.take_along_axis(values, indices, axis=1).mean(axis=1)
     if np.isnan(value) or np.isnan(means).all():
         raise UndefinedError(reason)
     low, high = np.nanpercentile(means, [2.5, 97.5])

@@ -1,7 +1,7 @@
-"""Metrics of any form under the bootstrap: computed anew from the rows that each resample draws.
+"""Metrics of any form under the bootstrap, computed anew from the rows of each resample.
 
 A metric takes a model's samples as a table and gives a number. The draws are those of
-`repro.analysis.statistics`: images with all their questions, data seeds, and tuning seeds within them.
+`repro.analysis.statistics`: images with all their questions, data seeds, and tuning seeds in them.
 """
 
 from collections.abc import Callable
@@ -22,66 +22,68 @@ Frames = "list[list[pd.DataFrame]]"
 IDS = ("image_id", "question_id")
 
 
-def estimate(frames: Frames, metric: Metric, *, resamples: int, seed: int = 0) -> Estimate:
+def bootstrap_metric(frames: Frames, metric: Metric, *, resamples: int, seed: int = 0) -> Estimate:
     """Mean of a metric over data seeds and tuning seeds, with its 95% interval.
 
     Raises UndefinedError where the samples of a model do not define the metric.
     """
-    value, drawn, rng = _drawn([frames], metric, resamples, seed)
-    return statistics.estimate_of(value[0], statistics.seed_means(drawn[0], rng))
+    (mean,), values, rng = _resampled([frames], metric, resamples, seed)
+    return statistics.estimate_of(mean, statistics.seed_means(values[0], rng))
 
 
-def difference(
+def bootstrap_metric_difference(
     frames: Frames, base: Frames, metric: Metric, *, resamples: int, seed: int = 0
 ) -> Difference:
     """A row's mean minus its base's: the same images, data seeds and tuning seeds for both.
 
-    Raises UndefinedError as `estimate` does, ValueError where the rows differ in their seeds.
+    Raises UndefinedError as `bootstrap_metric` does, ValueError where the rows differ in their
+    seeds.
     """
-    if [len(some) for some in frames] != [len(some) for some in base]:
+    if [len(run) for run in frames] != [len(run) for run in base]:
         raise ValueError("a row and its base differ in their seeds")
-    (ours, others), drawn, rng = _drawn([frames, base], metric, resamples, seed)
-    means = statistics.seed_means(drawn[0] - drawn[1], rng)
-    return statistics.difference_of(ours - others, means)
+    (mean, base_mean), values, rng = _resampled([frames, base], metric, resamples, seed)
+    means = statistics.seed_means(values[0] - values[1], rng)
+    return statistics.difference_of(mean - base_mean, means)
 
 
-def _drawn(
+def _resampled(
     rows: list[Frames], metric: Metric, resamples: int, seed: int
 ) -> tuple[list[float], np.ndarray, np.random.Generator]:
     """Each row's mean on all its samples, and values [rows, resamples, data seeds, tuning seeds].
 
     The images are those of any row.
     """
-    everything = [frame for row in rows for some in row for frame in some]
-    images = sorted({image for frame in everything for image in frame["image_id"]})
+    images = sorted(
+        {image for row in rows for run in row for frame in run for image in frame["image_id"]}
+    )
     rng = np.random.default_rng(seed)
     draws = statistics.image_draws(len(images), resamples, rng)
-    means = [float(np.mean([[_value(metric, f) for f in some] for some in row])) for row in rows]
+    means = [float(np.mean([[_value(metric, f) for f in run] for run in row])) for row in rows]
     if np.isnan(means).any():
         raise UndefinedError("the samples of a model do not define the metric")
     position = {image: k for k, image in enumerate(images)}
 
-    def of_model(frame: "pd.DataFrame") -> list[float]:
+    def resampled_values(frame: "pd.DataFrame") -> list[float]:
         places = frame["image_id"].map(position).to_numpy(int)
         return [_value(metric, redraw(frame, draw[places])) for draw in draws]
 
-    values = np.array([[[of_model(frame) for frame in some] for some in row] for row in rows])
+    values = np.array([[[resampled_values(frame) for frame in run] for run in row] for row in rows])
     return means, np.moveaxis(values, -1, 1), rng
 
 
 def redraw(frame: "pd.DataFrame", times: np.ndarray) -> "pd.DataFrame":
-    """The rows of a table, each as often as `times` [rows] says.
+    """Repeat each row of a table as often as `times` [rows] says.
 
-    Copies have ids of their own, so that what a metric groups by image or question stays apart.
+    Copies get new ids, so that a metric that groups by image or question keeps them apart.
     """
     rows = np.repeat(np.arange(len(times)), times)
     copies = np.arange(len(rows)) - np.repeat(np.cumsum(times) - times, times)
-    drawn = frame.take(rows).reset_index(drop=True)
+    sample = frame.take(rows).reset_index(drop=True)
     for name in IDS:
-        if name in drawn:
-            pairs = zip(drawn[name], copies.tolist(), strict=True)
-            drawn[name] = [f"{value} (copy {copy})" if copy else value for value, copy in pairs]
-    return drawn
+        if name in sample:
+            pairs = zip(sample[name], copies.tolist(), strict=True)
+            sample[name] = [f"{value} (copy {copy})" if copy else value for value, copy in pairs]
+    return sample
 
 
 def _value(metric: Metric, frame: "pd.DataFrame") -> float:
@@ -96,7 +98,7 @@ def _value(metric: Metric, frame: "pd.DataFrame") -> float:
             value = float(metric(frame))
         except ZeroDivisionError:
             return float("nan")
-        # Somebody's own function: its fault costs its cells, and no table that took hours.
+        # A user's own function: an error costs its cells, not a table that took hours.
         except Exception as error:
             raise UndefinedError(
                 f"the column's metric fails ({type(error).__name__}: {short_repr(str(error))})"

@@ -11,8 +11,8 @@ With few seeds a percentile interval is narrower than its name says: with three 
 tuning seeds each, at the variances seen in the pocket world, it held the truth in about nine of ten
 simulated runs (tests/repro/analysis/test_statistics.py).
 
-A resample in which a model has nothing to count (none of its samples is about an image that was
-drawn) says nothing about that model; it is left out of the interval.
+A resample that draws none of a model's images does not define the statistic; it is left out of the
+interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ class Difference(NamedTuple):
 
     @property
     def detectable(self) -> float:
-        """The smallest true difference that would be told from zero in 80% of such comparisons.
+        """The smallest true difference that 80% of such comparisons would detect.
 
         For a two-sided test at 5% of a normal estimate with this standard error.
         """
@@ -108,8 +108,7 @@ def bootstrap(
 def _resampled(
     counts: np.ndarray, statistic: Statistic, resamples: int, seed: int
 ) -> tuple[float, np.ndarray]:
-    """The mean of a statistic over seeds and tuning seeds; and in each resample [at most
-    `resamples`] that defines it."""
+    """Mean of a statistic over seeds and tuning seeds, and its means in the resamples."""
     seeds, tunings, images, *shape = counts.shape
     rng = np.random.default_rng(seed)
     flat = np.moveaxis(counts, 2, 0).reshape(images, -1).astype(float)
@@ -119,7 +118,7 @@ def _resampled(
 
 
 def image_draws(images: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """[resamples, images]: how often each image is drawn."""
+    """Draws of each image, [resamples, images]."""
     return rng.multinomial(images, np.full(images, 1 / images), size=resamples)
 
 
@@ -133,7 +132,7 @@ def seed_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def estimate_of(value: float, means: np.ndarray) -> Estimate:
-    """An estimate from its value and what each resample gives. Raises UndefinedError for NaN."""
+    """An estimate from its value and the resamples' means. Raises UndefinedError for NaN."""
     means = _defined(value, means)
     return Estimate(value, *_interval(means))
 
@@ -156,7 +155,7 @@ def _interval(means: np.ndarray) -> list[float]:
     return np.percentile(means, [2.5, 97.5]).tolist()
 
 
-def difference(
+def bootstrap_difference(
     counts: np.ndarray, base: np.ndarray, statistic: Statistic, *, resamples: int, seed: int = 0
 ) -> Difference:
     """A row's mean minus its base's, as `bootstrap` estimates each of them.
@@ -166,21 +165,21 @@ def difference(
     ValueError for shapes that differ, UndefinedError as `bootstrap` does.
     """
 
-    def of_both(summed: np.ndarray) -> np.ndarray:
+    def statistic_difference(summed: np.ndarray) -> np.ndarray:
         """From counts [..., 2, *shape] to differences [...]."""
         values = statistic(summed)
         return values[..., 0] - values[..., 1]
 
-    both = np.stack([counts, base], axis=3)
-    return difference_of(*_resampled(both, of_both, resamples, seed))
+    stacked = np.stack([counts, base], axis=3)
+    return difference_of(*_resampled(stacked, statistic_difference, resamples, seed))
 
 
 def mcnemar(better: int, worse: int) -> float:
     """Two-sided p of McNemar's exact test, from the discordant pairs of either kind.
 
-    `better` questions are answered right by the one and wrong by the other, `worse` the other way
-    round; without any of them p is 1. The test takes questions for independent of one another and
-    the two models as they are: it says nothing of other seeds and of questions about one image.
+    `better` questions are answered right by one model and wrong by the other, `worse` the other way
+    round; without any of them p is 1. The test takes the questions as independent and the two
+    models as given: it does not account for other seeds or several questions about one image.
     """
     if not better + worse:
         return 1.0

@@ -1,4 +1,4 @@
-"""A finished table: numbers and intervals from the artefacts, as the JSON that others read."""
+"""A finished table as JSON: numbers and intervals from the artefacts."""
 
 import json
 from collections import Counter
@@ -8,36 +8,47 @@ from numbers import Number
 import numpy as np
 
 import repro.paper
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Store
-from repro.analysis.differences import difference, frames, rounded
+from repro.analysis.differences import frames, rounded, row_difference
 from repro.analysis.statistics import UndefinedError, holm
 from repro.columns import COLUMNS, Column
 from repro.profile import Profile
 from repro.recipe import Cells, Runs, stages
 from repro.render import markdown
 from repro.rows import TABLES, Ranking, Row, Table
-from repro.run.runner import closure
 
 INTERVAL = (
     "95% percentile intervals, bootstrap clustered by image over {over}, {resamples} resamples"
 )
 
 
-def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store: Store) -> dict:
-    """The table of DESIGN's form, from artefacts that are all there.
+ONE_SEED = (
+    "With one data seed and one tuning seed the intervals cover the choice of images only, not the "
+    "seeds: rows may differ by more than their intervals say for no other reason than the seed."
+)
+STAND_INS = (
+    "The published data sets are stand-ins here, written from scene graphs with known noise: "
+    "see benchmarks/pocket/README.md."
+)
+
+
+def finished_table(
+    name: str, cells: Cells, profile: Profile, seeds: list[int], store: Store
+) -> dict:
+    """Return the table in DESIGN's form, from artefacts that are all stored.
 
     Beyond the fields named there: `readings` (the profile's; rows say what they change), `made` and
     `core_seconds` (the date of the newest artefact, the time all of them took), `versions`, and for
     each cell `extra`: the value of every run as [data seed][tuning seed], the share of unreadable
     answers, and the means of what the benchmark reports beside its number. The cells of a row with
-    a base have `difference`: the base's label and what `repro.analysis.differences.difference` says; with a
-    `p` also `p_holm`, adjusted for all comparisons of the table that have one; None where there is
-    nothing to compare. `notes` are sentences about the table as a whole, the paper's own among
-    them.
+    a base have `difference`: the base's label and the fields of
+    `repro.analysis.differences.row_difference`; with a `p` also `p_holm`, adjusted for all
+    comparisons of the table that have one; None where there is nothing to compare. `notes` are
+    sentences about the table, the paper's footnotes among them.
     """
     table, paper = TABLES[name], repro.paper.load().get(name)
-    found = (store.manifest(stage) for stage in closure(stages(cells)).values())
-    manifests = [manifest for manifest in found if manifest]
+    manifests = [m for stage in closure(stages(cells)).values() if (m := store.manifest(stage))]
     measured = {
         row.label: {
             column: _cell(
@@ -53,7 +64,7 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     _adjust(measured)
     tuned = _tuning_seeds(cells)
     notes = _notes(table, measured, seeds, tuned, profile) + _short(cells, store)
-    notes += _left_out(manifests)
+    notes += _left_out(manifests) + (paper.footnotes if paper else [])
     return {
         "table": name,
         "title": table.title or paper.title,
@@ -71,32 +82,22 @@ def finished(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
         "core_seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
         "versions": manifests[-1]["versions"],
         "rows": [{"label": label, "cells": row} for label, row in measured.items()],
-        "notes": notes + (paper.footnotes if paper else []),
+        "notes": notes,
     }
 
 
-ONE_SEED = (
-    "With one data seed and one tuning seed the intervals hold what the images do and nothing of "
-    "what a seed does: rows may differ by more than they say and mean nothing."
-)
-
-
-STAND_INS = (
-    "The sets that others made are stand-ins here, written from scene graphs with known noise: "
-    "see benchmarks/pocket/README.md."
-)
-
-
 def _tuning_seeds(cells: Cells) -> int | None:
-    """How many models are tuned for each data seed; None where none is."""
-    counts = [
-        len(some)
-        for row in cells.values()
-        for column, runs in row.items()
-        if COLUMNS[column].benchmark
-        for some in runs
-    ]
-    return max(counts, default=None)
+    """Return the number of models tuned for each data seed, or None where none is."""
+    return max(
+        (
+            len(run)
+            for row in cells.values()
+            for column, runs in row.items()
+            if COLUMNS[column].benchmark
+            for run in runs
+        ),
+        default=None,
+    )
 
 
 def _notes(
@@ -110,8 +111,8 @@ def _notes(
     for row in table.rows:
         changes = row.readings if isinstance(row, Row) else {}
         if len(changes) > 1:
-            said = ", ".join(f"{name} = {json.dumps(value)}" for name, value in changes.items())
-            notes.append(f"{row.label}: {said} (one does not go without the other).")
+            values = ", ".join(f"{name} = {json.dumps(value)}" for name, value in changes.items())
+            notes.append(f"{row.label}: {values} (one does not go without the other).")
     for label, row in measured.items():
         served = {cell["served"] for cell in row.values() if "served" in cell}
         notes += [f"{label}: served, {name}." for name in sorted(served)]
@@ -119,23 +120,22 @@ def _notes(
 
 
 def _short(cells: Cells, store: Store) -> list[str]:
-    """Which rows learnt from fewer samples than were asked for."""
+    """Name the rows that learnt from fewer samples than configured."""
     notes = []
     for label, row in cells.items():
         manifests = (store.manifest(stage) for stage in closure(stages({label: row})).values())
         facts = [manifest["facts"] for manifest in manifests if manifest]
-        short = [found for found in facts if found.get("asked", 0) > found.get("samples", 0)]
-        if short:
-            least = min(found["samples"] for found in short)
+        if short := [fact for fact in facts if fact.get("asked", 0) > fact.get("samples", 0)]:
             notes.append(
-                f"{label}: {least} of {short[0]['asked']} final samples at the least; the "
-                "generator wrote no more that are valid and no duplicates."
+                f"{label}: {min(fact['samples'] for fact in short)} of {short[0]['asked']} final "
+                "samples at the least; the generator wrote no more that are valid and no "
+                "duplicates."
             )
     return notes
 
 
 def _left_out(manifests: list[dict]) -> list[str]:
-    """What was set aside on the way, by reason: of others' data, and for want of a score."""
+    """Count dropped samples by reason: published turns, and samples without a score."""
     notes, unscored, read = [], Counter(), 0
     for manifest in manifests:
         facts = manifest["facts"]
@@ -164,7 +164,7 @@ def _is_control(row: Row | Ranking) -> bool:
 
 
 def _control(row: Ranking, cells: dict) -> str:
-    """Whether a score that sees a wrong image tells true pairs from false ones: it must not."""
+    """State the control's verdict: a score of wrong images must not separate true from false."""
     cell = cells["AUROC, false"]
     if cell["value"] is None:
         return f"Control, {row.label}: {cell['unscored']}."
@@ -175,8 +175,8 @@ def _control(row: Ranking, cells: dict) -> str:
 
 
 def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, store: Store) -> dict:
-    results = [[store.metadata(stage) for stage in some] for some in runs]
-    flat = [result for some in results for result in some]
+    results = [[store.metadata(stage) for stage in run] for run in runs]
+    flat = [result for run in results for result in run]
     reasons = list(dict.fromkeys(r["unscored"] for r in flat if r.get("unscored")))
     cell = {
         "value": None,
@@ -185,7 +185,7 @@ def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, sto
         "paper": paper,
         "metric": column.metric or next((r["metric"] for r in flat if "metric" in r), None),
         "judge": next((r["judge"] for r in flat if r.get("judge")), None),
-        "artefacts": [stage.key for some in runs for stage in some],
+        "artefacts": [stage.key for run in runs for stage in run],
         "unscored": "; ".join(reasons) or None,
         "extra": {},
     }
@@ -198,19 +198,19 @@ def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, sto
     except UndefinedError as error:
         return cell | {"unscored": str(error)}
     means = _mean([r.get("extra", {}) | {k: r[k] for k in ("unreadable",) if k in r} for r in flat])
-    # Artefacts that serve one column say its value themselves.
+    # An artefact that serves one column alone states its value.
     if all("value" in result for result in flat):
-        values = [[result["value"] for result in some] for some in results]
-        if reason := disagreement([value for some in values for value in some], estimate.value):
+        values = [[result["value"] for result in run] for run in results]
+        if reason := disagreement([result["value"] for result in flat], estimate.value):
             return cell | {"unscored": reason}
         means = {"values": values} | means
     return cell | rounded(estimate) | {"n": min(r["n"] for r in flat), "extra": means}
 
 
 def disagreement(measured: list[float], estimated: float) -> str | None:
-    """The reason why a column's number is not what its artefacts say themselves, or None.
+    """Return the reason why a column's number is not the mean of its artefacts', or None.
 
-    A number of theirs with few decimals may have been rounded, to one decimal or more.
+    An artefact's number with few decimals may have been rounded, to one decimal or more.
     """
     slack = [max(1e-6, 0.5 * 10.0 ** -max(1, _decimals(value))) for value in measured]
     mean = float(np.mean(measured))
@@ -227,29 +227,28 @@ def _decimals(value: float) -> int:
 def _compare(row: Row, cells: Cells, measured: dict, profile: Profile, store: Store) -> None:
     """Put `difference` into each cell of a row with a base."""
     for name, cell in measured[row.label].items():
-        base = measured[row.base][name]
         cell["difference"] = None
-        if cell["value"] is not None and base["value"] is not None:
-            runs, others = (cells[label][name] for label in (row.label, row.base))
-            found = difference(COLUMNS[name], runs, others, profile.resamples, store)
-            cell["difference"] = found and {"base": row.base} | found
+        if cell["value"] is not None and measured[row.base][name]["value"] is not None:
+            runs, base = (cells[label][name] for label in (row.label, row.base))
+            fields = row_difference(COLUMNS[name], runs, base, profile.resamples, store)
+            cell["difference"] = fields and {"base": row.base} | fields
 
 
 def _adjust(measured: dict) -> None:
     """Put `p_holm` beside every `p` of the table."""
     differences = [cell.get("difference") for row in measured.values() for cell in row.values()]
-    tested = [found for found in differences if found and "p" in found]
-    for found, p in zip(tested, holm([found["p"] for found in tested]), strict=True):
-        found["p_holm"] = float(p)
+    tested = [difference for difference in differences if difference and "p" in difference]
+    for difference, p in zip(tested, holm([d["p"] for d in tested]), strict=True):
+        difference["p_holm"] = float(p)
 
 
-def _mean(values: list[dict]) -> dict:
-    """The means of the numbers in nested records; what is no number is left out."""
+def _mean(records: list[dict]) -> dict:
+    """Average nested records of numbers; drop all that is no number."""
     means = {}
-    for key in values[0]:
-        some = [value[key] for value in values if key in value]
-        if isinstance(some[0], dict):
-            means[key] = _mean(some)
-        elif isinstance(some[0], Number):
-            means[key] = round(float(np.mean(some)), 4)
+    for key in records[0]:
+        values = [record[key] for record in records if key in record]
+        if isinstance(values[0], dict):
+            means[key] = _mean(values)
+        elif isinstance(values[0], Number):
+            means[key] = round(float(np.mean(values)), 4)
     return means

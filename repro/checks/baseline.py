@@ -54,7 +54,7 @@ class Baseline(Record):
     made: str
 
 
-def read(path: Path) -> Baseline:
+def read_baseline(path: Path) -> Baseline:
     """The baseline in a file. Raises UserError for what is none."""
     try:
         return Baseline.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -69,7 +69,7 @@ def read(path: Path) -> Baseline:
     raise UserError(f"{path} is no baseline ({reason}); make one with --update.")
 
 
-def write(path: Path, baseline: Baseline) -> None:
+def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write the file, whole or not at all. Raises UserError where it cannot be written."""
     text = json.dumps(baseline.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
     try:
@@ -78,20 +78,20 @@ def write(path: Path, baseline: Baseline) -> None:
         raise UserError(f"{path} cannot be written ({error.strerror}).") from error
 
 
-def names(frame: "pd.DataFrame") -> list[str]:
+def question_names(frame: "pd.DataFrame") -> list[str]:
     """The questions' names; numbers alone are not unique in POPE, which counts in each category."""
     return [f"{c}/{q}" for c, q in zip(frame["category"], frame["question_id"], strict=True)]
 
 
-def questions(frame: "pd.DataFrame") -> str:
+def questions_digest(frame: "pd.DataFrame") -> str:
     """A digest of what was asked: names, reference answers, and which are about one image."""
     image = frame["image_id"].factorize()[0].tolist()
-    return digest([*zip(names(frame), frame["answer"].tolist(), image, strict=True)])
+    return digest([*zip(question_names(frame), frame["answer"].tolist(), image, strict=True)])
 
 
-def scores(frame: "pd.DataFrame", benchmark: Benchmark) -> dict[str, Score]:
+def question_scores(frame: "pd.DataFrame", benchmark: Benchmark) -> dict[str, Score]:
     """Return the score of each question by its name."""
-    return dict(zip(names(frame), benchmark.baseline_scores(frame), strict=True))
+    return dict(zip(question_names(frame), benchmark.baseline_scores(frame), strict=True))
 
 
 def mismatch(
@@ -104,14 +104,14 @@ def mismatch(
         {type(score) if isinstance(score, tuple | dict) else float for score in scores}
         for scores in (stored.scores.values(), benchmark.baseline_scores(frame))
     ]
-    same = stored.scores.keys() == set(names(frame)) and layouts[0] == layouts[1]
-    if stored.questions != questions(frame) or not same:
+    same = stored.scores.keys() == set(question_names(frame)) and layouts[0] == layouts[1]
+    if stored.questions != questions_digest(frame) or not same:
         return f"{len(stored.scores)} other questions"
     return None
 
 
-def restore(
+def restore_scores(
     frame: "pd.DataFrame", stored: dict[str, Score], benchmark: Benchmark
 ) -> "pd.DataFrame":
     """Return the frame with the stored scores in place of its own: the inverse of `scores`."""
-    return benchmark.with_scores(frame, [stored[name] for name in names(frame)])
+    return benchmark.with_scores(frame, [stored[name] for name in question_names(frame)])

@@ -15,8 +15,8 @@ from c3l.backbones.loading import usable_device
 from c3l.runtime.errors import UserError
 from c3l.runtime.progress import echo
 from repro.estimate import cost
-from repro.estimate.cost import PROCESSOR, Cost, Shape, Texts, TrainingMode
-from repro.estimate.devices import named
+from repro.estimate.cost import CPU, Cost, Shape, Texts, TrainingMode
+from repro.estimate.devices import device_named
 
 SMALL = (
     "small, 144 image tokens",
@@ -28,7 +28,7 @@ QUICK = "tiny, 9 image tokens"
 QUICK_SIZES = (100, 200, 400)
 
 
-def report(device: str | None, quick: bool) -> str:
+def scoring_report(device: str | None, quick: bool) -> str:
     """Scoring's three ways on the device, and its growth on the CPU, as markdown tables.
 
     `device` defaults to cuda where there is one, else cpu. On the CPU small models in float32, then
@@ -50,22 +50,22 @@ def report(device: str | None, quick: bool) -> str:
     return "\n\n".join([*parts, _where(on, device, quick)])
 
 
-def beside_the_formulas(quick: bool) -> str:
+def formula_report(quick: bool) -> str:
     """Single stages at a middle size on the CPU, in one thread: their time and memory as measured,
     and as `repro.estimate.cost` has them. `quick`: two of them, of the smallest size."""
-    device, model = named("cpu"), QUICK if quick else stages.MODEL
-    shape = cost.shape_of(Llava, configuration(model))
+    device, model = device_named("cpu"), QUICK if quick else stages.MODEL
+    shape = cost.shape_of_config(Llava, configuration(model))
     rows = []
     for run in stages.measure(("pairs", "vlit") if quick else stages.KINDS, model):
         found = _counted(shape, run)
-        seconds, peak = device.seconds(found), device.needed(found) / 2**20
+        seconds, peak = device.seconds(found), device.bytes_needed(found) / 2**20
         rows.append([run.kind, run.seconds, seconds, seconds / run.seconds])
         rows[-1] += [run.peak, run.before, peak, peak / run.peak]
     head = ["stage", "CPU s", "reckoned", "ratio", "peak MiB", "before", "reckoned", "ratio"]
     formats = ["", ".1f", ".1f", ".2f", ".0f", ".0f", ".0f", ".2f"]
     return "\n\n".join(
         [
-            f"{model}: {shape.parameters:,} parameters, float32; {device.told}.",
+            f"{model}: {shape.parameters:,} parameters, float32; {device.description}.",
             tabulate(rows, head, tablefmt="pipe", floatfmt=formats),
             _where(torch.device("cpu"), None, quick, " --stages"),
         ]
@@ -74,19 +74,21 @@ def beside_the_formulas(quick: bool) -> str:
 
 def _counted(shape: Shape, run: Run) -> Cost:
     """What the formulas say of a run of `benchmarks.speed.stages`."""
-    batch = {"batch": run.rows, "numbers": PROCESSOR}
+    batch = {"batch": run.rows, "numbers": CPU}
     match run.kind:
         case "captions" | "pairs":
             pictured = run.kind == "captions"
-            return cost.write(shape, run.rows, run.tokens, stages.NEW, pictured=pictured, **batch)
+            return cost.writing_cost(
+                shape, run.rows, run.tokens, stages.NEW, pictured=pictured, **batch
+            )
         case "scores":
             question = run.tokens - run.predicted
-            return cost.score(shape, 1, run.rows, question, run.predicted, **batch)
+            return cost.scoring_cost(shape, 1, run.rows, question, run.predicted, **batch)
     way = TrainingMode(
         "lora" if "lora" in run.kind else "language+projector", "checkpointing" in run.kind
     )
     texts = [Texts(stages.STEP, run.tokens, run.predicted, True)]
-    return cost.train(shape, run.rows / stages.STEP, texts, way, parts=1, numbers=PROCESSOR)
+    return cost.training_cost(shape, run.rows / stages.STEP, texts, way, parts=1, numbers=CPU)
 
 
 def _device(device: str | None) -> torch.device:

@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 from statistics import fmean
 
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.runtime.errors import UserError
 from c3l.stages import training
@@ -18,7 +19,6 @@ from repro.inputs import benchmark_source, resolve_inputs
 from repro.profile import Profile
 from repro.rows import Row
 from repro.run import runner
-from repro.run.progress import Progress, Times
 from repro.stages import evaluation as driver
 
 BACKBONE = "LLaVA-7B"
@@ -79,31 +79,24 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     ]
     after = {task: [score(model, task) for model in tuned] for task in TASKS}
     targets = [*before.values(), truth, *(stage for some in after.values() for stage in some)]
-    todo = runner.not_in_store(targets, store)
-    everything = runner.closure(targets)
-    times = Times(profile.expected, everything.values(), store)
-    with Progress(todo, len(everything) - len(todo), times, jobs) as progress:
-        runner.run(todo, store, jobs, progress, log)
-
-    def facts(stage: Stage) -> dict:
-        return store.metadata(stage)
-
+    todo = not_in_store(targets, store)
+    runner.run_missing(targets, todo, store, jobs, log, profile.expected)
     lines = [
         "| benchmark | before tuning | tuned on perfect data | gain | unreadable before |",
         "|---|---|---|---|---|",
     ]
     for task in TASKS:
-        first = facts(before[task])
-        values = [facts(stage)["value"] for stage in after[task]]
+        first = store.metadata(before[task])
+        values = [store.metadata(stage)["value"] for stage in after[task]]
         gain = fmean(values) - first["value"]
         lines.append(
             f"| {task}: {first['metric']} | {first['value']:.1f} | {fmean(values):.1f} "
             f"({', '.join(f'{value:.1f}' for value in values)}) | {gain:+.1f} "
             f"| {100 * first['unreadable']:.1f}% |"
         )
-    shares = facts(truth)["extra"]["verdicts"]
+    shares = store.metadata(truth)["extra"]["verdicts"]
     lines += ["", "| initial pairs | share |", "|---|---|"]
     lines += [f"| {verdict} | {share:.1f}% |" for verdict, share in shares.items()]
-    dropped = {**facts(pairs.stages[0])["dropped"], **facts(pairs)["dropped"]}
-    lines += ["", f"{facts(pairs)['samples']} pairs kept; dropped: {dropped}."]
+    dropped = {**store.metadata(pairs.stages[0])["dropped"], **store.metadata(pairs)["dropped"]}
+    lines += ["", f"{store.metadata(pairs)['samples']} pairs kept; dropped: {dropped}."]
     return "\n".join(lines)

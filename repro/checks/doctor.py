@@ -19,7 +19,7 @@ from c3l.runtime.errors import UserError
 from repro import inputs, recipe
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES
-from repro.stages.evaluation import judge_of
+from repro.stages.evaluation import configured_judge
 
 GIB = 2**30
 EXTRAS = {
@@ -41,7 +41,7 @@ class Finding:
     """Whether nothing runs without it. Else only some cells stay unscored."""
 
 
-def report(findings: list[Finding]) -> str:
+def render_findings(findings: list[Finding]) -> str:
     """Markdown: what was looked at, what was found and what to do."""
     marks = {(True, True): "MISSING", (True, False): "absent"}
     rows = [
@@ -50,7 +50,7 @@ def report(findings: list[Finding]) -> str:
     return tabulate(rows, ["", "what", "found", "what to do"], tablefmt="pipe")
 
 
-def examine(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Finding]:
+def examine_profile(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Finding]:
     """All findings about a profile whose runs are kept in `runs`. The judge is really asked."""
     yield from _packages()
     yield from _machine()
@@ -163,24 +163,24 @@ def _need(profile: Profile, seeds: int) -> tuple[float, float]:
     """Bytes that all tables write, the models that they train above all; and one model alone, with
     what it takes to train it."""
     from repro.estimate import workload
-    from repro.estimate.devices import named
+    from repro.estimate.devices import device_named
     from repro.estimate.plan import Estimator
     from repro.run.run import cells
 
     data = inputs.placeholder_inputs(profile, (row for name in ALL for row in TABLES[name].rows))
     tables = (cells(TABLES[name], profile, data, list(range(seeds))) for name in ALL)
     targets = [stage for table in tables for stage in recipe.stages(table)]
-    reckoner = Estimator(named(None), profile)
+    estimator = Estimator(device_named(None), profile)
     stages = closure(targets).values()
     # While a model trains, the last checkpoint stays until the next one is whole.
     training = [
-        (reckoner.written(stage), 2 * reckoner.checkpoint(stage))
+        (estimator.bytes_on_disk(stage), 2 * estimator.checkpoint_bytes(stage))
         for stage in stages
         if workload.training_mode(stage)
     ]
     checkpoints = max((checkpoint for _, checkpoint in training), default=0.0)
     least = max(map(sum, training), default=0.0)
-    return sum(map(reckoner.written, stages)) + checkpoints, least
+    return sum(map(estimator.bytes_on_disk, stages)) + checkpoints, least
 
 
 def _backbone(path: str) -> str:
@@ -255,7 +255,7 @@ def _comparison(folder: Path) -> str:
 
 
 def _judge(profile: Profile) -> Finding:
-    judge = judge_of(profile.scoring)
+    judge = configured_judge(profile.scoring)
     if judge is None:
         remedy = "give --judge https://…/v1, or leave LLaVA^W unscored"
         return Finding("judge", "none", remedy, needed=False)

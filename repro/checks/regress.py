@@ -22,8 +22,10 @@ from tabulate import tabulate
 from benchmarks import BENCHMARKS, Benchmark
 from c3l.artifacts import provenance
 from c3l.artifacts.files import digest, digest_files, write_atomically
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.runtime.errors import UserError
+from c3l.runtime.progress import echo
 from c3l.stages.common import backbone_source
 from repro import inputs
 from repro.analysis.differences import rounded
@@ -37,7 +39,6 @@ from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.render import markdown
 from repro.run import runner
-from repro.run.progress import Progress, Times, echo
 from repro.stages import evaluation as driver
 
 MAKE_ONE = "the same command with --update makes one, of what the backbone scores now"
@@ -72,7 +73,7 @@ class Measured:
     seconds: float
 
 
-def run(gate: Gate) -> tuple[str, bool]:
+def run_gate(gate: Gate) -> tuple[str, bool]:
     """What was found, as markdown, and whether all is well.
 
     Raises UserError for what cannot be compared; what can be known beforehand, before any model is
@@ -102,7 +103,7 @@ def run(gate: Gate) -> tuple[str, bool]:
         texts.append(_scores_table(gate, kept, [row for _, row in lines]))
     failed = [name for cases in suites.values() for name in _failed(cases)]
     if gate.update and not failed:
-        baselines.write(gate.baseline, _baseline(gate, model, measured))
+        baselines.write_baseline(gate.baseline, _baseline(gate, model, measured))
         texts.append(f"The baseline is written to {gate.baseline}.")
     else:
         texts.append(f"Failed: {'; '.join(failed)}." if failed else "Nothing has regressed.")
@@ -120,7 +121,7 @@ def _comparable(gate: Gate) -> Baseline:
     """The baseline, whose benchmarks were evaluated as they will be now."""
     if not gate.baseline.exists():
         raise UserError(f"There is no baseline {gate.baseline}: {MAKE_ONE}.")
-    kept = baselines.read(gate.baseline)
+    kept = baselines.read_baseline(gate.baseline)
     tasks = gate.profile.scoring.tasks
     for name in gate.benchmarks:
         if name not in kept.benchmarks:
@@ -183,16 +184,14 @@ def _evaluate(
         stage = driver.evaluation(weights, scoring.tasks[name], source, scoring)
         stages[name] = replace(stage, config=stage.config | {"surroundings": surroundings})
     runner.discard_transient(stages.values(), store)
-    todo = runner.not_in_store(stages.values(), store)
-    times = Times(gate.profile.expected, stages.values(), store)
-    problem = None
-    with Progress(todo, len(stages) - len(todo), times, gate.jobs) as progress:
-        try:
-            runner.run(todo, store, gate.jobs, progress, gate.runs / "regress.log")
-        except UserError:
-            raise
-        except Exception as error:  # a broken backbone may end it in any way
-            problem = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    todo = not_in_store(stages.values(), store)
+    targets, log, problem = [*stages.values()], gate.runs / "regress.log", None
+    try:
+        runner.run_missing(targets, todo, store, gate.jobs, log, gate.profile.expected)
+    except UserError:
+        raise
+    except Exception as error:  # a broken backbone may end it in any way
+        problem = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     return {name: _measured(name, stage, store, problem) for name, stage in stages.items()}
 
 
@@ -225,7 +224,7 @@ def _require_same_questions(gate: Gate, kept: Baseline, measured: dict[str, Meas
         benchmark = _benchmark(gate, name)
         if what := baselines.mismatch(then, found.answers, benchmark, found.facts["metric"]):
             raise UserError(f"The baseline {gate.baseline} has {what} in {name}: {MAKE_ONE}.")
-        before = baselines.restore(found.answers, then.scores, benchmark)
+        before = baselines.restore_scores(found.answers, then.scores, benchmark)
         if reason := _disagreement(name, before, then.value):
             raise UserError(
                 f"The baseline {gate.baseline} does not hold what {name} is computed from "
@@ -269,7 +268,7 @@ def _verdict(
     gate: Gate, name: str, then: BenchmarkScores, answers: pd.DataFrame
 ) -> tuple[str, str, str]:
     """Whether a benchmark has regressed: the result, why, and the difference."""
-    before = baselines.restore(answers, then.scores, _benchmark(gate, name))
+    before = baselines.restore_scores(answers, then.scores, _benchmark(gate, name))
     try:
         found = COLUMNS[name].difference([[answers]], [[before]], gate.profile.resamples)
     except UndefinedError as error:
@@ -310,8 +309,8 @@ def _baseline(gate: Gate, model: dict, measured: dict[str, Measured]) -> Baselin
     for name, found in measured.items():
         told = {key: found.facts.get(key) for key in ("metric", "value", "unscored")}
         if found.answers is not None:
-            told["questions"] = baselines.questions(found.answers)
-            told["scores"] = baselines.scores(found.answers, _benchmark(gate, name))
+            told["questions"] = baselines.questions_digest(found.answers)
+            told["scores"] = baselines.question_scores(found.answers, _benchmark(gate, name))
         benchmarks[name] = BenchmarkScores(settings=_settings(gate, name), **told)
     return Baseline(
         backbone=gate.backbone,

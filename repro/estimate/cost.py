@@ -1,16 +1,15 @@
-"""What a stage takes, by formula: operations, bytes moved, the most memory at one time.
+"""Cost of a stage by formula: operations, bytes moved, peak memory.
 
 Weights P, tokens n, layers L, width d, inner width i, keys (and values) of width k, bytes of a
-number b. The mathematics with its sources, what was measured against it and what was not:
-docs/real-size.md and benchmarks/speed/README.md.
+number b. docs/real-size.md has the sources, benchmarks/speed/README.md the measurements beside it.
 
 - Reading a token: 2 P operations, and 4 d in each layer for every position that it sees. The head:
-  2 operations a weight, where a prediction is asked for.
-- Training on it: as much again for the gradient of what it came from, and as much again for that of
-  the weights where they are trained (6 P; with frozen weights 4 P, and 6 for each weight of an
+  2 operations a weight, where a prediction is needed.
+- Training on it: as much again for the gradient of its inputs, and as much again for that of the
+  weights where they are trained (6 P; with frozen weights 4 P, and 6 for each weight of an
   adapter). Layers that are computed once more for the gradient: 2 P more.
-- Writing: the prompt is read; then each step reads the weights once for the whole batch, and each
-  row's keys and values, which it also copies to make room for one more.
+- Writing: the prompt is read; then each step reads the weights once for the batch, and each row's
+  keys and values, which it also copies to make room for one more.
 - AdamW moves 28 bytes a trained weight and step: weight, gradient and two states in float32.
 """
 
@@ -33,45 +32,45 @@ FOUR_BITS = 0.516  # bytes of a weight in NF4 with its doubly quantised scales (
 
 @dataclass(frozen=True)
 class DtypeSizes:
-    """How numbers lie in a device's memory, in bytes."""
+    """Bytes of numbers in a device's memory."""
 
     size: int
     mask: int = 1
-    """Of a place in dropout's mask."""
+    """Of an element of dropout's mask."""
     slack: float = 1.0
-    """What a training's activations take, holes between them included, for each byte of theirs."""
+    """Bytes allocated for each byte of a training's activations, fragmentation included."""
 
 
 # Measured (benchmarks/speed/README.md): float32, masks too, and glibc, which gives little back.
-PROCESSOR = DtypeSizes(4, mask=4, slack=1.6)
+CPU = DtypeSizes(4, mask=4, slack=1.6)
 HALF = DtypeSizes(2)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a backbone decides its cost. Weights are counts of parameters."""
+    """A backbone's sizes that decide its cost. Weights are counts of parameters."""
 
     vision: int
     projector: int
     language: int
-    """Of the layers, which every token goes through."""
+    """The layers, which every token goes through."""
     embedding: int
     head: int
-    """Of the last product, which may be the embedding's weights (`tied`)."""
+    """The output product, which may share the embedding's weights (`tied`)."""
     tied: bool
     layers: int
     width: int
     inner: int
     keys: int
     image_tokens: int
-    """Of an image among a text's; one that is looked at by cross-attention takes one."""
+    """Per image among a text's tokens; 1 where the image enters by cross-attention."""
     vision_tokens: int
     vision_layers: int
     vision_width: int
     saved: int
-    """Bytes of a weight as it was saved."""
+    """Bytes of a weight in the saved files."""
     shared: bool = True
-    """Whether texts behind one image may share it (`c3l.packing`)."""
+    """Texts behind one image may share it (`c3l.packing`)."""
 
     @property
     def parameters(self) -> int:
@@ -84,24 +83,24 @@ class Shape:
 
     @property
     def adapters(self) -> int:
-        """Parameters of LoRA beside all linears of the layers."""
+        """Parameters of LoRA on all linear layers."""
         d, k = self.width, self.keys
         return self.layers * RANK * (4 * d + 2 * (d + k) + 3 * (d + self.inner))
 
 
-def shape(name: str | Path) -> Shape:
-    """A backbone's, from its folder's configuration on the meta device, or the published one.
+def shape_of_backbone(name: str | Path) -> Shape:
+    """Return a backbone's shape, from its folder's configuration or the published one.
 
-    `name` is a folder or a Hub id, and need not be there if its last part is one of
+    `name` is a folder or a Hub id. It need not exist if its last part is one of
     `c3l.backbones.published`. Raises UserError where there is neither.
     """
     from c3l.backbones.published import configuration
 
-    return shape_of(*configuration(name))
+    return shape_of_config(*configuration(name))
 
 
-def shape_of(family: type["Backbone"], config: "PreTrainedConfig") -> Shape:
-    """The shape of a family's model of this configuration, whose weights are never made."""
+def shape_of_config(family: type["Backbone"], config: "PreTrainedConfig") -> Shape:
+    """Return the shape of a family's model of this configuration, on the meta device."""
     from c3l.convert.converted import model_shapes
 
     shapes = model_shapes(family.model_class, config)
@@ -120,16 +119,13 @@ def shape_of(family: type["Backbone"], config: "PreTrainedConfig") -> Shape:
     language = count(*family.language) - embedding - head
     if family.projector.startswith(f"{family.decoder}."):  # among the layers: every token's
         projector, language = 0, language + projector
+    total = sum(size.numel() for size in shapes.values())
     vision = config.vision_config
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     patches = (vision.image_size // vision.patch_size) ** 2
     tokens = getattr(config, "num_query_tokens", None) or getattr(config, "image_seq_length", 1)
     return Shape(
-        vision=sum(size.numel() for size in shapes.values())
-        - projector
-        - language
-        - embedding
-        - head,
+        vision=total - projector - language - embedding - head,
         projector=projector,
         language=language,
         embedding=embedding,
@@ -150,22 +146,22 @@ def shape_of(family: type["Backbone"], config: "PreTrainedConfig") -> Shape:
 
 @dataclass(frozen=True)
 class Cost:
-    """Operations and bytes, by how fast they go, and the most bytes of memory at one time."""
+    """Operations and bytes, grouped by speed, and peak memory in bytes."""
 
     reading: float = 0.0
-    """Operations of prompts that are read, scores, vision encoders."""
+    """Operations of reading prompts, scoring, encoding images."""
     training: float = 0.0
     """Operations of forward and backward passes."""
     writing: float = 0.0
-    """Operations of the steps of writing ..."""
+    """Operations of the writing steps ..."""
     fetched: float = 0.0
-    """... and the bytes that they fetch: either may be what takes long."""
+    """... and the bytes that they fetch: the slower of the two counts."""
     updated: float = 0.0
     """Bytes that the optimizer moves."""
     memory: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        """Both, one after the other."""
+        """One after the other."""
         work = {name: getattr(self, name) + getattr(other, name) for name in _WORK}
         return Cost(**work, memory=max(self.memory, other.memory))
 
@@ -174,33 +170,33 @@ _WORK = ("reading", "training", "writing", "fetched", "updated")
 
 
 def prefill_flops(s: Shape, tokens: float, seen: float) -> float:
-    """Operations of the layers for so many tokens that see so many positions, all together."""
+    """Operations of the layers on these tokens, which see `seen` positions in total."""
     return 2 * s.language * tokens + 4 * s.layers * s.width * seen
 
 
 def vision_flops(s: Shape) -> float:
-    """Operations of encoder and projector for an image."""
+    """Operations of encoder and projector on an image."""
     seen = 4 * s.vision_layers * s.vision_width * s.vision_tokens**2
     return 2 * s.vision * s.vision_tokens + seen + 2 * s.projector * s.image_tokens
 
 
 def _row(s: Shape, tokens: float, pictured: bool) -> float:
-    """Operations of a text of so many tokens that is read, behind an image or not."""
+    """Operations of reading a text of so many tokens, behind an image or not."""
     n = tokens + s.image_tokens * pictured
     return prefill_flops(s, n, n * n / 2) + vision_flops(s) * pictured
 
 
-def weights(s: Shape, size: int) -> float:
+def weight_bytes(s: Shape, size: int) -> float:
     return s.parameters * size
 
 
 def _passing(s: Shape, tokens: float, pictures: float, size: int) -> float:
-    """Bytes of one layer at work on so many tokens, or of the encoder's on so many images."""
+    """Bytes of one layer's activations on these tokens, or of an encoder layer's on the images."""
     text = tokens * (2 * s.width + 3 * s.inner)
     return size * max(text, pictures * s.vision_tokens * 10 * s.vision_width)
 
 
-def write(
+def writing_cost(
     s: Shape,
     rows: int,
     prompt: float,
@@ -210,31 +206,28 @@ def write(
     batch: int,
     numbers: DtypeSizes,
 ) -> Cost:
-    """`rows` texts of `new` tokens behind prompts of `prompt`, so many in a batch.
-
-    All texts are taken to be as long as the longest.
-    """
+    """Cost of writing `rows` texts of `new` tokens each behind prompts of `prompt` tokens."""
     size = numbers.size
     batch = min(batch, rows)
     start = prompt + s.image_tokens * pictured
     seen = new * start + new * new / 2
     cached = 2 * s.layers * s.keys * size  # a token
-    # A batch's last predictions: as they come, in float32, sorted and summed up for the nucleus.
+    # A batch's last predictions: as computed, in float32, sorted and summed for the nucleus.
     logits = batch * s.vocabulary * (size + 5 * 4)
     return Cost(
         reading=rows * _row(s, prompt, pictured),
         writing=rows * (2 * s.head * new + prefill_flops(s, new, seen)),
         fetched=rows / batch * new * (s.language + s.head) * size + 3 * rows * cached * seen,
-        memory=weights(s, size)
+        memory=weight_bytes(s, size)
         + batch * cached * (start + new)
         + max(_passing(s, batch * start, batch * pictured, size), logits),
     )
 
 
-WINDOW = 512  # samples whose readings without an image are kept, see c3l.relevance
+WINDOW = 512  # samples whose states without an image are stored, see c3l.relevance
 
 
-def score(
+def scoring_cost(
     s: Shape,
     images: int,
     each: float,
@@ -243,53 +236,55 @@ def score(
     *,
     batch: int,
     numbers: DtypeSizes,
-    behind: bool = True,
-    without: bool = True,
+    with_image: bool = True,
+    without_image: bool = True,
 ) -> Cost:
-    """The likelihood of `each` answers an image: `behind` it, packed where the family can be, and
-    `without` it; I²C asks for both.
+    """Cost of the likelihoods of `each` answers an image; I²C needs them with and without it.
 
-    `question` is all that a text has besides its answer, prompt format included.
+    With the image, texts are packed where the family can be. `question` counts all tokens of a text
+    besides its answer, prompt format included.
     """
     size, n, texts = numbers.size, question + answer, images * each
     run = min(each, batch) if s.shared else 1  # texts that share an image's tokens
     rows = min(batch, texts) / run
     image = prefill_flops(s, s.image_tokens, s.image_tokens**2 / 2) + vision_flops(s)
-    shown = texts / run * image + texts * prefill_flops(s, n, n * (s.image_tokens + n / 2))
-    alone = texts * prefill_flops(s, n, n * n / 2)
+    visual = texts / run * image + texts * prefill_flops(s, n, n * (s.image_tokens + n / 2))
+    direct = texts * prefill_flops(s, n, n * n / 2)
     logits = min(batch, texts) * answer * s.vocabulary * 6 * 4
-    passing = _passing(s, rows * (s.image_tokens * behind + run * n), rows * behind, size)
+    passing = _passing(s, rows * (s.image_tokens * with_image + run * n), rows * with_image, size)
     return Cost(
-        reading=shown * behind + alone * without + (behind + without) * 2 * s.head * texts * answer,
-        memory=weights(s, size)
+        reading=visual * with_image
+        + direct * without_image
+        + (with_image + without_image) * 2 * s.head * texts * answer,
+        memory=weight_bytes(s, size)
         + min(WINDOW, texts) * answer * s.width * size
         + max(passing, logits),
     )
 
 
 class Texts(NamedTuple):
-    """Texts of one step of training."""
+    """Texts of one training step."""
 
     count: float
     tokens: float
-    """Without the image's."""
+    """Per text, without the image's."""
     predicted: float
-    """Of the tokens, those with a loss."""
+    """Tokens with a loss."""
     pictured: bool
 
 
 @dataclass(frozen=True)
 class TrainingMode:
-    """How is trained."""
+    """Parameters that train, and two ways to save memory."""
 
     tuning: Tuning
     checkpointing: bool = False
     gpus: int = 1
-    """Over which FSDP shards weights, gradients and states; batches are split as well."""
+    """FSDP shards weights, gradients and states over them; batches are split as well."""
 
 
-def trained(s: Shape, tuning: Tuning) -> int:
-    """The parameters with a gradient."""
+def trained_parameters(s: Shape, tuning: Tuning) -> int:
+    """Count the parameters with a gradient."""
     head = 0 if s.tied else s.head
     language = s.language + s.embedding + head
     match tuning:
@@ -302,79 +297,80 @@ def trained(s: Shape, tuning: Tuning) -> int:
     return s.adapters + s.projector
 
 
-def train(
+def training_cost(
     s: Shape,
     steps: float,
     texts: Iterable[Texts],
-    way: TrainingMode,
+    mode: TrainingMode,
     *,
     parts: int,
     numbers: DtypeSizes,
 ) -> Cost:
-    """So many steps on these texts each, computed in `parts` (gradient accumulation)."""
+    """Cost of `steps` on these texts each, computed in `parts` (gradient accumulation)."""
     size = numbers.size
-    texts, whole = list(texts), way.tuning in ("full", "language+projector")
-    operations = kept = predicted = pictures = longest = 0.0
+    texts, weights_train = list(texts), mode.tuning in ("full", "language+projector")
+    operations = tokens = predicted = pictures = longest = 0.0
+    image = vision_flops(s) * (3 if mode.tuning == "full" else 1) + 4 * s.projector * s.image_tokens
     for text in texts:
         n = text.tokens + s.image_tokens * text.pictured
         linear, seen = 2 * s.language * n, 4 * s.layers * s.width * n * n / 2
-        each = (3 if whole else 2) * linear + 3 * seen + way.checkpointing * (linear + seen)
-        each += 6 * s.adapters * n * (way.tuning in ("lora", "qlora"))
-        each += (6 if whole else 4) * s.head * text.predicted
-        image = (
-            vision_flops(s) * (3 if way.tuning == "full" else 1) + 4 * s.projector * s.image_tokens
+        each = (
+            (3 if weights_train else 2) * linear + 3 * seen + mode.checkpointing * (linear + seen)
         )
+        each += 6 * s.adapters * n * (mode.tuning in ("lora", "qlora"))
+        each += (6 if weights_train else 4) * s.head * text.predicted
         operations += text.count * (each + text.pictured * image)
-        kept += text.count * n
+        tokens += text.count * n
         predicted += text.count * text.predicted
         pictures += text.count * text.pictured
         longest = max(longest, n)
-    share = parts * way.gpus
-    part = max(kept / share, longest)  # tokens in memory at one time: a text at least
+    share = parts * mode.gpus
+    part = max(tokens / share, longest)  # tokens in memory at one time: a text at least
     predicted, pictures = (max(x / share, min(x, 1)) for x in (predicted, pictures))
-    kept = _kept(s, way, part, pictures, numbers) + predicted * s.vocabulary * (size + 12)
-    gradients = 4 * trained(s, way.tuning) / way.gpus
-    memory = _states(s, way, size) + gradients + numbers.slack * kept
+    saved = _saved_activations(s, mode, part, pictures, numbers)
+    saved += predicted * s.vocabulary * (size + 12)
+    gradients = 4 * trained_parameters(s, mode.tuning) / mode.gpus
+    memory = _states(s, mode, size) + gradients + numbers.slack * saved
     memory += _passing(s, part, pictures, size)
-    # Weights are loaded, and merged at the end, whole and in the precision they were saved in.
+    # Weights are loaded, and merged at the end, unsharded and in their saved precision.
     return Cost(
         training=steps * operations,
-        updated=steps * 28 * trained(s, way.tuning),
-        memory=max(memory, weights(s, size)),
+        updated=steps * 28 * trained_parameters(s, mode.tuning),
+        memory=max(memory, weight_bytes(s, size)),
     )
 
 
-def _states(s: Shape, way: TrainingMode, size: int) -> float:
-    """Bytes of weights and of AdamW's two states; what trains is float32."""
-    moving = trained(s, way.tuning)
-    frozen = s.parameters + (s.adapters + s.projector) * (way.tuning in ("lora", "qlora")) - moving
-    rounded = s.language if way.tuning == "qlora" else 0
+def _states(s: Shape, mode: TrainingMode, size: int) -> float:
+    """Bytes of weights and of AdamW's two states; weights that train are float32."""
+    moving = trained_parameters(s, mode.tuning)
+    frozen = s.parameters + (s.adapters + s.projector) * (mode.tuning in ("lora", "qlora")) - moving
+    rounded = s.language if mode.tuning == "qlora" else 0
     still = (frozen - rounded) * size + rounded * min(FOUR_BITS, size)
     copies = size if size < 4 else 0  # autocast's, of the weights that train
     states = still + moving * (4 + 8 + copies)
-    if way.gpus == 1:
+    if mode.gpus == 1:
         return states
-    # FSDP gathers a layer where it is at work, and the next one.
-    return states / way.gpus + 2 * s.language / s.layers * size
+    # FSDP gathers the layer that is computed, and the next one.
+    return states / mode.gpus + 2 * s.language / s.layers * size
 
 
-def _kept(
-    s: Shape, way: TrainingMode, tokens: float, pictures: float, numbers: DtypeSizes
+def _saved_activations(
+    s: Shape, mode: TrainingMode, tokens: float, pictures: float, numbers: DtypeSizes
 ) -> float:
-    """Bytes that the layers keep of so many tokens until their gradient has been computed.
+    """Bytes that the layers save of so many tokens for the backward pass.
 
-    Of a layer: the residual stream before each norm, in float32; queries, keys, values and what
-    comes of them; the MLP's three products. Where weights train, also what went into each of them;
-    where adapters do, that after dropout, and dropout's mask.
+    Of a layer: the residual stream before each norm, in float32; queries, keys, values and their
+    product; the MLP's three products. Where weights train, also the inputs of each; where adapters
+    do, those after dropout, and dropout's mask.
     """
     d, k, i, size = s.width, s.keys, s.inner, numbers.size
     layer = 2 * 4 * d + size * (2 * d + 2 * k + 3 * i)
-    if way.tuning in ("full", "language+projector"):
+    if mode.tuning in ("full", "language+projector"):
         layer += size * (5 * d + i)
-    elif way.tuning in ("lora", "qlora"):
+    elif mode.tuning in ("lora", "qlora"):
         layer += (size + numbers.mask) * (6 * d + i) + size * 7 * RANK
     layers = s.layers
-    bytes_ = tokens * (layer * layers if not way.checkpointing else size * d * layers + layer)
-    if way.tuning == "full":  # the encoder keeps its own, in about a Llama's proportions
+    bytes_ = tokens * (layer * layers if not mode.checkpointing else size * d * layers + layer)
+    if mode.tuning == "full":  # the encoder saves its own, in about a Llama's proportions
         bytes_ += pictures * s.vision_tokens * s.vision_layers * 20 * s.vision_width * size
     return bytes_

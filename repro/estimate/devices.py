@@ -1,47 +1,51 @@
-"""Devices: how fast they are, what of that stages reach, how much memory they have."""
+"""Devices: speed, the share of it that stages reach, and memory."""
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from c3l.runtime.errors import UserError, printable
-from repro.estimate.cost import GIB, HALF, PROCESSOR, Cost, DtypeSizes
+from repro.estimate.cost import CPU, GIB, HALF, Cost, DtypeSizes
+
+if TYPE_CHECKING:
+    import torch
 
 PROCESS = 0.9 * GIB
-"""Of a worker before it loads anything, its packages: 924 MiB measured."""
+"""Baseline memory of a worker after imports: 924 MiB measured."""
 
 
 @dataclass(frozen=True)
 class Shares:
-    """What stages reach of a device's product of two matrices, and of its copying."""
+    """Shares that stages reach of a device's matrix-product speed and of its bandwidth."""
 
     reading: float
     training: float
     writing: float
-    """Of whichever of the two takes longer."""
+    """Share of the slower of the two."""
     measured: bool
 
 
 # `python -m repro bench --stages`: benchmarks/speed/README.md has what was measured.
-ON_A_PROCESSOR = Shares(reading=0.9, training=0.5, writing=0.3, measured=True)
-# No GPU was at hand: what is usual for batches as small as the paper's.
-ON_A_GPU = Shares(reading=0.4, training=0.35, writing=0.2, measured=False)
+CPU_SHARES = Shares(reading=0.9, training=0.5, writing=0.3, measured=True)
+# Not measured: typical of batches as small as the paper's.
+GPU_SHARES = Shares(reading=0.4, training=0.35, writing=0.2, measured=False)
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where stages run."""
+    """A device that stages run on."""
 
     name: str
     memory: float
     """Bytes."""
     operations: float
-    """A second, of a product of two matrices: bfloat16 on a GPU, float32 of one thread else."""
+    """Per second, in a matrix product: bfloat16 on a GPU, float32 in one thread else."""
     bandwidth: float
-    """Bytes a second."""
+    """Bytes per second."""
     shares: Shares
     numbers: DtypeSizes = HALF
-    others: float = 0.5 * GIB
-    """Bytes that a worker takes besides what `repro.estimate.cost` counts."""
+    overhead: float = 0.5 * GIB
+    """Bytes of a worker beyond those that `repro.estimate.cost` counts."""
 
     def seconds(self, cost: Cost) -> float:
         work = cost.reading / self.shares.reading + cost.training / self.shares.training
@@ -50,20 +54,19 @@ class Device:
             work / self.operations + writing / self.shares.writing + cost.updated / self.bandwidth
         )
 
-    def needed(self, cost: Cost) -> float:
-        """Bytes of memory."""
-        return cost.memory + self.others
+    def bytes_needed(self, cost: Cost) -> float:
+        return cost.memory + self.overhead
 
     @property
-    def told(self) -> str:
-        """What was reckoned with, and how far that can be trusted."""
-        how = "measured" if self.shares.measured else "assumed, not measured"
+    def description(self) -> str:
+        """The device's numbers, and whether its shares are measured."""
+        origin = "measured" if self.shares.measured else "assumed, not measured"
         s = self.shares
         return (
             f"{self.name}, {self.memory / GIB:.0f} GiB; {self.operations / 1e12:,.4g} TFLOP/s, of "
             f"which reading reaches {s.reading:.0%} and training {s.training:.0%}, and "
             f"{self.bandwidth / 1e9:,.4g} GB/s, of which writing reaches {s.writing:.0%} (these "
-            f"shares are {how})"
+            f"shares are {origin})"
         )
 
 
@@ -79,14 +82,14 @@ GPUS = {
 }
 
 
-def named(name: str | None) -> Device:
-    """A device by name: one of GPUS, "cpu" or "cuda" as found here; None: cuda where there is one.
+def device_named(name: str | None) -> Device:
+    """Return a device: one of GPUS, or this machine's "cpu" or "cuda"; None is cuda, else cpu.
 
-    Raises UserError for an unknown one, and for a GPU that is not there.
+    Raises UserError for an unknown name, and for a GPU that this machine lacks.
     """
     if name in GPUS:
         memory, operations, bandwidth = GPUS[name]
-        return Device(name, memory * GIB, operations, bandwidth, ON_A_GPU)
+        return Device(name, memory * GIB, operations, bandwidth, GPU_SHARES)
     if name not in (None, "cpu", "cuda"):
         raise UserError(
             f"There is no device {printable(name)}: give cpu, cuda, or one of {', '.join(GPUS)}."
@@ -97,21 +100,19 @@ def named(name: str | None) -> Device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(f"There is no GPU here: give cpu, or one of {', '.join(GPUS)}.")
-    return _found(torch.device(name))
+    return _measure(torch.device(name))
 
 
-def _found(device) -> Device:
-    """A device of this machine; how fast it is, is measured now."""
+def _measure(device: "torch.device") -> Device:
+    """Measure the speed of a device of this machine."""
     import torch
 
     from benchmarks.speed.flops import bandwidth, matrix_peak
 
     if device.type == "cuda":
-        found = torch.cuda.get_device_properties(device)
+        gpu = torch.cuda.get_device_properties(device)
         speed = matrix_peak(device), bandwidth(device)
-        return Device(found.name, found.total_memory, *speed, ON_A_GPU)
+        return Device(gpu.name, gpu.total_memory, *speed, GPU_SHARES)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     speed = matrix_peak(device, 1024), bandwidth(device, 2**26)
-    return Device(
-        "one thread of this processor", memory, *speed, ON_A_PROCESSOR, PROCESSOR, PROCESS
-    )
+    return Device("one thread of this CPU", memory, *speed, CPU_SHARES, CPU, PROCESS)

@@ -1,7 +1,7 @@
 """The artefacts behind the tables, each with its manifest and its inputs."""
 
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Source, Stage, Store
-from repro.run.runner import closure
 
 
 class Artefacts:

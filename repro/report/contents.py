@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from c3l.artifacts.store import Store
-from repro.analysis.compare import claimed, findings
+from repro.analysis.compare import findings, tables_with_claims
 from repro.columns import COLUMNS
 from repro.profile import Profile
 from repro.render import claims as claim_texts
@@ -49,7 +49,9 @@ class Contents:
             "profile": profile.name,
             "tables": [self._table(name, table) for name, table in tables.items()],
             "missing": missing,
-            "claims": [self._claims(name, tables[name]) for name in claimed() if name in tables],
+            "claims": [
+                self._claims(name, tables[name]) for name in tables_with_claims() if name in tables
+            ],
             "verdicts": claim_texts.VERDICTS,
             "pools": [self._pool(pool) for pool in find_pools(tables, store)],
             "unscored": list(_unscored(tables)),

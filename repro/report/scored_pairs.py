@@ -7,6 +7,7 @@ change none.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Stage, Store
 from c3l.instructions import CLASSES
 from c3l.samples import Sample, read_samples
@@ -15,7 +16,6 @@ from c3l.stages.common import SAMPLES, SCORES
 from repro.report.samples import draw_sample
 from repro.report.tables import FinishedTable
 from repro.rows import TABLES, Row
-from repro.run.runner import closure
 
 PAIRS_BY_TOKEN = 8  # of each class
 

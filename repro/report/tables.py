@@ -5,12 +5,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from repro.profile import Profile
 from repro.recipe import Cells, stages
 from repro.rows import TABLES
-from repro.run import runner
 from repro.run.run import Run
 
 UNREADABLE = "cannot be read"
@@ -56,7 +56,7 @@ def find_tables(
     for name, record in records.items():
         if _recorded_digests(record) != _expected_digests(cells[name]):
             missing[name] = "was last run with other options"
-        elif runner.not_in_store(stages(cells[name]), store):
+        elif not_in_store(stages(cells[name]), store):
             missing[name] = "lacks some of its artefacts"
         else:
             tables[name] = FinishedTable(record, cells[name])

@@ -1,4 +1,4 @@
-"""Where stages run: worker processes of this machine, or Ray's (`repro.run.ray_engine`).
+"""Engines that run stages: worker processes of this machine, or Ray (`repro.run.ray_engine`).
 
 An engine is a context manager; leaving it by an exception (KeyboardInterrupt too) kills its
 workers.
@@ -24,40 +24,40 @@ from repro.run import worker
 Name = Literal["local", "ray"]
 
 
-class Lost(Exception):
-    """A worker was killed, and the engine goes on without it; says why."""
-
-
 class Engine(Protocol):
-    """What the runner asks of an engine."""
+    """An engine as the runner uses it."""
 
     jobs: int
-    """How many tasks are done at a time, at most."""
+    """Tasks at one time, at most."""
 
     def __enter__(self) -> "Engine": ...
 
     def __exit__(self, *error) -> None: ...
 
     def submit(self, task: worker.Task, stage: Stage) -> Future[float]:
-        """Have a task done (`repro.run.worker.do`). The future raises Lost if its worker is killed,
-        unless all workers are lost with it, and what the task raises."""
+        """Start a task (`repro.run.worker.run_task`). The future raises what the task raises, and
+        WorkerLostError if its worker alone is killed."""
 
 
-def start(name: Name, root: Path, jobs: int, log: Path) -> Engine:
-    """An engine for the store below `root`, to be entered. What libraries print in its workers goes
-    to the file `log`. Raises UserError where there is no Ray."""
-    # the number of threads changes sums in their last digits: not how much is left to do
+def create_engine(name: Name, root: Path, jobs: int, log: Path) -> Engine:
+    """Return an engine for the store below `root`, to be entered.
+
+    What libraries print in its workers goes to the file `log`. Raises UserError without Ray.
+    """
+    # By `jobs`, not by the work that is left: the number of threads changes sums' last digits.
     environment = worker.environment(one_thread=jobs > 1)
     if name == "local":
-        return Local(root, jobs, environment, log)
-    from repro.run.ray_engine import Ray
+        return LocalEngine(root, jobs, environment, log)
+    from repro.run.ray_engine import RayEngine
 
-    return Ray(root, jobs, environment, log)
+    return RayEngine(root, jobs, environment, log)
 
 
-class Local:
-    """Workers are spawned, load torch once, and die with this process however it dies. One that is
-    killed takes the others with it."""
+class LocalEngine:
+    """Spawned workers, which load torch once and die with this process however it dies.
+
+    A worker that is killed takes the others with it.
+    """
 
     def __init__(self, root: Path, jobs: int, environment: dict[str, str], log: Path):
         self.jobs, self._root, self._log = jobs, root, log
@@ -68,12 +68,12 @@ class Local:
             initargs=(environment, log),
         )
 
-    def __enter__(self) -> "Local":
+    def __enter__(self) -> "LocalEngine":
         return self
 
     def submit(self, task: worker.Task, stage: Stage) -> Future[float]:
-        with _deaf_children():
-            return self._pool.submit(worker.do, task, stage, self._root)
+        with _children_ignore_interrupt():
+            return self._pool.submit(worker.run_task, task, stage, self._root)
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
         if kind:
@@ -88,9 +88,11 @@ class Local:
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal's group, and a worker that is only starting would
-    make a traceback of it. Those started here do not hear of it; this process does, after."""
+def _children_ignore_interrupt() -> Iterator[None]:
+    """Shield processes started within from Ctrl-C, which reaches a terminal's whole group.
+
+    A worker that is still starting would print a traceback. This process gets the signal after.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -99,7 +101,7 @@ def _deaf_children() -> Iterator[None]:
 
 
 def _start_worker(environment: dict[str, str], log: Path) -> None:
-    """What fails here breaks the pool without a word of why: nothing may that a full disk does."""
+    # An error here breaks the pool without a message: nothing may depend on a disk with room.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     terminal = os.fdopen(os.dup(2), "w", buffering=1)  # our own warnings still get there

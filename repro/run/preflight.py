@@ -1,4 +1,4 @@
-"""What a run looks at before its first stage, since it would be met hours later otherwise."""
+"""Checks before a run's first stage, of what it would otherwise meet hours later."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,45 +13,48 @@ from c3l.runtime.errors import UserError
 from repro.stages.evaluation import run_evaluation
 
 RETRIES = 2
-"""Of a server that is busy: it may be at work for others."""
+"""Of a busy server: it may be at work for others."""
 
 
-def check(todo: Iterable[Stage]) -> None:
-    """Raise UserError for weights that cannot be loaded and for addresses that do not answer, of
-    those that the stages will use. Weights with a seal have been looked at when it was read."""
+def check(stages: Iterable[Stage]) -> None:
+    """Raise UserError for weights that cannot be loaded and addresses that do not answer.
+
+    Weights with a seal were verified when it was read.
+    """
     weights: dict[Path, None] = {}
-    asked: dict[Judge | Served, None] = {}
-    todo = list(todo)
-    if any(stage.run is run_evaluation for stage in todo):
+    services: dict[Judge | Served, None] = {}
+    stages = list(stages)
+    if any(stage.run is run_evaluation for stage in stages):
         extras.require("lmms_eval", "A benchmark")
-    if any(hasattr(stage.run, "trains") for stage in todo):
+    if any(hasattr(stage.run, "trains") for stage in stages):
         distributed.check_launch()
-    for stage in todo:
+    for stage in stages:
         for name in ("backbone", "weights"):
             source = stage.inputs.get(name)
             if isinstance(source, Source) and not (source.path / SEAL).exists():
                 weights[source.path] = None
         if (judge := stage.config.get("judge")) and judge["url"]:
-            asked[Judge(**judge)] = None
+            services[Judge(**judge)] = None
         if served := stage.config.get("served"):
-            asked[Served(**served)] = None
-    for one in asked:
-        _ask(one)
+            services[Served(**served)] = None
+    for service in services:
+        _probe(service)
     for path in weights:
         from c3l.backbones.loading import inspect  # takes seconds: pocket backbones have seals
 
         inspect(path)
 
 
-def _ask(one: Judge | Served) -> None:
-    if isinstance(one, Judge):
-        check, verb = check_judge, "judge"
+def _probe(service: Judge | Served) -> None:
+    if isinstance(service, Judge):
+        probe, verb = check_judge, "judge"
         remedy = "--set scoring.judge=null leaves its cells unscored"
     else:
-        check, verb = check_server, "answer"
+        probe, verb = check_server, "answer"
         remedy = "--set served={} leaves its rows unscored"
-    if reason := check(one, retries=RETRIES):
-        hint = missing_key_hint(one.key_variable)
+    if reason := probe(service, retries=RETRIES):
+        hint = missing_key_hint(service.key_variable)
         raise UserError(
-            f"{one.name} does not {verb}: {reason}{hint}; run this again when it does ({remedy})."
+            f"{service.name} does not {verb}: {reason}{hint}; run this again when it does "
+            f"({remedy})."
         )

@@ -1,8 +1,8 @@
 """Stages as Ray tasks: on this machine, or on the cluster that RAY_ADDRESS names.
 
-All machines have to see the runs folder, the data and the weights under the same paths, and have
-this project installed. A task is given a stage and says how long it took; what it makes goes to the
-store, so that nothing is lost with a worker but the shard that it was at.
+All machines need this project installed, and the runs folder, the data and the weights under the
+same paths. A task gets a stage and returns its seconds; the result goes to the store, so that a
+lost worker costs only the shard it was working on.
 """
 
 import logging
@@ -24,30 +24,30 @@ import psutil
 from c3l.artifacts.store import Stage
 from c3l.runtime.errors import UserError, printable
 from repro.run import worker
-from repro.run.engines import Lost
+from repro.run.worker import WorkerLostError
 
-OBJECT_STORE = 100 * 2**20  # bytes; what tasks return is a number and a few words
+OBJECT_STORE = 100 * 2**20  # bytes; tasks return a number and a few words
 
-Answer = tuple[float | UserError, list[str]]
-"""How long a task took, or what the user can mend; and our own warnings."""
+Result = tuple[float | UserError, list[str]]
+"""A task's seconds, or the user's error; and our own warnings."""
 
 
-class Ray:
-    """Tasks of one processor each, and one GPU where the machines have any (`repro.run.engines`)."""
+class RayEngine:
+    """Tasks of one CPU each, and one GPU where the machines have any (`repro.run.engines`)."""
 
     def __init__(self, root: Path, jobs: int, environment: dict[str, str], log: Path):
         self.jobs, self._root, self._log = jobs, root, log.absolute()
         self._environment = environment
         self._mark = root / "locks" / f"ray-{secrets.token_hex(8)}"
         self._tasks: dict[Future, Any] = {}
-        self._ray = _imported()
+        self._ray = _import_ray()
         self._folder: str | None = None
-        """Of a Ray of our own: its sockets and logs."""
+        """Sockets and logs of a Ray that this process starts."""
 
-    def __enter__(self) -> "Ray":
+    def __enter__(self) -> "RayEngine":
         ray = self._ray
         with ExitStack() as stack:
-            # Ray tells of killed workers on standard output, where results go.
+            # Ray reports killed workers on standard output, where results go.
             stack.enter_context(redirect_stdout(stack.enter_context(self._log.open("a"))))
             self._mark.touch()
             stack.callback(self._mark.unlink, missing_ok=True)
@@ -76,42 +76,42 @@ class Ray:
         text = cloudpickle.dumps(stage)
         arguments = task, text, self._root, self._mark, self._environment, self._log
         reference = self._task.remote(*arguments)
-        answer: Future[float] = Future()
-        self._tasks[answer] = reference
-        reference.future().add_done_callback(partial(_tell, answer))
-        return answer
+        future: Future[float] = Future()
+        self._tasks[future] = reference
+        reference.future().add_done_callback(partial(_forward_result, future))
+        return future
 
     def __exit__(self, kind: type | None, *_) -> None:
         if kind and self._folder:
             _kill_services(self._folder)
         elif kind:
-            for answer, reference in self._tasks.items():
-                if not answer.done():
+            for future, reference in self._tasks.items():
+                if not future.done():
                     self._ray.cancel(reference, force=True)
         self._stack.close()
 
 
 def cluster_jobs() -> int | None:
-    """How many tasks the cluster that RAY_ADDRESS names runs at a time; None without one.
+    """Return the number of tasks that RAY_ADDRESS's cluster runs at a time, or None without one.
 
     Raises UserError where Ray is not installed, or the cluster cannot be reached.
     """
-    ray = _imported()
+    ray = _import_ray()
     if not os.environ.get("RAY_ADDRESS"):
         return None
     _connect()
-    there = ray.cluster_resources()
-    return max(1, int(there.get("GPU") or there.get("CPU", 1)))
+    resources = ray.cluster_resources()
+    return max(1, int(resources.get("GPU") or resources.get("CPU", 1)))
 
 
-def _imported() -> Any:
-    """Ray. Raises UserError where it is not installed."""
+def _import_ray() -> Any:
+    """Import Ray and return it. Raises UserError where it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns
     if not os.environ.get("RAY_ADDRESS"):
         # Ray's own switch for "this machine only": it then listens on loopback alone.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        # Its processes believe each other by a token, which it would write to the home folder.
+        # Its processes trust each other by a token, which it would write to the home folder.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
@@ -124,8 +124,8 @@ def _imported() -> Any:
 
 
 def _connect() -> None:
-    """To the cluster that RAY_ADDRESS names, once."""
-    if _imported().is_initialized():
+    """Connect to the cluster that RAY_ADDRESS names, once."""
+    if _import_ray().is_initialized():
         return
     address = os.environ["RAY_ADDRESS"]
     host, _, port = address.rpartition(":")
@@ -138,30 +138,32 @@ def _connect() -> None:
             socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"No Ray answers at {printable(address)} ({error}): start it there with `ray start --head`, "
-            "or unset RAY_ADDRESS to use this machine alone."
+            f"No Ray answers at {printable(address)} ({error}): start it there with `ray start "
+            "--head`, or unset RAY_ADDRESS to use this machine alone."
         ) from error
     _init(address=address)
 
 
 def _init(**options: Any) -> None:
     """Start Ray or connect to it. Raises UserError where that fails."""
-    ray, before = _imported(), signal.getsignal(signal.SIGTERM)
+    ray, before = _import_ray(), signal.getsignal(signal.SIGTERM)
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **options)
     except SystemExit:  # what Ray makes of SIGTERM
         raise KeyboardInterrupt from None
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        what = f"reached at {options['address']}" if "address" in options else "started"
-        raise UserError(f"Ray cannot be {what}: {reason}") from error
+        verb = f"reached at {options['address']}" if "address" in options else "started"
+        raise UserError(f"Ray cannot be {verb}: {reason}") from error
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _kill_services(folder: str) -> None:
-    """Of a Ray of our own, those to which nothing is lost: Ray itself would wait for each of them,
-    up to a second. It stops the workers first."""
+    """Kill the services of our own Ray that hold no work.
+
+    Ray itself would wait up to a second for each of them. It stops the workers first.
+    """
     for process in psutil.Process().children():
         with suppress(psutil.Error):
             if process.name() not in ("raylet", "gcs_server") and any(
@@ -170,67 +172,64 @@ def _kill_services(folder: str) -> None:
                 process.kill()
 
 
-def _tell(answer: Future, done: Future) -> None:
-    """Hand on what a task came to; called in a thread of Ray's."""
+def _forward_result(future: Future, done: Future) -> None:
+    """Set the future from a finished task. Called in a thread of Ray's."""
     from ray.exceptions import RayError, RayTaskError
 
     try:
         result, warnings = done.result()
-    except RayTaskError as error:
-        answer.set_exception(error.cause or error)
-    except RayError as error:
-        answer.set_exception(Lost(str(error).strip().partition(".")[0]))
-    except BaseException as error:
-        answer.set_exception(error)
-    else:
         for warning in warnings:
             logging.getLogger("c3l").warning("%s", warning)
         if isinstance(result, UserError):
-            answer.set_exception(result)
-        else:
-            answer.set_result(result)
+            raise result
+    except RayTaskError as error:
+        future.set_exception(error.cause or error)
+    except RayError as error:
+        future.set_exception(WorkerLostError(str(error).strip().partition(".")[0]))
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 # ── In the worker ────────────────────────────────────────────────────────────────────────────────
 
 
-class _Kept(logging.Handler):
-    """Keeps what is said, to be told by the process that started the run."""
+class _RecordingHandler(logging.Handler):
+    """Keeps messages, which the process that started the run logs."""
 
     def __init__(self):
         super().__init__()
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
-_kept = _Kept()
+_recorder = _RecordingHandler()
 
 
 def _do(
     task: worker.Task, stage: bytes, root: Path, mark: Path, environment: dict[str, str], log: Path
-) -> Answer:
-    """The task. A UserError is returned, since Ray would bring it as one of its own."""
+) -> Result:
+    """Run the task. A UserError is returned, since Ray would wrap a raised one in its own."""
     if not mark.exists():
-        return (
-            UserError(
-                f"{socket.gethostname()} does not see the runs folder {root}: give one with --runs "
-                "that all machines of the cluster share, under the same path."
-            ),
-            [],
+        error = UserError(
+            f"{socket.gethostname()} does not see the runs folder {root}: give one with --runs "
+            "that all machines of the cluster share, under the same path."
         )
+        return error, []
     _set_up(tuple(environment.items()), log)
-    _kept.said = []
+    _recorder.messages = []
     try:
-        return worker.do(task, pickle.loads(stage), root), _kept.said
+        return worker.run_task(task, pickle.loads(stage), root), _recorder.messages
     except UserError as error:
-        return UserError(str(error)), _kept.said
+        return UserError(str(error)), _recorder.messages
 
 
 @cache
 def _set_up(environment: tuple[tuple[str, str], ...], log: Path) -> None:
-    """Once in each worker, which does one task after the other."""
+    """Set up the process once: a worker runs one task after the other."""
     worker.set_up(dict(environment), log)
-    for handler in (_kept, logging.StreamHandler(sys.stderr)):
+    for handler in (_recorder, logging.StreamHandler(sys.stderr)):
         logging.getLogger("c3l").addHandler(handler)

@@ -1,4 +1,4 @@
-"""A run of tables: what has to be made, made; then each table from the artefacts."""
+"""A run of tables: make what is missing, then write each table from the artefacts."""
 
 import json
 import time
@@ -7,20 +7,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from c3l.artifacts.graph import Stages
+from c3l.artifacts.graph import Stages, not_in_store
 from c3l.artifacts.read_only import NotStoredError, ReadOnlyStore
 from c3l.artifacts.store import Store
 from c3l.runtime import extras
 from c3l.runtime.errors import UserError
 from c3l.runtime.locks import locked
+from c3l.runtime.progress import duration, echo
 from c3l.stages import launcher
-from repro import inputs, recipe
-from repro.inputs import Inputs
+from repro import recipe
+from repro.inputs import Inputs, placeholder_inputs, resolve_inputs
 from repro.profile import Profile
 from repro.recipe import Cells, stages
 from repro.rows import TABLES, Ranking, Row, Table
 from repro.run import engines, preflight, runner
-from repro.run.progress import Progress, Times, duration, echo
 from repro.stages import evaluation as driver
 
 
@@ -47,10 +47,10 @@ class Run:
 
         Without `fetch` nothing is fetched from the Hub.
         """
-        _require_a_backbone(names, profile)
+        _require_backbone(names, profile)
         store.remove_leftovers()
-        data = inputs.resolve_inputs(profile, store, _rows(names), fetch=fetch)
-        return cls.of(names, profile, seeds, store, data)
+        inputs = resolve_inputs(profile, store, _rows(names), fetch=fetch)
+        return cls(_tables(names, profile, inputs, seeds), profile, seeds, store)
 
     @classmethod
     def stored(
@@ -62,37 +62,30 @@ class Run:
         *,
         fetch: bool = True,
     ) -> "Run":
-        """The same from a runs folder that is only read.
+        """Prepare from a runs folder that is only read.
 
         Where the pocket world is gone, it is made, which the folder must allow. Raises UserError
         otherwise.
         """
         reader = ReadOnlyStore(runs / "store")
-        # Looked at before anybody says that it is being made.
+        # Look first: `prepare` would announce that it makes the world.
         if profile.data != "pocket" or reader.find(driver.pocket_world()):
             with suppress(NotStoredError):
                 return cls.prepare(names, profile, seeds, reader, fetch=fetch)
-        made = cls.prepare(names, profile, seeds, Store(reader.root), fetch=fetch)
-        return replace(made, store=reader)
+        run = cls.prepare(names, profile, seeds, Store(reader.root), fetch=fetch)
+        return replace(run, store=reader)
 
     @classmethod
-    def of(
-        cls, names: list[str], profile: Profile, seeds: list[int], store: Store, data: Inputs
+    def with_placeholders(
+        cls, names: list[str], profile: Profile, seeds: list[int], store: Store
     ) -> "Run":
-        """The stages on these data."""
-        tables = {name: cells(TABLES[name], profile, data, seeds) for name in names}
-        return cls(tables, profile, seeds, store)
-
-    @classmethod
-    def assumed(cls, names: list[str], profile: Profile, seeds: list[int], store: Store) -> "Run":
-        """The stages as if the profile's input were there: to be planned, not to be run."""
-        _require_a_backbone(names, profile)
-        return cls.of(
-            names, profile, seeds, store, inputs.placeholder_inputs(profile, _rows(names))
-        )
+        """Prepare as if the profile's input were there: for a plan, not to be run."""
+        _require_backbone(names, profile)
+        inputs = placeholder_inputs(profile, _rows(names))
+        return cls(_tables(names, profile, inputs, seeds), profile, seeds, store)
 
     def finish(self, folder: Path, jobs: int, engine: engines.Name = "local") -> Iterator[str]:
-        """Run what is missing; write each table to `folder` and give its markdown."""
+        """Run what is missing, write each table to `folder` and yield its markdown."""
         started = time.monotonic()
         targets = [stage for cells in self.tables.values() for stage in stages(cells)]
         try:
@@ -100,51 +93,55 @@ class Run:
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}).") from error
         runner.discard_transient(targets, self.store)
-        todo = runner.not_in_store(targets, self.store)
-        everything = runner.closure(targets)
+        todo = not_in_store(targets, self.store)
         if launch := launcher.requested_launch():
             launch.check_stages(todo.values())
         preflight.check(todo.values())
         if any(TABLES[name].drawing == "lines" for name in self.tables):
             extras.require("matplotlib", "A figure")
-        said = self.profile.expected
-        times = Times(said, everything.values(), self.store, self._reckoned(todo) if todo else {})
-        ran, rows = bool(todo), recipe.rows(self.tables)
-        stored = len(everything) - len(todo)
-        with Progress(todo, stored, times, jobs, rows=rows, everything=everything) as progress:
-            while todo:
-                runner.run(todo, self.store, jobs, progress, folder / "workers.log", engine)
-                todo = runner.not_in_store(targets, self.store)  # nothing, if nothing was damaged
+        runner.run_missing(
+            targets,
+            todo,
+            self.store,
+            jobs,
+            folder / "workers.log",
+            self.profile.expected,
+            estimates=self._estimated_seconds(todo),
+            rows=recipe.rows(self.tables),
+            engine=engine,
+        )
         seconds = time.monotonic() - started
         for name, cells in self.tables.items():
-            yield self._write(name, cells, folder, seconds if ran else None)
+            yield self._write(name, cells, folder, seconds if todo else None)
         echo(f"Done in {duration(seconds)}; the tables are in {folder}.")
 
-    def _reckoned(self, todo: Stages) -> dict[str, float]:
-        """Seconds of the stages here, where the profile says nothing of how long any takes."""
-        if self.profile.expected.seconds or self.profile.expected.factors:
+    def _estimated_seconds(self, todo: Stages) -> dict[str, float]:
+        """Seconds by formula, on the device found here, where the profile states none."""
+        if not todo or self.profile.expected.seconds or self.profile.expected.factors:
             return {}
-        from repro.estimate.devices import named
+        from repro.estimate.devices import device_named
         from repro.estimate.plan import Estimator, estimate_stages
 
-        found = estimate_stages(todo.values(), Estimator(named(None), self.profile))
-        return {key: one.seconds for key, one in found.items()}
+        estimates = estimate_stages(todo.values(), Estimator(device_named(None), self.profile))
+        return {key: estimate.seconds for key, estimate in estimates.items()}
 
     def _write(self, name: str, cells: Cells, folder: Path, seconds: float | None) -> str:
-        """Write NAME.json, .csv, .md and drawings, each whole or not at all; the markdown.
+        """Write NAME.json, .csv, .md and drawings, each atomically, and return the markdown.
 
-        The wall-clock is that of the last run that had something to do: a run that finds all of it
+        Without `seconds` the wall-clock stays that of the run before: a run that finds everything
         stored writes the same bytes again.
         """
         from c3l.artifacts.files import write_atomically
-        from repro.analysis.table import finished
+        from repro.analysis.table import finished_table
         from repro.render import markdown
 
-        table = finished(name, cells, self.profile, self.seeds, self.store)
+        table = finished_table(name, cells, self.profile, self.seeds, self.store)
         path = folder / f"{name}.json"
-        said, drawings = self._drawn(name, table, cells)
-        table |= said
-        table["wall_clock_seconds"] = _wall_clock(path) if seconds is None else round(seconds, 1)
+        fields, drawings = self._draw(name, table, cells)
+        table |= fields
+        table["wall_clock_seconds"] = (
+            _previous_wall_clock(path) if seconds is None else round(seconds, 1)
+        )
         files = drawings | {
             path.name: json.dumps(table, indent=1, ensure_ascii=False) + "\n",
             f"{name}.csv": markdown.render_csv(table),
@@ -161,8 +158,8 @@ class Run:
                     ) from error
         return files[f"{name}.md"]
 
-    def _drawn(self, name: str, table: dict, cells: Cells) -> tuple[dict, dict[str, bytes]]:
-        """What the table says of its drawing, and the drawing's files by name."""
+    def _draw(self, name: str, table: dict, cells: Cells) -> tuple[dict, dict[str, bytes]]:
+        """Return the table's fields about its drawing, and the drawing's files by name."""
         match TABLES[name].drawing:
             case "lines":
                 from repro.render import figures
@@ -177,31 +174,39 @@ class Run:
         return {}, {}
 
 
-def _rows(names: list[str]) -> list[Row | Ranking]:
-    return [row for name in names for row in TABLES[name].rows]
-
-
-def _require_a_backbone(names: list[str], profile: Profile) -> None:
-    """Raise UserError where the profile lacks the backbones of all rows."""
-    backbones = dict.fromkeys(row.backbone for name in names for row in TABLES[name].rows)
-    there = profile.backbones | profile.served
-    if not backbones.keys() & there.keys():
-        lacking, known = ", ".join(backbones), ", ".join(there) or "none"
-        raise UserError(f"The profile {profile.name} has no backbone {lacking}; it has {known}.")
-
-
-def cells(table: Table, profile: Profile, data: Inputs, seeds: list[int]) -> Cells:
-    """The stages behind a table, of which its rows may share any."""
+def cells(table: Table, profile: Profile, inputs: Inputs, seeds: list[int]) -> Cells:
+    """The stages behind a table; its rows share those that are the same."""
     if table.tuning_seeds is not None:
         profile = profile.with_tuning_seeds(at_most=table.tuning_seeds)
     return {
-        row.label: recipe.stages_for_row(row, table.columns, profile, data, seeds)
+        row.label: recipe.stages_for_row(row, table.columns, profile, inputs, seeds)
         for row in table.rows
     }
 
 
-def _wall_clock(path: Path) -> float | None:
-    """The wall-clock in a table written before, if there is one."""
+def _tables(
+    names: list[str], profile: Profile, inputs: Inputs, seeds: list[int]
+) -> dict[str, Cells]:
+    return {name: cells(TABLES[name], profile, inputs, seeds) for name in names}
+
+
+def _rows(names: list[str]) -> list[Row | Ranking]:
+    return [row for name in names for row in TABLES[name].rows]
+
+
+def _require_backbone(names: list[str], profile: Profile) -> None:
+    """Raise UserError where the profile lacks the backbones of all rows."""
+    needed = dict.fromkeys(row.backbone for row in _rows(names))
+    present = profile.backbones | profile.served
+    if not needed.keys() & present.keys():
+        raise UserError(
+            f"The profile {profile.name} has no backbone {', '.join(needed)}; it has "
+            f"{', '.join(present) or 'none'}."
+        )
+
+
+def _previous_wall_clock(path: Path) -> float | None:
+    """Read the wall-clock of a table written before, or return None."""
     try:
         return json.loads(path.read_text(encoding="utf-8")).get("wall_clock_seconds")
     except (OSError, ValueError, AttributeError, RecursionError):

@@ -1,7 +1,8 @@
-"""Results on standard output: on a terminal as tables that fit it, else the markdown as it is."""
+"""Results on standard output: tables that fit a terminal, else the markdown's bytes."""
 
 import re
 import sys
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ _ROW, _RULE = re.compile(r"^\|.*\|\s*$"), re.compile(r"^\|[\s:|-]+\|\s*$")
 
 
 def show(markdown: str) -> None:
-    """Print markdown. Whoever reads a pipe or a file gets its bytes."""
+    """Print markdown. A pipe or a file gets its bytes."""
     if not sys.stdout.isatty():
         print(markdown)
         return
@@ -28,16 +29,9 @@ def show(markdown: str) -> None:
 
 
 def _blocks(markdown: str) -> list[list[str]]:
-    """The lines, those of a table apart from others."""
-    blocks: list[list[str]] = []
-    before = None
-    for line in markdown.split("\n"):
-        row = bool(_ROW.match(line))
-        if row != before:
-            blocks.append([])
-        blocks[-1].append(line)
-        before = row
-    return blocks
+    """Split into runs of lines: tables, and the text between them."""
+    lines = markdown.split("\n")
+    return [[*block] for _, block in groupby(lines, lambda line: bool(_ROW.match(line)))]
 
 
 def _cells(line: str) -> list[str]:
@@ -46,41 +40,41 @@ def _cells(line: str) -> list[str]:
 
 
 def _show_table(console: "Console", rows: list[list[str]]) -> None:
-    """The table whole, or its columns in several tables below one another, each with the first.
+    """Print a table, its columns in several tables where they do not fit, each with the first.
 
-    No number is ever cut: a column is at least as wide as its longest word, but for the first,
-    whose words may be folded.
+    No number is cut: a column is as wide as its longest word at least. rich alone would fold words
+    in all columns; here only the first may.
     """
     from rich.table import Table
     from rich.text import Text
 
     columns = list(zip(*rows, strict=True))
-    least = [
+    widths = [
         max(len(word) for cell in column for word in ["", *cell.split()]) for column in columns
     ]
-    least[0] = min(least[0], console.width // 3)
+    widths[0] = min(widths[0], console.width // 3)
     parts: list[list[int]] = [[0]]
     for index in range(1, len(columns)):
-        if len(parts[-1]) > 1 and _width(least, [*parts[-1], index]) > console.width:
+        if len(parts[-1]) > 1 and _width(widths, [*parts[-1], index]) > console.width:
             parts.append([0])
         parts[-1].append(index)
     for part in parts:
-        spare = max(0, console.width - _width(least, part))
+        spare = max(0, console.width - _width(widths, part))
         table = Table(box=None, header_style="bold")
         for index in part:
-            more = min(spare, max(map(len, columns[index])) - least[index])
-            spare -= more
+            extra = min(spare, max(map(len, columns[index])) - widths[index])
+            spare -= extra
             table.add_column(
                 Text(rows[0][index]),
                 justify="right" if index else "left",
                 overflow="fold",
-                width=least[index] + more,
+                width=widths[index] + extra,
             )
         for row in rows[1:]:
             table.add_row(*(Text(row[index]) for index in part))
         console.print(table)
 
 
-def _width(least: list[int], part: list[int]) -> int:
-    """Of a table with these columns, each with a space before and behind it."""
-    return sum(least[index] + 2 for index in part)
+def _width(widths: list[int], part: list[int]) -> int:
+    """Width of a table of these columns, each with a space on either side."""
+    return sum(widths[index] + 2 for index in part)

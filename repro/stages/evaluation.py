@@ -1,4 +1,4 @@
-"""The driver's own stages: the pocket world, benchmarks, the final data's truth and relevance."""
+"""The pocket world, benchmarks, and the truth and relevance of the final data, as stages."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from benchmarks.served import Served
 from c3l.artifacts.files import digest_files
 from c3l.artifacts.store import Job, Source, Stage
 from c3l.readings import Readings
+from c3l.samples import Sample
 from c3l.stages.common import Weights
 from repro.profile import Scoring
 
@@ -16,21 +17,8 @@ from repro.profile import Scoring
 
 
 def pocket_world() -> Stage:
-    """The made world. Its code counts as an input: nobody has to remember a version number."""
+    """The synthetic world. Its code is an input: nobody has to raise a version number."""
     return Stage("pocket-world", 1, run_pocket_world, {"code": _pocket_code()}, seed=0)
-
-
-def pocket_comparison() -> Stage:
-    """The made world's comparison sets, its code an input likewise."""
-    return Stage("pocket-comparison", 1, run_pocket_comparison, {"code": _pocket_code()}, seed=0)
-
-
-def _pocket_code() -> str:
-    import benchmarks.pocket as package
-
-    folder = Path(package.__file__).parent
-    code = [str(path.relative_to(folder)) for path in sorted(folder.glob("*.py"))]
-    return digest_files(folder, code)
 
 
 def run_pocket_world(job: Job) -> dict:
@@ -43,6 +31,11 @@ def run_pocket_world(job: Job) -> dict:
     return {}
 
 
+def pocket_comparison() -> Stage:
+    """The synthetic world's comparison sets, with its code as an input too."""
+    return Stage("pocket-comparison", 1, run_pocket_comparison, {"code": _pocket_code()}, seed=0)
+
+
 def run_pocket_comparison(job: Job) -> dict:
     from benchmarks.pocket.comparison import build_comparison
 
@@ -50,8 +43,16 @@ def run_pocket_comparison(job: Job) -> dict:
     return {}
 
 
+def _pocket_code() -> str:
+    import benchmarks.pocket as package
+
+    folder = Path(package.__file__).parent
+    code = [str(path.relative_to(folder)) for path in sorted(folder.glob("*.py"))]
+    return digest_files(folder, code)
+
+
 def evaluation(weights: Weights | Served, task: str, data: Source, scoring: Scoring) -> Stage:
-    """A benchmark's cell for one model, and every answer it gave, through lmms-eval."""
+    """One model's score on a benchmark, with all its answers, through lmms-eval."""
     config, inputs = evaluation_settings(task, scoring), {"data": data}
     if not isinstance(weights, Served):
         inputs["weights"] = weights
@@ -63,26 +64,6 @@ def evaluation(weights: Weights | Served, task: str, data: Source, scoring: Scor
     else:
         config["served"] = weights.model_dump()
     return Stage("evaluation", 1, run_evaluation, config, inputs)
-
-
-def evaluation_settings(task: str, scoring: Scoring) -> dict:
-    """What of the profile decides how a benchmark is scored."""
-    config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
-    if BENCHMARKS[task].needs_judge:
-        judge = judge_of(scoring)
-        config["judge"] = judge.configuration() if judge else None
-    return config
-
-
-def judge_of(scoring: Scoring) -> Judge | None:
-    """Who judges LLaVA^W; None where nobody does."""
-    if scoring.judge is None:
-        return None
-    if scoring.judge == "pocket":
-        return Judge()
-    return Judge(
-        scoring.judge_model, scoring.judge, scoring.judge_key, scoring.judge_strip_thinking
-    )
 
 
 def run_evaluation(job: Job) -> dict:
@@ -103,8 +84,28 @@ def run_evaluation(job: Job) -> dict:
     )
 
 
+def evaluation_settings(task: str, scoring: Scoring) -> dict:
+    """Return the settings of the profile that a benchmark's score depends on."""
+    config = {"task": task} | scoring.model_dump(include={"batch_size", "answer_tokens"})
+    if BENCHMARKS[task].needs_judge:
+        judge = configured_judge(scoring)
+        config["judge"] = judge.configuration() if judge else None
+    return config
+
+
+def configured_judge(scoring: Scoring) -> Judge | None:
+    """Return the judge of LLaVA^W, or None where the profile has none."""
+    if scoring.judge is None:
+        return None
+    if scoring.judge == "pocket":
+        return Judge()
+    return Judge(
+        scoring.judge_model, scoring.judge, scoring.judge_key, scoring.judge_strip_thinking
+    )
+
+
 def truth(samples: Stage, graphs: Source | None) -> Stage:
-    """Which of the final samples are true of their scene and need its image."""
+    """The share of final samples that are true of their scene and need its image."""
     inputs = {"samples": samples} | ({"graphs": graphs} if graphs else {})
     return Stage("truth", 1, run_truth, {}, inputs)
 
@@ -117,17 +118,10 @@ def run_truth(job: Job) -> dict:
 
     if "graphs" not in job.inputs:
         return {"unscored": "the truth of these samples is not known: it needs scene graphs"}
-    lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
-    graphs = {graph["image"]: graph for graph in map(json.loads, lines)}
-    samples = samples_of(job)
+    graphs, samples = read_graphs(job), samples_of(job)
     verdicts = [judge(s.question, s.answer, graphs[s.image]) for s in samples]
-    columns = {
-        "question_id": [sample.id for sample in samples],
-        "image_id": [sample.image for sample in samples],
-        "category": [sample.instruction for sample in samples],
-        "verdict": verdicts,
-        "correct": [float(verdict == "true_image") for verdict in verdicts],
-    }
+    correct = [float(verdict == "true_image") for verdict in verdicts]
+    columns = identifying_columns(samples) | {"verdict": verdicts, "correct": correct}
     pd.DataFrame(columns).to_parquet(job.out / "samples.parquet", index=False)
     share = {name: 100 * verdicts.count(name) / len(verdicts) for name in VERDICTS}
     return {
@@ -135,6 +129,21 @@ def run_truth(job: Job) -> dict:
         "value": share["true_image"],
         "n": len(samples),
         "extra": {"verdicts": share},
+    }
+
+
+def read_graphs(job: Job) -> dict[str, dict]:
+    """Read the scene graphs among a job's inputs, by image."""
+    lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
+    return {graph["image"]: graph for graph in map(json.loads, lines)}
+
+
+def identifying_columns(samples: list[Sample]) -> dict[str, list[str]]:
+    """Return the columns that every table of samples begins with."""
+    return {
+        "question_id": [sample.id for sample in samples],
+        "image_id": [sample.image for sample in samples],
+        "category": [sample.instruction for sample in samples],
     }
 
 
@@ -160,8 +169,8 @@ def run_relevance(job: Job) -> dict:
         if score.unscored:
             continue
         pieces = backbone.answer_pieces(sample.question, sample.answer, job.config["score_eos"])
-        adds = contributions(score).tolist()
-        if len(pieces) != len(adds):
+        parts = contributions(score).tolist()
+        if len(pieces) != len(parts):
             raise RuntimeError(f"The answer of {sample.id} has other tokens than were scored.")
         rows.append(
             {
@@ -173,7 +182,7 @@ def run_relevance(job: Job) -> dict:
                 "i2c": score.i2c,
                 "tokens": len(pieces),
                 "pieces": pieces,
-                "contributions": adds,
+                "contributions": parts,
             }
         )
     pd.DataFrame(rows).to_parquet(job.out / "samples.parquet", index=False)
@@ -181,7 +190,7 @@ def run_relevance(job: Job) -> dict:
 
 
 def unscored(reason: str) -> Stage:
-    """What stands behind a cell that cannot be measured here: why."""
+    """The reason why a cell cannot be measured here."""
     return Stage("unscored", 1, run_unscored, {"reason": reason})
 
 

@@ -1,10 +1,10 @@
-"""Data sets that others made: what tables 2 and 3 set our final data beside.
+"""Published data sets, with which tables 2 and 3 compare our final data.
 
     published files → comparison → cut (to our size) → c3l.stages.training.vlit, truth, lengths
 
 They lie in `comparison/<name>/` of a profile's data: `data/` holds the files as published (any
-number of them, in layouts that c3l.data.layouts knows), `images/` the images, and graphs.jsonl, where
-the world is made, the scenes' graphs.
+number of them, in layouts that c3l.data.layouts knows), `images/` the images, and graphs.jsonl the
+scene graphs, where the world is synthetic.
 """
 
 import random
@@ -20,12 +20,12 @@ from c3l.stages import common
 from c3l.stages.common import Weights
 
 RECORD = "record"
-"""The field of a sample's meta that names the published record which it is a turn of."""
+"""The field of a sample's meta that names the published record it comes from."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A data set as it lies on the disk; `data` is None where there is none."""
+    """A data set on the disk; `data` is None where it is missing."""
 
     name: str
     data: Source | None
@@ -33,8 +33,8 @@ class Published:
     graphs: Source | None
 
 
-def find(folder: Path, name: str) -> Published:
-    """The data set in `folder/name`, whether it is there or not. Files that are there count."""
+def find_data_set(folder: Path, name: str) -> Published:
+    """Return the data set in `folder/name`, whether it exists or not; its files are inputs."""
     folder = folder / name
     data, images, graphs = (folder / part for part in ("data", "images", "graphs.jsonl"))
     return Published(
@@ -46,10 +46,10 @@ def find(folder: Path, name: str) -> Published:
 
 
 def comparison(published: Published) -> Stage:
-    """The set's turns as samples whose images are there. A set that is not there is unscored."""
-    if published.data is None:
-        return Stage("comparison", 1, run_comparison, {"name": published.name})
-    inputs = {"data": published.data, "images": published.images}
+    """The set's turns whose images exist, as samples. A missing set is unscored."""
+    inputs = {}
+    if published.data is not None:
+        inputs = {"data": published.data, "images": published.images}
     return Stage("comparison", 1, run_comparison, {"name": published.name}, inputs)
 
 
@@ -58,36 +58,36 @@ def run_comparison(job: Job) -> dict:
     if not job.inputs:
         return {"unscored": f"there is no data of {name}: no file in comparison/{name}/data"}
     names = ImageFolder(job.inputs["images"]).names()
-    # LRV names images without their suffix. Where two share a stem, only the whole name will do.
+    # LRV names images without their suffix. Where two share a stem, only the full name will do.
     stems = Counter(Path(image).stem for image in names)
-    whole = {Path(image).stem: image for image in names if stems[Path(image).stem] == 1}
-    whole |= {image: image for image in names}
-    kept, left_out, records = [], [], 0
+    images = {Path(image).stem: image for image in names if stems[Path(image).stem] == 1}
+    images |= {image: image for image in names}
+    samples, left_out, records = [], [], 0
     for path in sorted(job.inputs["data"].iterdir()):
-        for place, record in enumerate(read_records(path), start=1):
+        for number, record in enumerate(read_records(path), start=1):
             records += 1
             for sample in record:
-                if reason := _unusable(sample, whole):
-                    left_out.append(LeftOut(sample.id, f"{path.name}, record {place}", reason))
+                if reason := _unusable(sample, images):
+                    left_out.append(LeftOut(sample.id, f"{path.name}, record {number}", reason))
                     continue
                 meta = sample.meta | {RECORD: str(records)}
-                # Without its history: training reads each turn alone.
-                image = whole[sample.image]
-                kept.append(replace(sample, image=image, meta=meta, history=()))
+                # Without its history: training reads each turn by itself.
+                image = images[sample.image]
+                samples.append(replace(sample, image=image, meta=meta, history=()))
     dropped = dict(Counter(item.reason for item in left_out))
-    if not kept:
+    if not samples:
         raise UserError(
             f"no sample of {name} can be used ({dropped}): are its images those that the "
             f"files in comparison/{name}/data name?"
         )
-    write_samples(job.out / common.SAMPLES, kept)
+    write_samples(job.out / common.SAMPLES, samples)
     write_left_out(job.out, left_out)
-    read = len(kept) + len(left_out)
-    return {"samples": len(kept), "read": read, "records": records, "dropped": dropped}
+    read = len(samples) + len(left_out)
+    return {"samples": len(samples), "read": read, "records": records, "dropped": dropped}
 
 
 def _unusable(sample: Sample, images: dict[str, str]) -> str | None:
-    """Why nothing can be tuned on a sample, as a word to count by; else None."""
+    """Return the reason why a sample cannot be tuned on, to count by, or None."""
     if sample.image not in images:
         return "image_missing"
     if not sample.question.strip():
@@ -103,13 +103,13 @@ def cut(samples: Stage, size: int, seed: int) -> Stage:
 def run_cut(job: Job) -> dict:
     samples = common.samples_of(job)
     size = min(job.config["size"], len(samples))
-    drawn = sorted(random.Random(job.seed).sample(range(len(samples)), size))
-    write_samples(job.out / common.SAMPLES, [samples[k] for k in drawn])
+    indices = sorted(random.Random(job.seed).sample(range(len(samples)), size))
+    write_samples(job.out / common.SAMPLES, [samples[k] for k in indices])
     return {"samples": size, "not_drawn": len(samples) - size}
 
 
 def lengths(samples: Stage, backbone: Weights) -> Stage:
-    """How long each sample's question and answer are, in words and in the backbone's tokens."""
+    """Lengths of each sample's question and answer, in words and in the backbone's tokens."""
     return Stage("lengths", 1, run_lengths, {}, {"samples": samples, "backbone": backbone})
 
 

@@ -2,11 +2,10 @@
 
     samples → shuffled or constant → c3l.stages.scoring.scores → ranking
 
-A control scores the same pairs behind a wrong image. What a score still tells of the truth then,
-the text alone has told it.
+A control scores the same pairs behind a wrong image. A score that still separates true pairs from
+false ones then has learnt it from the text.
 """
 
-import json
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from c3l.score_forms import FORMS
 from c3l.selection import METHODS, code_of, selector
 from c3l.stages import common
 from c3l.stages.scoring import read_answer_logprobs, scored
+from repro.stages.evaluation import read_graphs
 
 if TYPE_CHECKING:
     from c3l.scores import Score
@@ -28,7 +28,7 @@ GREY = "images/grey.png"
 
 
 def shuffled(samples: Stage, seed: int) -> Stage:
-    """The samples, every image's about another image of the pool: one seeded cycle of them all."""
+    """The samples, each about another image of the pool: one seeded cycle of all images."""
     return Stage("shuffled", 1, run_shuffled, {}, {"samples": samples}, seed)
 
 
@@ -38,15 +38,17 @@ def run_shuffled(job: Job) -> dict:
     if len(images) < 2:
         return {"unscored": "the samples have no second image to be shown with"}
     random.Random(job.seed).shuffle(images)
-    other = dict(zip(images, images[1:] + images[:1], strict=True))
-    shown = [replace(sample, image=other[sample.image]) for sample in samples]
-    write_samples(job.out / common.SAMPLES, shown)
-    return {"samples": len(shown), "images": len(images)}
+    following = dict(zip(images, images[1:] + images[:1], strict=True))
+    shuffled = (replace(sample, image=following[sample.image]) for sample in samples)
+    write_samples(job.out / common.SAMPLES, shuffled)
+    return {"samples": len(samples), "images": len(images)}
 
 
 def constant(samples: Stage) -> Stage:
-    """The samples, all about one grey image, which the artefact holds too: it is samples and image
-    folder of `c3l.stages.scoring.scores` at once."""
+    """The samples, all about one grey image.
+
+    The artefact holds it too: it is both samples and image folder of `c3l.stages.scoring.scores`.
+    """
     return Stage("constant", 1, run_constant, {}, {"samples": samples})
 
 
@@ -65,30 +67,31 @@ def ranking(
     scores: Stage,
     graphs: Source | None,
     *,
-    by: str,
+    ranker: str,
     share: float,
     seed: int | None = None,
-    alone: Stage | None = None,
+    answer_logprobs: Stage | None = None,
 ) -> Stage:
-    """The pairs with their verdicts, a value each, and which are chosen by it.
+    """The pairs with their verdicts, a value each, and the best `share` by it.
 
-    `scores` may be those of a control: verdicts are about the images of `samples`. `by` is one of
-    `c3l.selection.METHODS`, of which "random" needs the seed and "ifd" the stage `alone`. It
-    selects the best `share` of the pool, or Self-Instruct's survivors.
+    Args:
+        scores: may be a control's; verdicts are about the images of `samples`.
+        ranker: one of `c3l.selection.METHODS` but VIGC. "random" needs the seed, "ifd"
+            `answer_logprobs`; "self_instruct" selects its survivors in place of a share.
 
     Without scene graphs the truth is not known, and nothing is scored. Raises ValueError for
-    another `by`, or a random order without a seed.
+    another ranker, or a random order without a seed.
     """
-    if by == "vigc" or by not in {*METHODS, *FORMS}:
-        raise ValueError(f"{by!r} is none of {', '.join(RANKERS)}.")
-    if by == "random" and seed is None:
+    if ranker == "vigc" or ranker not in {*METHODS, *FORMS}:
+        raise ValueError(f"{ranker!r} is none of {', '.join(RANKERS)}.")
+    if ranker == "random" and seed is None:
         raise ValueError("A random order needs a seed.")
-    config = {"by": by, "share": share} | code_of(by)
+    config = {"by": ranker, "share": share} | code_of(ranker)
     if graphs is None:
         return Stage("ranking", 2, run_ranking, config)
     inputs = {"samples": samples, "scores": scores, "graphs": graphs}
-    inputs |= {"alone": alone} if alone else {}
-    return Stage("ranking", 2, run_ranking, config, inputs, seed if by == "random" else None)
+    inputs |= {"alone": answer_logprobs} if answer_logprobs else {}
+    return Stage("ranking", 2, run_ranking, config, inputs, seed if ranker == "random" else None)
 
 
 def run_ranking(job: Job) -> dict:
@@ -107,9 +110,8 @@ def run_ranking(job: Job) -> dict:
     }
     if not pool:
         return facts | {"unscored": "no sample of the pool has a score"}
-    values, chosen = _ranked(job, pool, scores)
-    lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
-    graphs = {graph["image"]: graph for graph in map(json.loads, lines)}
+    values, selected = _rank(job, pool, scores)
+    graphs = read_graphs(job)
     frame = pd.DataFrame(
         {
             "id": [sample.id for sample in pool],
@@ -118,29 +120,29 @@ def run_ranking(job: Job) -> dict:
             "verdict": [judge(s.question, s.answer, graphs[s.image]) for s in pool],
             "tokens": [len(score.kl) for score in scores],
             "value": np.asarray(values, dtype=float),
-            "chosen": [sample.id in chosen for sample in pool],
+            "chosen": [sample.id in selected for sample in pool],
         }
     )
     frame.to_parquet(job.out / "samples.parquet", index=False)
     finite = frame[np.isfinite(frame["value"])]
-    of_verdict = {
+    by_verdict = {
         "verdicts": 100 * frame["verdict"].value_counts(normalize=True),
         "chosen": 100 * frame.loc[frame["chosen"], "verdict"].value_counts(normalize=True),
         "mean_value": finite.groupby("verdict")["value"].mean(),
     }
     extra = {
-        name: {verdict: float(found[verdict]) for verdict in VERDICTS if verdict in found}
-        for name, found in of_verdict.items()
+        name: {verdict: float(series[verdict]) for verdict in VERDICTS if verdict in series}
+        for name, series in by_verdict.items()
     }
     return facts | {"extra": extra}
 
 
-def _ranked(job: Job, pool: list[Sample], scores: "list[Score]") -> tuple[list[float], set[str]]:
-    """What the pool is ranked by, more being better, and the ids of what is chosen."""
+def _rank(job: Job, pool: list[Sample], scores: "list[Score]") -> tuple[list[float], set[str]]:
+    """Return the pool's values, higher being better, and the ids of the selected pairs."""
     from c3l.selection import top_share, values
 
-    by = job.config["by"]
-    found = values(by, pool, scores, answer_logprobs=read_answer_logprobs(job), seed=job.seed)
-    if selector(by).labels:
-        return found, {sample.id for sample, value in zip(pool, found, strict=True) if value}
-    return found, {sample.id for sample in top_share(pool, found, job.config["share"])}
+    ranker = job.config["by"]
+    ranks = values(ranker, pool, scores, answer_logprobs=read_answer_logprobs(job), seed=job.seed)
+    if selector(ranker).labels:
+        return ranks, {sample.id for sample, value in zip(pool, ranks, strict=True) if value}
+    return ranks, {sample.id for sample in top_share(pool, ranks, job.config["share"])}

@@ -203,13 +203,13 @@ def test_a_baseline_keeps_what_such_a_number_is_computed_from(scored):
         settings={},
         metric="pair",
         value=cell["value"],
-        questions=baseline.questions(samples),
-        scores=baseline.scores(samples, benchmark),
+        questions=baseline.questions_digest(samples),
+        scores=baseline.question_scores(samples, benchmark),
     )
     kept = baseline.BenchmarkScores.model_validate_json(kept.model_dump_json())
     worse = samples.assign(**{"scored.1": "no", "response": "no"})
     assert baseline.mismatch(kept, worse, benchmark, "pair") is None
-    before = baseline.restore(worse, kept.scores, benchmark)
+    before = baseline.restore_scores(worse, kept.scores, benchmark)
     assert before[samples.columns].equals(samples)
     assert macro_f1(before) == pytest.approx(cell["value"])
     assert macro_f1(worse) < cell["value"]

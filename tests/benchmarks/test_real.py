@@ -31,7 +31,7 @@ def test_a_profile_runs_on_what_was_laid_out(coco, cache, tmp_path, tiny_llava):
     assert all(part[name].size == (32, 24) for part in parts for name in part.names())
     path = toy.profile(tmp_path / "profile", tiny_llava)
     profile = profiles.load(str(path), [f"data={out}"])
-    found = [finding for finding in doctor.examine(profile, tmp_path) if finding.needed]
+    found = [finding for finding in doctor.examine_profile(profile, tmp_path) if finding.needed]
     assert not [finding.remedy for finding in found if finding.remedy]
     made = inputs.resolve_inputs(profile, Store(tmp_path / "store"))
     assert made.benchmarks.keys() == {"SEED", "POPE", "MMB", "LLaVA^W"}

@@ -129,7 +129,7 @@ def test_data_grows_at_its_end(tmp_path):
 
 
 def test_the_report_adds_up(in_process):
-    text = bench.report("cpu", quick=True)
+    text = bench.scoring_report("cpu", quick=True)
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in text.splitlines()
@@ -150,13 +150,13 @@ def test_the_report_adds_up(in_process):
 
 def test_a_device_that_is_not_there_is_a_user_error():
     with pytest.raises(UserError, match="device meta cannot be used"):
-        bench.report("meta", quick=True)
+        bench.scoring_report("meta", quick=True)
 
 
 def test_stages_are_set_beside_their_formulas():
-    from repro.checks.bench import beside_the_formulas
+    from repro.checks.bench import formula_report
 
-    text = beside_the_formulas(quick=True)
+    text = formula_report(quick=True)
     for kind in ("pairs", "vlit"):
         cells = [cell.strip() for cell in text.partition(f"| {kind} ")[2].split("\n")[0].split("|")]
         seconds, peak, before = (float(cells[k]) for k in (1, 4, 5))

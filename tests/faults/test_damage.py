@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from c3l.artifacts.files import SEAL, read_checked, verify_digests
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.stages import common
 from repro import profile as profiles
 from repro import recipe
-from repro.run import runner
 from repro.run.run import Run
 from tests.faults import world
 from tests.faults.running import contents, made, manifests, what_lasts
@@ -81,7 +81,7 @@ def test_damage_to_any_file_at_any_place_is_found_named_and_made_again(
         same = file.exists() and (file.read_bytes(), read_checked(manifest)) == before
         blank = name == "manifest.json" and read_checked(manifest) == before[1]  # white space
         with caplog.at_level(logging.WARNING):
-            todo = runner.not_in_store(targets, Store(copy / "store"))
+            todo = not_in_store(targets, Store(copy / "store"))
         aside = copy / "store" / "damaged" / manifest.parent.parent.name / key
         assert (key in todo) == aside.exists() == (not same and not blank)
         if key in todo:

@@ -18,7 +18,7 @@ from c3l.scores import Score, write_scores
 from c3l.stages import common
 from repro import profile
 from repro.analysis import gallery
-from repro.analysis.table import finished
+from repro.analysis.table import finished_table
 from repro.recipe import Cells, stages
 from repro.render import figures
 from repro.report.contents import Contents
@@ -143,7 +143,7 @@ def make(folder: Path, backbone: Path) -> str:
         for name, some in _cells(folder, backbone).items():
             for stage in stages(some):
                 store.make(stage)
-            found[name] = FinishedTable(finished(name, some, loaded, [0], store), some)
+            found[name] = FinishedTable(finished_table(name, some, loaded, [0], store), some)
         found["figure3"].record["files"] = list(
             drawn := figures.draw_figure(found["figure3"].record)
         )

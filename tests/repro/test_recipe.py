@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from c3l.selection import METHODS
@@ -24,7 +25,6 @@ from repro.rows import (
     Table,
 )
 from repro.run.run import Run
-from repro.run.runner import closure
 from tests.repro import toy
 
 LACKING = Row("another", backbone="LLaVA-99B", base=BASELINE.label)

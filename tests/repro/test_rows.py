@@ -98,7 +98,7 @@ def test_both_sizes_have_the_same_rows():
 
 
 def test_every_way_to_rank_has_its_row_in_table_6():
-    assert {row.by for row in RANKINGS} == set(RANKERS)
+    assert {row.method for row in RANKINGS} == set(RANKERS)
 
 
 def test_a_proportion_is_the_full_method_with_another_share():

@@ -181,7 +181,7 @@ def test_what_does_not_suffice_is_said_and_kept(images, tmp_path):
     )
     chosen = read_samples(tmp_path / "out" / "data.jsonl")
     assert best.samples == len(chosen) == 5
-    assert best.run == 3  # the pool as a whole, its scores, the best; all texts were there
+    assert best.stages_run == 3  # the pool as a whole, its scores, the best; all texts were there
     assert best.dropped["not_drawn"] == made.samples - 5
 
 

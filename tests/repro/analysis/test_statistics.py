@@ -10,7 +10,7 @@ from repro.analysis.statistics import (
     UndefinedError,
     accuracy,
     bootstrap,
-    difference,
+    bootstrap_difference,
     holm,
     mcnemar,
     mean_f1,
@@ -111,7 +111,7 @@ def test_rows_that_differ_in_their_seeds_alone_are_seldom_told_apart():
             luck = rng.normal(0, 0.02, (3, 1, 1)) + rng.normal(0, 0.034, (3, 2, 1))
             skill = (0.6 + luck + difficulty).clip(0, 1)
             rows.append(outcomes((rng.random((3, 2, questions)) < skill).astype(float)))
-        found = difference(*rows, accuracy, resamples=200, seed=run)
+        found = bootstrap_difference(*rows, accuracy, resamples=200, seed=run)
         apart += found.low > 0 or found.high < 0
     assert apart / runs <= 0.12
 
@@ -119,7 +119,7 @@ def test_rows_that_differ_in_their_seeds_alone_are_seldom_told_apart():
 @pytest.mark.parametrize(("shape", "statistic"), [((2,), accuracy), ((3, 3), mean_f1)])
 def test_a_row_differs_from_itself_by_exactly_nothing(shape, statistic):
     counts = np.random.default_rng(2).integers(1, 5, (3, 2, 40, *shape))
-    assert difference(counts, counts, statistic, resamples=500) == (0, 0, 0, 0)
+    assert bootstrap_difference(counts, counts, statistic, resamples=500) == (0, 0, 0, 0)
 
 
 def test_a_strictly_better_row_is_above_zero_and_pairing_makes_that_plain():
@@ -128,7 +128,7 @@ def test_a_strictly_better_row_is_above_zero_and_pairing_makes_that_plain():
     better = base.copy()
     better[..., :12] = 1  # right wherever its base is, and on some questions more
     counts, others = outcomes(better), outcomes(base)
-    value, low, high, _ = difference(counts, others, accuracy, resamples=2000)
+    value, low, high, _ = bootstrap_difference(counts, others, accuracy, resamples=2000)
     assert value == pytest.approx(accuracy(counts).mean() - accuracy(others).mean())
     assert 0 < low < value < high
     assert high - low < 0.5 * np.hypot(width(counts), width(others))
@@ -142,15 +142,15 @@ def test_what_a_seed_does_to_both_rows_is_no_part_of_their_difference():
     base = outcomes(right)
     counts = base.copy()
     counts[..., 0] -= 0.5 * base[0, 0, :, 0]  # the same for every seed: half of what all know
-    one = difference(counts[:1, :1], base[:1, :1], accuracy, resamples=1000)
-    assert difference(counts, base, accuracy, resamples=1000) == pytest.approx(one)
+    one = bootstrap_difference(counts[:1, :1], base[:1, :1], accuracy, resamples=1000)
+    assert bootstrap_difference(counts, base, accuracy, resamples=1000) == pytest.approx(one)
 
 
 def test_rows_of_other_seeds_or_images_are_not_compared():
     counts = np.ones((2, 2, 10, 2))
     for other in (counts[:1], counts[:, :1], counts[:, :, :9]):
         with pytest.raises(ValueError, match="same shape"):
-            difference(counts, other, accuracy, resamples=100)
+            bootstrap_difference(counts, other, accuracy, resamples=100)
 
 
 @settings(max_examples=25)
@@ -162,8 +162,10 @@ def test_rows_of_other_seeds_or_images_are_not_compared():
 def test_swapping_the_rows_mirrors_the_difference(seed, size, of):
     shape, statistic = of
     counts, base = np.random.default_rng(seed).integers(1, 9, (2, *size, *shape))
-    value, low, high, error = difference(counts, base, statistic, resamples=100, seed=seed)
-    mirrored = difference(base, counts, statistic, resamples=100, seed=seed)
+    value, low, high, error = bootstrap_difference(
+        counts, base, statistic, resamples=100, seed=seed
+    )
+    mirrored = bootstrap_difference(base, counts, statistic, resamples=100, seed=seed)
     assert mirrored == pytest.approx((-value, -high, -low, error), abs=1e-9)
 
 
@@ -171,7 +173,7 @@ def test_the_error_is_that_of_a_difference_of_proportions():
     rng = np.random.default_rng(4)
     counts, base = (outcomes((rng.random((1, 1, 900)) < p).astype(float)) for p in (0.6, 0.5))
     expected = 100 * np.sqrt((0.6 * 0.4 + 0.5 * 0.5) / 900)
-    found = difference(counts, base, accuracy, resamples=4000)
+    found = bootstrap_difference(counts, base, accuracy, resamples=4000)
     assert found.error == pytest.approx(expected, rel=0.08)
     assert found.detectable == pytest.approx(2.8016 * found.error, rel=1e-4)
 
@@ -185,7 +187,7 @@ def test_a_detectable_difference_is_seen_in_four_of_five_runs():
             outcomes((rng.random((1, 1, images)) < p).astype(float))
             for p in (0.5 + gain / 200, 0.5 - gain / 200)
         )
-        return difference(counts, base, accuracy, resamples=200)
+        return bootstrap_difference(counts, base, accuracy, resamples=200)
 
     detectable = np.mean([run(0).detectable for _ in range(20)])
     seen = np.mean([run(detectable).low > 0 for _ in range(runs)])
@@ -197,7 +199,9 @@ def test_clustering_widens_a_difference_where_questions_of_an_image_agree():
     sides = rng.choice([0.0, 6.0], (2, 100))  # six questions an image, all right or all wrong
     alone = [outcomes(np.repeat(side / 6, 6))[None, None] for side in sides]
     together = [np.stack([side, np.full(100, 6.0)], axis=-1)[None, None] for side in sides]
-    one, other = (difference(*counts, accuracy, resamples=1000) for counts in (together, alone))
+    one, other = (
+        bootstrap_difference(*counts, accuracy, resamples=1000) for counts in (together, alone)
+    )
     assert one.value == pytest.approx(other.value)
     assert one.error > 2 * other.error
 
@@ -210,7 +214,7 @@ def test_a_resample_without_samples_is_left_out():
     value, low, high = bootstrap(counts, accuracy, resamples=2000)
     assert value == 75
     assert 0 <= low < value <= high <= 100
-    found = difference(counts, counts[::-1], accuracy, resamples=2000)
+    found = bootstrap_difference(counts, counts[::-1], accuracy, resamples=2000)
     assert np.isfinite(found).all()
 
 
@@ -220,7 +224,7 @@ def test_a_model_without_samples_has_no_number():
     with pytest.raises(UndefinedError, match="no samples"):
         bootstrap(counts, accuracy, resamples=100)
     with pytest.raises(UndefinedError, match="no samples"):
-        difference(counts, np.ones_like(counts), accuracy, resamples=100)
+        bootstrap_difference(counts, np.ones_like(counts), accuracy, resamples=100)
 
 
 @pytest.mark.parametrize(

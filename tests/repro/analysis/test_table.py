@@ -49,7 +49,9 @@ def finish(tmp_path, monkeypatch):
             for stage in stages:
                 store.make(stage)
         loaded = profile.load("pocket", ["resamples=200"])
-        found = repro.analysis.table.finished("table9", cells, loaded, list(range(SEEDS)), store)
+        found = repro.analysis.table.finished_table(
+            "table9", cells, loaded, list(range(SEEDS)), store
+        )
         assert found["title"] == "Ours"
         return {row["label"]: row["cells"][column] for row in found["rows"]}
 

@@ -22,7 +22,7 @@ def place(tmp_path, tiny_llava):
 
 def examined(place, *changes) -> dict[str, doctor.Finding]:
     profile = profiles.load(str(place / "toy.yaml"), list(changes))
-    return {finding.part: finding for finding in doctor.examine(profile, place / "runs")}
+    return {finding.part: finding for finding in doctor.examine_profile(profile, place / "runs")}
 
 
 def test_a_whole_profile_lacks_nothing(place):
@@ -104,7 +104,7 @@ def test_what_only_leaves_cells_unscored_is_no_obstacle(place):
     found = examined(place, "scoring.judge=null")
     for part in ("judge", "data set LRV"):
         assert found[part].remedy and not found[part].needed
-    assert "MISSING" not in doctor.report(list(found.values()))
+    assert "MISSING" not in doctor.render_findings(list(found.values()))
 
 
 def test_a_dead_judge_and_a_key_that_is_not_set(place, monkeypatch):
@@ -117,7 +117,7 @@ def test_a_dead_judge_and_a_key_that_is_not_set(place, monkeypatch):
 def test_a_folder_that_cannot_be_written(place):
     (place / "runs").write_text("a file")
     profile = profiles.load(str(place / "toy.yaml"))
-    found = {f.part: f for f in doctor.examine(profile, place / "runs")}["disk"]
+    found = {f.part: f for f in doctor.examine_profile(profile, place / "runs")}["disk"]
     assert "cannot be written; give another folder" in found.remedy
 
 

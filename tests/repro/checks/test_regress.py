@@ -21,7 +21,7 @@ from c3l.runtime.hub import seal_weights
 from repro import profile
 from repro.checks import baseline, junit
 from repro.checks.junit import Case
-from repro.checks.regress import Gate, run
+from repro.checks.regress import Gate, run_gate
 from repro.columns import COLUMNS, pope_counts
 from tests.repro import toy
 from tests.repro.toy import ROOT, repro
@@ -92,10 +92,10 @@ def test_a_loss_is_a_regression_beyond_the_tolerance(toys, tmp_path):
     path = tmp_path / "perfect.json"
     path.write_text(json.dumps(kept))
     written = tmp_path / "junit.xml"
-    text, well = run(gate(toys, baseline=path, benchmarks=["SEED"], junit=written))
+    text, well = run_gate(gate(toys, baseline=path, benchmarks=["SEED"], junit=written))
     assert not well and text.splitlines()[-1] == "Failed: SEED."
     assert "lies wholly below 0" in cases(written)["SEED"].find("failure").get("message")
-    text, well = run(gate(toys, baseline=path, benchmarks=["SEED"], tolerance=100 - now))
+    text, well = run_gate(gate(toys, baseline=path, benchmarks=["SEED"], tolerance=100 - now))
     assert well
 
 
@@ -106,7 +106,7 @@ def test_a_backbone_that_its_seal_does_not_match_is_told_what_to_do(toys, tiny_l
     (folder / "generation_config.json").write_text("{}")
     for _ in range(2):
         with pytest.raises(UserError) as error:
-            run(gate(toys, backbone=str(folder)))
+            run_gate(gate(toys, backbone=str(folder)))
         assert f"The backbone in {folder} is damaged: " in str(error.value)
         assert f"if it was edited on purpose, remove {folder / SEAL}" in str(error.value)
         (folder / SEAL).write_text("{}")  # the seal itself is damaged
@@ -164,7 +164,7 @@ def test_what_cannot_be_compared_is_refused(toys, tmp_path, monkeypatch, change,
     path = tmp_path / "baseline.json"
     path.write_text(json.dumps(kept))
     with pytest.raises(UserError, match=said) as error:
-        run(gate(toys, baseline=path))
+        run_gate(gate(toys, baseline=path))
     assert "\n" not in str(error.value) and "--update" in str(error.value)
 
 
@@ -172,7 +172,7 @@ def test_a_folder_in_place_of_a_file_is_refused_before_any_work(toys, tmp_path):
     asked = {"baseline": tmp_path, "update": True}, {"junit": tmp_path}
     for options in asked:
         with pytest.raises(UserError, match="is a folder; give the name of a file"):
-            run(gate(toys, runs=tmp_path / "new", **options))
+            run_gate(gate(toys, runs=tmp_path / "new", **options))
     assert not (tmp_path / "new").exists()
 
 
@@ -198,7 +198,7 @@ def test_a_baseline_that_is_none_is_one_sentence(toys, tmp_path, content, said):
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=said) as error:
-        run(gate(toys, baseline=path, runs=tmp_path / "new"))
+        run_gate(gate(toys, baseline=path, runs=tmp_path / "new"))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "new").exists()
 
@@ -222,7 +222,7 @@ def test_a_failed_check_keeps_a_baseline_from_being_written(toys, tmp_path, monk
     monkeypatch.setattr(
         "repro.checks.regress._conformance", lambda _: ({"dtype": "float32"}, failed)
     )
-    text, well = run(gate(toys, baseline=tmp_path / "new.json", update=True))
+    text, well = run_gate(gate(toys, baseline=tmp_path / "new.json", update=True))
     assert not well and "No baseline is written." in text
     assert not (tmp_path / "new.json").exists()
 
@@ -249,7 +249,7 @@ def test_restored_scores_are_those_that_were_kept(rows):
     frame["readable"] = [read is not None for read in reading]
     frame["correct"] = [float(a == r) for a, r in rows]
     other = frame.assign(reading="yes", correct=0.0)
-    again = baseline.restore(other, baseline.scores(frame, POPE), POPE)
+    again = baseline.restore_scores(other, baseline.question_scores(frame, POPE), POPE)
     assert np.array_equal(pope_counts(again, ["one"]), pope_counts(frame, ["one"]))
     assert again["correct"].tolist() == frame["correct"].tolist()
 
@@ -260,8 +260,8 @@ def test_restored_judgements_are_those_that_were_kept(rows):
     frame = pd.DataFrame(rows, columns=["candidate_score", "reference_score"])
     frame["category"], frame["question_id"] = "detail", [str(k) for k in range(len(rows))]
     frame["image_id"] = frame["question_id"]
-    scores = baseline.scores(frame, LLAVA_W)
-    again = baseline.restore(frame.assign(candidate_score=0.0), scores, LLAVA_W)
+    scores = baseline.question_scores(frame, LLAVA_W)
+    again = baseline.restore_scores(frame.assign(candidate_score=0.0), scores, LLAVA_W)
     difference = COLUMNS["LLaVA^W"].difference([[again]], [[frame]], 100)
     assert difference[:3] == (0, 0, 0)
 

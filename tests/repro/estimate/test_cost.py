@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from c3l.backbones.published import PUBLISHED
 from c3l.runtime.errors import UserError
 from repro.estimate import cost
-from repro.estimate.cost import HALF, PROCESSOR, Cost, Texts, TrainingMode
-from repro.estimate.devices import GPUS, named
+from repro.estimate.cost import CPU, HALF, Cost, Texts, TrainingMode
+from repro.estimate.devices import GPUS, device_named
 from tests.repro.toy import ROOT
 
-LLAVA = cost.shape("llava-hf/llava-1.5-7b-hf")
-REAL = {name: cost.shape(name) for name in PUBLISHED}
+LLAVA = cost.shape_of_backbone("llava-hf/llava-1.5-7b-hf")
+REAL = {name: cost.shape_of_backbone(name) for name in PUBLISHED}
 TEXTS = [Texts(2, 110, 17, True)]
 
 
 def needs(shape, way, texts=TEXTS, parts=1, numbers=HALF):
-    return cost.train(shape, 1, texts, way, parts=parts, numbers=numbers)
+    return cost.training_cost(shape, 1, texts, way, parts=parts, numbers=numbers)
 
 
 def test_the_published_counts():
@@ -35,10 +35,10 @@ def test_the_published_counts():
 
 
 def test_a_folder_is_counted_by_its_own_configuration():
-    found = cost.shape(ROOT / "benchmarks" / "pocket" / "backbones" / "llava-7b")
+    found = cost.shape_of_backbone(ROOT / "benchmarks" / "pocket" / "backbones" / "llava-7b")
     assert found.tied and found.parameters == 1_437_088  # what its file holds
     with pytest.raises(UserError, match="no backbone at nowhere"):
-        cost.shape("nowhere")
+        cost.shape_of_backbone("nowhere")
 
 
 def test_adapters_are_as_many_as_peft_makes():
@@ -68,22 +68,22 @@ def test_operations_are_six_a_weight_and_token_and_four_where_weights_are_frozen
 
 
 def test_steps_of_writing_read_the_weights_once_a_batch():
-    one = cost.write(LLAVA, 16, 10, 1, pictured=False, batch=16, numbers=HALF)
+    one = cost.writing_cost(LLAVA, 16, 10, 1, pictured=False, batch=16, numbers=HALF)
     assert one.fetched == pytest.approx(2 * (LLAVA.language + LLAVA.head), rel=0.02)
-    two = cost.write(LLAVA, 32, 10, 1, pictured=False, batch=16, numbers=HALF)
+    two = cost.writing_cost(LLAVA, 32, 10, 1, pictured=False, batch=16, numbers=HALF)
     assert two.fetched == pytest.approx(2 * one.fetched)
     assert two.memory == one.memory
 
 
 def test_packed_texts_read_their_image_once():
     options = {"batch": 8, "numbers": HALF}
-    packed = cost.score(LLAVA, 1, 8, 31, 17, **options).reading
-    apart = cost.score(replace(LLAVA, shared=False), 1, 8, 31, 17, **options).reading
+    packed = cost.scoring_cost(LLAVA, 1, 8, 31, 17, **options).reading
+    apart = cost.scoring_cost(replace(LLAVA, shared=False), 1, 8, 31, 17, **options).reading
     image = cost.vision_flops(LLAVA) + cost.prefill_flops(LLAVA, 576, 576**2 / 2)
     assert apart - packed == pytest.approx(7 * image)
     # both conditions: behind the image and without it
-    halves = [cost.score(LLAVA, 1, 8, 31, 17, **options, **one).reading for one in (
-        {"behind": False}, {"without": False})]  # fmt: skip
+    halves = [cost.scoring_cost(LLAVA, 1, 8, 31, 17, **options, **one).reading for one in (
+        {"with_image": False}, {"without_image": False})]  # fmt: skip
     assert sum(halves) == pytest.approx(packed)
 
 
@@ -104,7 +104,7 @@ ways = st.builds(
     st.booleans(),
     st.sampled_from((1, 2, 8)),
 )
-numbers = st.sampled_from((HALF, PROCESSOR))
+numbers = st.sampled_from((HALF, CPU))
 
 
 @given(shapes, texts, st.booleans())
@@ -116,7 +116,7 @@ def test_of_a_few_texts_lora_needs_no_more_than_all_weights_nor_qlora_more_than_
         needs(shape, TrainingMode(tuning, again), [text]).memory
         for tuning in ("full", "language+projector", "lora", "qlora")
     )
-    assert full >= language >= lora >= qlora >= cost.weights(shape, 2)
+    assert full >= language >= lora >= qlora >= cost.weight_bytes(shape, 2)
 
 
 @given(shapes, texts, ways, numbers)
@@ -150,10 +150,12 @@ def grown(shape, more):
 @given(shapes, st.integers(1, 500), st.integers(1, 500), st.integers(1, 64), st.booleans(), numbers)
 def test_writing_grows_with_what_is_written(shape, prompt, new, batch, pictured, numbers):
     def of(prompt, new, batch):
-        return cost.write(shape, 64, prompt, new, pictured=pictured, batch=batch, numbers=numbers)
+        return cost.writing_cost(
+            shape, 64, prompt, new, pictured=pictured, batch=batch, numbers=numbers
+        )
 
     one = of(prompt, new, batch)
-    assert one.memory > cost.weights(shape, numbers.size)
+    assert one.memory > cost.weight_bytes(shape, numbers.size)
     for more in (of(prompt + 1, new, batch), of(prompt, new + 1, batch)):
         assert all(getattr(more, f.name) >= getattr(one, f.name) for f in fields(Cost))
     larger = of(prompt, new, batch + 1)
@@ -161,11 +163,11 @@ def test_writing_grows_with_what_is_written(shape, prompt, new, batch, pictured,
 
 
 def test_devices_have_names_and_gpus_say_that_their_shares_are_assumed():
-    assert all("assumed, not measured" in named(name).told for name in GPUS)
-    here = named("cpu")
-    assert "shares are measured" in here.told and here.operations > 1e9
-    slow, fast = named("A100-80GB"), named("H200")
+    assert all("assumed, not measured" in device_named(name).description for name in GPUS)
+    here = device_named("cpu")
+    assert "shares are measured" in here.description and here.operations > 1e9
+    slow, fast = device_named("A100-80GB"), device_named("H200")
     work = Cost(1e15, 1e15, 1e12, 1e12, 1e9, 1e9)
     assert slow.seconds(work) > fast.seconds(work) > 0
     with pytest.raises(UserError, match="no device tpu: give cpu, cuda, or one of RTX"):
-        named("tpu")
+        device_named("tpu")

@@ -7,14 +7,14 @@ import pytest
 
 from benchmarks.judge.judge import TOKENS
 from benchmarks.llava_w import LLAVA_W
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Store
 from repro import profile as profiles
 from repro.estimate import plan, workload
 from repro.estimate.cost import GIB, TrainingMode
-from repro.estimate.devices import named
+from repro.estimate.devices import device_named
 from repro.recipe import stages
 from repro.run.run import Run
-from repro.run.runner import closure
 from tests.benchmarks import data
 from tests.repro import toy
 
@@ -23,8 +23,10 @@ JUDGE = ["scoring.judge=http://127.0.0.1:9/v1"]
 
 def said(tmp_path, table="table4", profile="practical", device="A100-80GB", changes=()):
     loaded, store = profiles.load(profile, list(changes)), Store(tmp_path / "store")
-    run = Run.assumed([table], loaded, [0], store)
-    return plan.report(run.tables, loaded, store, 1, named(device), here=False, lacking="It is not")
+    run = Run.with_placeholders([table], loaded, [0], store)
+    return plan.render_plan(
+        run.tables, loaded, store, 1, device_named(device), local=False, missing="It is not"
+    )
 
 
 @pytest.mark.parametrize("profile", ["practical", "paper"])
@@ -38,7 +40,7 @@ def test_what_is_not_here_is_planned_by_what_is_published(profile, tmp_path):
     assert "planned as if it were: " in first and "hf download" in first
     assert "assumed, not measured" in rest
     line = re.search(r"\| vlit .*", rest)[0]
-    assert "reckoned" in line and re.search(r"[1-9][\d.]* GiB", line)
+    assert "estimated" in line and re.search(r"[1-9][\d.]* GiB", line)
     assert not list((tmp_path / "runs").rglob("manifest.json"))
 
 
@@ -58,14 +60,17 @@ def test_the_profile_for_24_gb_fits_there(tmp_path):
 
 
 def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
-    loaded, small = profiles.load("paper", ["readings.tuning=full"]), named("RTX-2080-Ti-11GB")
-    run = Run.assumed(["table1"], loaded, [0], Store(tmp_path / "store"))
+    loaded, small = (
+        profiles.load("paper", ["readings.tuning=full"]),
+        device_named("RTX-2080-Ti-11GB"),
+    )
+    run = Run.with_placeholders(["table1"], loaded, [0], Store(tmp_path / "store"))
     todo = closure(stages(run.tables["table1"])).values()
     told = set()
     for memory in (11, 24, 40, 80, 200):
-        reckoner = plan.Estimator(replace(small, memory=memory * GIB), loaded)
+        estimator = plan.Estimator(replace(small, memory=memory * GIB), loaded)
         for stage in todo:
-            one = reckoner.of(stage)
+            one = estimator.estimate(stage)
             if one is None or not one.remedy:
                 assert one is None or one.memory <= memory * GIB
                 continue
@@ -73,7 +78,7 @@ def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
             if found := re.search(r"batch_size=(\d+)", one.remedy):
                 smaller = {"batch_size": int(found[1])}
                 other = replace(stage, config=stage.config | smaller)
-                assert reckoner.of(other).memory <= memory * GIB
+                assert estimator.estimate(other).memory <= memory * GIB
             elif "larger GPU" not in one.remedy and "a GPU of" not in one.remedy:
                 way = workload.training_mode(stage)
                 words = {"checkpointing": "checkpointing" in one.remedy or way.checkpointing}
@@ -81,17 +86,19 @@ def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
                     words["tuning"] = found[1]
                 if found := re.search(r"(\d) GPUs", one.remedy):
                     words["gpus"] = int(found[1])
-                assert reckoner._needs(stage, replace(way, **words)) <= memory * GIB
+                assert estimator._bytes_needed(stage, replace(way, **words)) <= memory * GIB
             told.add(re.sub(r"\d+", "N", one.remedy))
     assert len(told) > 4  # of many kinds
 
 
 def test_ways_change_a_result_least_first():
-    found = plan.ways(TrainingMode("full"))
+    found = plan.alternative_modes(TrainingMode("full"))
     assert found[0] == TrainingMode("full", checkpointing=True)
     assert [way.tuning for way in found[1:5]] == ["lora", "lora", "qlora", "qlora"]
     assert {way.gpus for way in found[5:]} == {2, 4, 8}
-    assert all(way.tuning == "projector" for way in plan.ways(TrainingMode("projector")))
+    assert all(
+        way.tuning == "projector" for way in plan.alternative_modes(TrainingMode("projector"))
+    )
 
 
 def test_the_judge_is_counted_and_priced_only_where_a_price_is_stated(tmp_path):
@@ -129,7 +136,7 @@ def test_the_judges_tokens_are_those_of_lmms_evals_own_prompts(tmp_path, monkeyp
     assert exact <= found.read <= 1.1 * exact
 
 
-def test_what_is_measured_comes_before_what_is_reckoned(tmp_path, tiny_llava):
+def test_what_is_measured_comes_before_what_is_estimated(tmp_path, tiny_llava):
     path = toy.profile(tmp_path, tiny_llava)
     loaded, store = profiles.load(str(path)), Store(tmp_path / "runs" / "store")
     run = Run.prepare(["table4"], loaded, [0], store)
@@ -137,9 +144,9 @@ def test_what_is_measured_comes_before_what_is_reckoned(tmp_path, tiny_llava):
     captions = next(stage for stage in todo if stage.name == "captions")
 
     def line(here):
-        text = plan.report(run.tables, loaded, store, 1, named("cpu"), here=here)
+        text = plan.render_plan(run.tables, loaded, store, 1, device_named("cpu"), local=here)
         return re.search(r"\| captions .*", text)[0]
 
-    assert "profile" in line(True) and "reckoned" in line(False)
+    assert "profile" in line(True) and "estimated" in line(False)
     store.make(captions)
-    assert "measured" in line(True) and "reckoned" in line(False)
+    assert "measured" in line(True) and "estimated" in line(False)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Job, Source, Stage, Store
 from c3l.runtime import progress
 from c3l.runtime.progress import track
@@ -12,7 +13,6 @@ from repro.estimate import workload
 from repro.profile import Expected
 from repro.run.progress import Progress, Times
 from repro.run.run import Run
-from repro.run.runner import closure
 from tests.c3l import store_stages as toy
 
 
@@ -88,7 +88,9 @@ def test_a_stage_belongs_to_all_rows_that_need_it(tmp_path):
 @pytest.fixture
 def generators(tmp_path):
     """Figure 3's, of one backbone, by the share that each learns from."""
-    run = Run.assumed(["figure3"], profiles.load("pocket"), [0], Store(tmp_path / "store"))
+    run = Run.with_placeholders(
+        ["figure3"], profiles.load("pocket"), [0], Store(tmp_path / "store")
+    )
     found = closure(recipe.stages(run.tables["figure3"])).values()
     backbone = next(s for s in found if s.name == "generator").inputs["backbone"]
     return {
@@ -114,7 +116,7 @@ def test_a_stage_is_expected_to_take_as_long_as_it_has_to_do(generators, of, tmp
 def test_others_data_are_counted_where_they_are_there(tmp_path):
     def size() -> int:
         sources = {"data": Source(tmp_path / "data", "made up")}
-        return workload.samples(Stage("comparison", 1, watched, {"name": "lrv"}, sources))
+        return workload.count_samples(Stage("comparison", 1, watched, {"name": "lrv"}, sources))
 
     assert size() > 100_000  # as published
     (tmp_path / "data").mkdir()

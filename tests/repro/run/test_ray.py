@@ -49,7 +49,9 @@ def test_a_worker_killed_in_the_middle_costs_only_its_shard(tmp_path, capfd, cap
 def shards_of_one(tmp_path_factory):
     """An environment in which each image is a shard."""
     folder = tmp_path_factory.mktemp("site")
-    (folder / "sitecustomize.py").write_text("import c3l.artifacts.shards\nc3l.shards.SHARD = 1\n")
+    (folder / "sitecustomize.py").write_text(
+        "import c3l.artifacts.shards\nc3l.artifacts.shards.SHARD = 1\n"
+    )
     return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{toy.ROOT}"}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from c3l.artifacts import shards
+from c3l.artifacts.graph import closure, not_in_store
 from c3l.artifacts.store import Job, Store
 from c3l.runtime.errors import UserError
 from repro.profile import Expected
@@ -20,10 +21,10 @@ def give_up(job: Job) -> dict:
 
 def run(targets, store, tmp_path, jobs=2, engine="local") -> int:
     """Run what is missing; how many stages that were."""
-    todo = runner.not_in_store(targets, store)
-    times = Times(Expected(), runner.closure(targets).values(), store)
+    todo = not_in_store(targets, store)
+    times = Times(Expected(), closure(targets).values(), store)
     with Progress(todo, 0, times, jobs) as progress:
-        runner.run(todo, store, jobs, progress, tmp_path / "workers.log", engine)
+        runner.run_stages(todo, store, jobs, progress, tmp_path / "workers.log", engine)
     return len(todo)
 
 
@@ -37,9 +38,9 @@ def test_shared_stages_run_once_and_stored_ones_not_at_all(tmp_path):
     assert run(targets, Store(store.root), tmp_path) == 0
     # What nobody reads any more need not be there; what is there has to be whole.
     (store.path(base) / "length").unlink()
-    assert runner.not_in_store(targets, Store(store.root)).keys() == {base.key}
+    assert not_in_store(targets, Store(store.root)).keys() == {base.key}
     assert not store.path(base).exists()
-    assert runner.not_in_store(targets, Store(store.root)) == {}
+    assert not_in_store(targets, Store(store.root)) == {}
 
 
 def judged(job: Job) -> dict:
@@ -114,6 +115,6 @@ def test_the_longest_chain_goes_first(tmp_path):
     store = Store(tmp_path / "store")
     short = toy.stage(tmp_path, "short")
     long = toy.stage(tmp_path, "end", x=toy.stage(tmp_path, "middle", x=toy.stage(tmp_path, "a")))
-    todo = runner.not_in_store([short, long], store)
+    todo = not_in_store([short, long], store)
     chains = runner.chains(todo, Times(Expected(seconds={"toy": 2.0}), [], store))
     assert [chains[stage.key] for stage in todo.values()] == [2.0, 6.0, 4.0, 2.0]

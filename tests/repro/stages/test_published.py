@@ -48,7 +48,7 @@ def folder(tmp_path):
 
 def test_a_set_is_read_whole_and_every_dropped_turn_has_its_reason(folder):
     store = Store(folder / "store")
-    stage = published.comparison(published.find(folder, "toy"))
+    stage = published.comparison(published.find_data_set(folder, "toy"))
     samples = read_samples(store.make(stage) / "samples.jsonl")
     assert samples == [
         Sample("x-0", "a.png", "One two three?", "One two.", meta={RECORD: "1"}),
@@ -71,15 +71,15 @@ def test_a_set_is_read_whole_and_every_dropped_turn_has_its_reason(folder):
 
 
 def test_a_set_counts_by_its_files(folder):
-    before = published.comparison(published.find(folder, "toy")).key
-    assert published.comparison(published.find(folder, "toy")).key == before
+    before = published.comparison(published.find_data_set(folder, "toy")).key
+    assert published.comparison(published.find_data_set(folder, "toy")).key == before
     Image.new("RGB", (4, 4), "red").save(folder / "toy" / "images" / "a.png")
-    assert published.comparison(published.find(folder, "toy")).key != before
+    assert published.comparison(published.find_data_set(folder, "toy")).key != before
 
 
 def test_a_set_that_is_not_there_is_unscored_and_says_where_to_put_it(tmp_path):
     store = Store(tmp_path / "store")
-    stage = published.comparison(published.find(tmp_path, "lrv"))
+    stage = published.comparison(published.find_data_set(tmp_path, "lrv"))
     for wants in (stage, published.cut(stage, 3, seed=0), truth(stage, None)):
         store.make(wants)
         assert "no file in comparison/lrv/data" in store.manifest(wants)["facts"]["unscored"]
@@ -88,7 +88,7 @@ def test_a_set_that_is_not_there_is_unscored_and_says_where_to_put_it(tmp_path):
 def test_a_set_without_any_image_is_a_sentence(folder):
     for path in (folder / "toy" / "images").rglob("*.*"):
         path.unlink()
-    stage = published.comparison(published.find(folder, "toy"))
+    stage = published.comparison(published.find_data_set(folder, "toy"))
     with pytest.raises(UserError, match=r"no sample of toy can be used .*'image_missing': 7"):
         Store(folder / "store").make(stage)
 
@@ -133,7 +133,7 @@ def test_table_2_counts_as_by_hand(tmp_path, some, tiny_llava, monkeypatch):
     monkeypatch.setitem(TABLES, "table9", Table("Ours", (Row("Ours"),), LENGTHS))
     cells = {"Ours": {column: [[stage]] for column in LENGTHS}}
     loaded = profile.load("pocket", ["resamples=200"])
-    (row,) = repro.analysis.table.finished("table9", cells, loaded, [0], store)["rows"]
+    (row,) = repro.analysis.table.finished_table("table9", cells, loaded, [0], store)["rows"]
     values = {column: cell["value"] for column, cell in row["cells"].items()}
     assert values == {
         "instances": 2,

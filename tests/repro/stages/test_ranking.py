@@ -75,7 +75,9 @@ def rank(tmp_path):
     def run(by: str, scored: int = len(POOL), seed: int | None = None, share: float = 0.25):
         scores = Stage("scored", 1, random_scores, {"scored": scored})
         alone = Stage("alone", 1, write_alone) if by == "ifd" else None
-        stage = ranking(pool_stage(), scores, graphs, by=by, share=share, seed=seed, alone=alone)
+        stage = ranking(
+            pool_stage(), scores, graphs, ranker=by, share=share, seed=seed, answer_logprobs=alone
+        )
         table = store.make(stage) / "samples.parquet"
         frame = pd.read_parquet(table) if table.is_file() else None
         return frame, store.manifest(stage)["facts"], store.path(scores) / "scores.parquet"
@@ -152,14 +154,16 @@ def test_a_random_order_is_the_seeds(rank):
 def test_a_random_order_needs_a_seed_and_no_other_order_has_one():
     inputs = pool_stage(), pool_stage(), pool_stage()
     with pytest.raises(ValueError, match="seed"):
-        ranking(*inputs, by="random", share=0.1)
-    keys = {ranking(*inputs, by="likelihood", share=0.1, seed=seed).key for seed in (None, 1, 2)}
+        ranking(*inputs, ranker="random", share=0.1)
+    keys = {
+        ranking(*inputs, ranker="likelihood", share=0.1, seed=seed).key for seed in (None, 1, 2)
+    }
     assert len(keys) == 1
 
 
 def test_an_unknown_order_is_refused():
     with pytest.raises(ValueError, match="vigc"):
-        ranking(pool_stage(), pool_stage(), pool_stage(), by="vigc", share=0.1)
+        ranking(pool_stage(), pool_stage(), pool_stage(), ranker="vigc", share=0.1)
 
 
 @given(
