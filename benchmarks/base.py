@@ -223,7 +223,7 @@ def _metric_columns(value: object) -> dict:
     """A metric's record of one question, as columns."""
     value = _native(value)
     if isinstance(value, Number):
-        return {"correct": float(value)}
+        return {"correct": float(value)}  # type: ignore[arg-type]  # numbers have __float__
     if isinstance(value, Mapping):
         entries = value.items()
     elif isinstance(value, list | tuple):

@@ -45,7 +45,7 @@ def f1(answers: np.ndarray, readings: np.ndarray) -> float:
     return float(2 * hits / (2 * hits + false_alarms + misses)) if hits else 0.0
 
 
-def mean_f1(samples: "pd.DataFrame", reading: str = "reading") -> float:
+def category_mean_f1(samples: "pd.DataFrame", reading: str = "reading") -> float:
     """Mean of F1 over random, popular and adversarial negatives, 0 to 1 (the paper's number).
 
     `samples` has the columns category, answer and the one named by `reading`.
@@ -82,7 +82,7 @@ class PopeBench(Benchmark):
         return pd.DataFrame(rows)
 
     def value(self, samples: "pd.DataFrame", official: float) -> float:
-        return 100 * mean_f1(samples)
+        return 100 * category_mean_f1(samples)
 
     def recompute(self, samples: "pd.DataFrame", aggregation: Callable) -> float:
         """F1 over all questions together, which is lmms-eval's number."""
@@ -99,7 +99,7 @@ class PopeBench(Benchmark):
             # lmms-eval's pope_yes_ratio is that of the reference answers; this is the model's.
             "yes_share": 100 * float((samples["reading"] == "yes").mean()),
             "llava_rule": {
-                "mean_f1": 100 * mean_f1(samples, "llava_reading"),
+                "mean_f1": 100 * category_mean_f1(samples, "llava_reading"),
                 "accuracy": 100 * float((samples["llava_reading"] == samples["answer"]).mean()),
                 "yes_share": 100 * float((samples["llava_reading"] == "yes").mean()),
             },

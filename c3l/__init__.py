@@ -14,19 +14,20 @@ _HOME = {
     "load_backbone": "c3l.backbones",
     "ImageFolder": "c3l.samples",
     "TrainingSettings": "c3l.settings",
+    "examine": "c3l.checks.conformance",
 }
-_MODULES = {name: f"c3l.{name}" for name in ("relevance", "contrastive", "filtering", "training")}
-_MODULES |= {"generation": "c3l.generation", "selection": "c3l.selection"}
-_MODULES |= {"scored": "c3l.data.scored"}
+_MODULES = ("contrastive", "filtering", "generation", "relevance", "selection", "training")
 
-__all__ = ["Readings", "Sample", "contrastive", "load_backbone", "read_samples", "relevance"]
-__all__ += ["ImageFolder", "TrainingSettings", "filtering", "generation", "scored", "selection"]
-__all__ += ["training", "write_samples"]
+__all__ = ["ImageFolder", "Readings", "Sample", "TrainingSettings", "contrastive", "examine"]
+__all__ += ["filtering", "generation", "load_backbone", "read_samples", "relevance", "scored"]
+__all__ += ["selection", "training", "write_samples"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "scored":
+        return importlib.import_module("c3l.data.scored")
     if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
+        return importlib.import_module(f"c3l.{name}")
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'c3l' has no attribute {name!r}")

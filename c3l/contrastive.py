@@ -42,8 +42,8 @@ def contrastive_loss(
 ) -> Tensor:
     """L_c of eq. 3, one value for each anchor: [batch].
 
-    anchor, positive [batch, d]; negatives [batch, k, d]; mask [batch, k] is true where a negative
-    is there. Similarities are cosines, divided by `temperature`.
+    anchor, positive [batch, d]; negatives [batch, k, d]; mask [batch, k] is true at negatives,
+    false at padding. Similarities are cosines, divided by `temperature`.
 
     "literal" is eq. 3 as printed: its denominator sums over the negatives only, so it may be
     negative, never saturates, and is undefined without negatives (ValueError). "infonce" has the
@@ -52,14 +52,14 @@ def contrastive_loss(
     if mask is None:
         mask = torch.ones(negatives.shape[:2], dtype=torch.bool, device=negatives.device)
     mask = mask.bool()
-    near = F.cosine_similarity(anchor, positive, dim=-1, eps=EPS) / temperature
-    far = F.cosine_similarity(anchor.unsqueeze(1), negatives, dim=-1, eps=EPS) / temperature
-    far = far.masked_fill(~mask, -torch.inf)
+    sim_pos = F.cosine_similarity(anchor, positive, dim=-1, eps=EPS) / temperature
+    sim_neg = F.cosine_similarity(anchor.unsqueeze(1), negatives, dim=-1, eps=EPS) / temperature
+    sim_neg = sim_neg.masked_fill(~mask, -torch.inf)
     if form == "infonce":
-        logits = torch.cat([near.unsqueeze(1), far], dim=1)
-        return logits.logsumexp(dim=1) - near
+        logits = torch.cat([sim_pos.unsqueeze(1), sim_neg], dim=1)
+        return logits.logsumexp(dim=1) - sim_pos
     if form == "literal":
         if not mask.any(dim=1).all():
             raise ValueError("Eq. 3 as printed is undefined for a group without negatives.")
-        return far.logsumexp(dim=1) - near
+        return sim_neg.logsumexp(dim=1) - sim_pos
     raise ValueError(f"Unknown contrastive form {form!r}.")

@@ -6,59 +6,54 @@ Every dropped sample is counted under the first reason that applies, so in = out
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from c3l.rivals.self_instruct import blacklisted
 from c3l.samples import Sample
 
-LENGTHS = (3, 60, 1, 300)
-"""The fewest and most words of a question, and of an answer."""
+
+class Lengths(NamedTuple):
+    """Minimum and maximum number of words, separated by white space.
+
+    The defaults keep one-word answers, which benchmarks ask for, and answers as long as
+    LLaVA-158k's.
+    """
+
+    min_question_words: int = 3
+    max_question_words: int = 60
+    min_answer_words: int = 1
+    max_answer_words: int = 300
 
 
 def filter_samples(
-    samples: Iterable[Sample],
-    *,
-    min_question_words: int = LENGTHS[0],
-    max_question_words: int = LENGTHS[1],
-    min_answer_words: int = LENGTHS[2],
-    max_answer_words: int = LENGTHS[3],
-    blacklist: bool = False,
+    samples: Iterable[Sample], *, blacklist: bool = False, **lengths: int
 ) -> tuple[list[Sample], dict[str, int]]:
-    """The valid samples, in their order, and how many were dropped, by reason.
+    """The valid samples, in their order, and the number dropped, by reason.
 
-    Words are separated by white space. The defaults keep one-word answers, which benchmarks ask
-    for, and answers as long as LLaVA-158k's. Texts are compared by their letters and digits
-    alone. The reasons: "empty", "question_without_letters", "question_too_short",
-    "question_too_long", "answer_too_short", "answer_too_long", "answer_equals_question",
-    "answer_repeats_question" (the answer holds nothing but its own question over and over, or is
-    another question about the image), "duplicate" (the image has a kept sample of this question),
-    and with `blacklist` "blacklisted_word" (the question has a word of Self-Instruct's list).
+    `lengths` are fields of `Lengths`. Texts are compared by their letters and digits only. The
+    reasons: "empty", "question_without_letters", "question_too_short", "question_too_long",
+    "answer_too_short", "answer_too_long", "answer_equals_question", "answer_repeats_question" (the
+    answer holds nothing but its own question over and over, or is another question about the
+    image), "duplicate" (the image has a valid sample of this question), and with `blacklist`
+    "blacklisted_word" (the question has a word of Self-Instruct's list).
     """
-    kept: list[Sample] = []
-    dropped: Counter[str] = Counter()
-    lengths = (min_question_words, max_question_words, min_answer_words, max_answer_words)
-    for sample, reason in judged(samples, lengths, blacklist=blacklist):
-        if reason is None:
-            kept.append(sample)
-        else:
-            dropped[reason] += 1
-    return kept, dict(dropped)
+    verdicts = list(judged(samples, blacklist=blacklist, **lengths))
+    dropped = Counter(reason for _, reason in verdicts if reason)
+    return [sample for sample, reason in verdicts if not reason], dict(dropped)
 
 
 def judged(
-    samples: Iterable[Sample], lengths: tuple[int, int, int, int] = LENGTHS, *, blacklist: bool
+    samples: Iterable[Sample], *, blacklist: bool, **lengths: int
 ) -> Iterator[tuple[Sample, str | None]]:
-    """Yield each sample with the reason for which `filter_samples` drops it, or None.
-
-    `lengths` are the fewest and most words of a question and of an answer.
-    """
-    samples = list(samples)
-    asked: dict[str, set[str]] = defaultdict(set)
+    """Yield each sample with the reason for which `filter_samples` drops it, or None."""
+    samples, limits = list(samples), Lengths(**lengths)
+    questions: dict[str, set[str]] = defaultdict(set)
     for sample in samples:
-        asked[sample.image].add(_bare(sample.question))
+        questions[sample.image].add(_bare(sample.question))
     seen: set[tuple[str, str]] = set()
     for sample in samples:
         key = (sample.image, _bare(sample.question))
-        reason = _invalid(sample, lengths, asked[sample.image])
+        reason = _invalid(sample, limits, questions[sample.image])
         if reason is None and key in seen:
             reason = "duplicate"
         if reason is None and blacklist and blacklisted(sample.question):
@@ -68,22 +63,24 @@ def judged(
         yield sample, reason
 
 
-def _invalid(sample: Sample, lengths: tuple[int, int, int, int], asked: set[str]) -> str | None:
+def _invalid(sample: Sample, lengths: tuple[int, int, int, int], questions: set[str]) -> str | None:
     """The reason why a sample is invalid in itself, or None."""
     question, answer = _bare(sample.question), _bare(sample.answer)
     question_words, answer_words = len(sample.question.split()), len(sample.answer.split())
-    min_question, max_question, min_answer, max_answer = lengths
     # Else a generator's "Red." in a question's place would cost every answer "Red.".
-    asks = sample.answer.rstrip().endswith("?")
+    is_question = sample.answer.rstrip().endswith("?")
     rules = (
         ("empty", not question or not answer),
         ("question_without_letters", not any(letter.isalpha() for letter in sample.question)),
-        ("question_too_short", question_words < min_question),
-        ("question_too_long", question_words > max_question),
-        ("answer_too_short", answer_words < min_answer),
-        ("answer_too_long", answer_words > max_answer),
+        ("question_too_short", question_words < lengths.min_question_words),
+        ("question_too_long", question_words > lengths.max_question_words),
+        ("answer_too_short", answer_words < lengths.min_answer_words),
+        ("answer_too_long", answer_words > lengths.max_answer_words),
         ("answer_equals_question", answer == question),
-        ("answer_repeats_question", _repeats(answer, question) or (asks and answer in asked)),
+        (
+            "answer_repeats_question",
+            _repeats(answer, question) or (is_question and answer in questions),
+        ),
     )
     return next((reason for reason, applies in rules if applies), None)
 

@@ -197,7 +197,7 @@ class _Run:
                 self.stages_run += 1
             origin = "run" if todo else "from the store"
             facts = json.dumps(self._facts(stage))
-            echo(f"{title}, {stage.name} {stage.key[:12]} {origin}: {facts}", at=VERBOSE)
+            echo(f"{title}, {stage.name} {stage.key[:12]} {origin}: {facts}", minimum=VERBOSE)
 
     def _facts(self, stage: Stage) -> dict:
         return self.store.manifest(stage)["facts"]

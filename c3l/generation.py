@@ -1,8 +1,7 @@
 """Initial and final data in two steps (section 3.1): a caption, then pairs written from it.
 
-The second step is text only, unless it is read otherwise: the language model has the caption before
-it, not the image. Nothing written is lost silently: every piece of text becomes a sample or is
-counted under the reason it was dropped for.
+By default the second step is text only: the language model reads the caption, not the image.
+No text is lost silently: every piece becomes a sample or is counted by the reason for dropping it.
 """
 
 import re
@@ -47,18 +46,18 @@ def captions(
     texts: list[str] = []
     # Batch by batch, so that no more images than one batch's need be in memory.
     for start in track(range(0, len(names), batch_size), "batches"):
-        some = names[start : start + batch_size]
+        batch = names[start : start + batch_size]
         try:
             texts += backbone.generate(
-                [caption_prompt()] * len(some),
-                [images[name] for name in some],
+                [caption_prompt()] * len(batch),
+                [images[name] for name in batch],
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 batch_size=batch_size,
                 seed=seed + start,
             )
         except NotFiniteError as error:
-            raise NotFiniteError(error.rows, some) from None
+            raise NotFiniteError(error.rows, batch) from None
     return texts
 
 
@@ -77,21 +76,21 @@ def write_pairs(
 ) -> tuple[list[Sample], dict[str, int]]:
     """Samples from the captions of images, by name, and the dropped pieces by reason.
 
-    Each caption is asked for `n` pairs of each instruction class, from the caption alone, or with
-    its image before it if `images` are given; where the caption is None, from the image alone. Ids
+    Each caption is asked for `n` pairs of each instruction class: from the caption only, or with
+    its image before it if `images` are given, or, if the caption is None, from the image only. Ids
     are "<image>-<c, d or r>-<k>", with k counting the samples of an image and class from 0.
     """
-    asked = [(name, instruction) for name in captions for instruction in instructions]
+    requests = [(name, instruction) for name in captions for instruction in instructions]
     prompts = [
         pair_prompt(instruction, n)
         if captions[name] is None
         else pair_prompt_from_caption(instruction, n, captions[name])
-        for name, instruction in asked
+        for name, instruction in requests
     ]
     try:
         written = backbone.generate_with_status(
             prompts,
-            None if images is None else [images[name] for name, _ in asked],
+            None if images is None else [images[name] for name, _ in requests],
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
@@ -99,10 +98,10 @@ def write_pairs(
             batch_size=batch_size,
         )
     except NotFiniteError as error:
-        raise NotFiniteError(error.rows, [name for name, _ in asked]) from None
+        raise NotFiniteError(error.rows, [name for name, _ in requests]) from None
     samples: list[Sample] = []
     dropped: Counter[str] = Counter()
-    for (name, instruction), answer in zip(asked, written, strict=True):
+    for (name, instruction), answer in zip(requests, written, strict=True):
         pairs, reasons = parse_pairs(answer.text, finished=answer.finished)
         dropped.update(reasons)
         samples += [
@@ -115,7 +114,7 @@ def write_pairs(
 def parse_pairs(
     text: str, *, finished: bool = True
 ) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """The question-answer pairs in any text, and its other pieces by the reason for dropping them.
+    """The question-answer pairs in any text, and its dropped pieces by reason.
 
     White space is collapsed. Pieces are pairs, questions without an answer ("no_answer"), answers
     and stretches of text without a question ("no_question"); a blank text is one piece ("empty").

@@ -1,4 +1,4 @@
-"""A backbone as lmms-eval sees it: one object for every task, batched, no error swallowed."""
+"""A backbone as a model of lmms-eval: one object for every task, batched, no error swallowed."""
 
 import hashlib
 import math
@@ -30,7 +30,7 @@ PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError
 
 
 class Requests:
-    """What any model of ours reads from lmms-eval's requests.
+    """Access to lmms-eval's requests for any model.
 
     Attributes:
         images: document id -> digest of the pixels the model was shown, for clustering by image.
@@ -125,18 +125,18 @@ class C3LModel(Requests, lmms):
     def create_from_arg_string(
         cls, arg_string: str, additional_config: dict | None = None
     ) -> "C3LModel":
-        """lmms-eval's way to a model: what stands behind `--model_args`, and its other options.
+        """Make a model from the text of `--model_args`, and from lmms-eval's other options.
 
-        Like pretrained=FOLDER,dtype=bfloat16; the names are those of `from_pretrained`. What the
-        text says goes before the options. Of these --batch_size and --device count: a --batch_size
-        of "auto" is refused.
+        The text is like pretrained=FOLDER,dtype=bfloat16, with the names of `from_pretrained`. It
+        takes precedence over the options --batch_size and --device; a --batch_size of "auto" is
+        refused.
 
-        Ends the process, with one sentence and status 2, for what `from_pretrained` raises a
-        UserError for: lmms-eval prints any exception's traceback and ends with status 0.
+        A UserError ends the process with its message and status 2, since lmms-eval prints the
+        traceback of any exception and ends with status 0.
         """
         options = additional_config or {}
-        given = {name: options.get(name) for name in ("batch_size", "device")}
-        settings = {name: value for name, value in given.items() if value is not None}
+        names = ("batch_size", "device")
+        settings = {name: options[name] for name in names if options.get(name) is not None}
         try:
             names = [*signature(cls.from_pretrained).parameters]
             return cls.from_pretrained(**settings | _parsed(arg_string, names))
@@ -145,10 +145,10 @@ class C3LModel(Requests, lmms):
             sys.exit(2)
 
     def clean(self) -> None:
-        """Nothing: lmms-eval would drop the model after a run, but the backbone is the caller's."""
+        """Keep the model, which lmms-eval would drop after a run: the backbone is the caller's."""
 
     def __repr__(self) -> str:
-        # lmms-eval's response cache keys on this text: it names all that decides an answer.
+        # lmms-eval's response cache keys on this text: it names everything that decides an answer.
         return (
             f"C3LModel(weights={self.backbone.digest}, dtype={self.backbone.dtype}, "
             f"batch_size={self.batch_size}, default_new_tokens={self.default_new_tokens}, "
@@ -200,7 +200,7 @@ class C3LModel(Requests, lmms):
         NotFiniteError for one whose loss is no number.
         """
         look = self.looker()
-        asked = [(request.args[0], *request.args[3:]) for request in requests]
+        prompts = [(request.args[0], *request.args[3:]) for request in requests]
         for request in requests:
             if not request.args[1].strip():
                 raise UserError(
@@ -209,15 +209,15 @@ class C3LModel(Requests, lmms):
                 )
         # Continuations of one prompt lie together: the model reads the prompt once for them all.
         first: dict[tuple, int] = {}
-        for i, key in enumerate(asked):
+        for i, key in enumerate(prompts):
             first.setdefault(key, i)
-        order = sorted(range(len(requests)), key=lambda i: (len(asked[i][0]), first[asked[i]]))
+        order = sorted(range(len(requests)), key=lambda i: (len(prompts[i][0]), first[prompts[i]]))
         results: list[GenerationResult | None] = [None] * len(requests)
         chunks = _chunks(order, self.batch_size)
         for chunk in track(chunks, "answers", [*map(len, chunks)]):
             for batch, images in _with_and_without(chunk, requests, look):
                 questions, continuations = zip(*(requests[i].args[:2] for i in batch), strict=True)
-                runs = [len(list(run)) for _, run in groupby(batch, key=asked.__getitem__)]
+                runs = [len(list(run)) for _, run in groupby(batch, key=prompts.__getitem__)]
                 pairs = self._losses(questions, images, continuations, runs)
                 # The smallest number wins, and NaN would be taken for it.
                 if wrong := [k for k, (loss, _) in enumerate(pairs) if not math.isfinite(loss)]:
@@ -244,17 +244,17 @@ class C3LModel(Requests, lmms):
 def _parsed(arg_string: str, names: list[str]) -> dict[str, str]:
     """The values of name=value,name=value as text: lmms-eval's own parser would make a number of a
     folder called 007."""
-    found = {}
+    values = {}
     for part in filter(None, map(str.strip, arg_string.split(","))):
         name, equals, value = part.partition("=")
         if not equals or not value:
             raise UserError(f"--model_args: {part!r} is no name=value; write pretrained=FOLDER")
         if name not in names:
             raise UserError(f"--model_args: there is no {name!r}; use {', '.join(names)}")
-        found[name] = value
-    if "pretrained" not in found:
+        values[name] = value
+    if "pretrained" not in values:
         raise UserError("--model_args names no backbone; write pretrained=FOLDER, or a Hub id")
-    return found
+    return values
 
 
 def _whole(name: str, value: int | str) -> int:

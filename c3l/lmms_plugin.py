@@ -1,7 +1,7 @@
-"""How lmms-eval finds our model: `lmms-eval --model c3l --model_args pretrained=FOLDER`.
+"""The entry point of `lmms-eval --model c3l --model_args pretrained=FOLDER`.
 
-The entry point of the group lmms_eval.models (pyproject.toml). It is read whenever anybody's
-lmms-eval is imported, so it names the class and imports nothing of ours.
+It belongs to the group lmms_eval.models (pyproject.toml), which any import of lmms-eval reads. So
+it names the class and imports nothing of C³L.
 """
 
 from lmms_eval.models.registry_v2 import ModelManifest

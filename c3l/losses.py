@@ -15,76 +15,75 @@ from c3l.readings import Readings
 from c3l.relevance import answer_states
 from c3l.selection import Group
 
-# An anchor with the group it belongs to and the group's image. Where the anchor is the prompt
-# itself, there is no text.
 Anchor = tuple[str | None, Group, Image.Image]
+"""An anchor's text, its group, the group's image; None where the prompt itself is the anchor."""
 
 
 class Losses(nn.Module):
-    """L_r and L_c of a batch, as sums. The module is everything that trains: the model and ξ."""
+    """L_r and L_c of a batch, as sums. The module holds everything that trains: the model and ξ."""
 
     def __init__(self, backbone: Backbone, projection: Projection | None, readings: Readings):
         super().__init__()
         self.model, self.projection = backbone.model, projection
         self.backbone, self.readings = backbone, readings
-        # What is not to be split when weights are put in shards: the layers that the model has.
-        whole = set(backbone.model_part("")._no_split_modules or ())
-        found = {type(module).__name__ for module in self.model.modules()}
-        self._no_split_modules = sorted(whole & found)
+        # The layers that sharding must not split, as far as the model has them.
+        no_split = set(backbone.model_part("")._no_split_modules or ())
+        present = {type(module).__name__ for module in self.model.modules()}
+        self._no_split_modules = sorted(no_split & present)
 
     def forward(
         self,
         encoded: Mapping[str, Tensor] | None = None,
-        drawn: Sequence[Anchor] = (),
+        anchors: Sequence[Anchor] = (),
         write: Callable[[], list[str]] | None = None,
     ) -> tuple[Tensor, Tensor] | list[str]:
         """The cross entropy summed over the answers' tokens, and eq. 3 summed over the groups.
 
-        `encoded` is a batch of `Backbone.encode` or None; `drawn` holds anchor, group and image.
-        With `write`, what that gives: something else that needs the weights.
+        `encoded` is a batch of `Backbone.encode` or None. With `write`, its result: something else
+        that needs the weights.
         """
         if write is not None:
             return write()
-        # A leaf with a gradient: a step in which every anchor came out empty is one that moves
-        # nothing, not an error.
+        # A leaf with a gradient: a step in which every anchor came out empty moves nothing, and is
+        # no error.
         zero = torch.zeros((), device=self.backbone.device, requires_grad=True)
         l_r, l_c = zero, zero
         if encoded is not None:
             states, tokens = answer_states(self.backbone, encoded, encoded["labels"] != -100)
             l_r = F.cross_entropy(self.backbone.head(states).float(), tokens, reduction="sum")
-        if drawn:
-            l_c = self._contrast(drawn)
+        if anchors:
+            l_c = self._contrast(anchors)
         return l_r, l_c
 
-    def _contrast(self, drawn: Sequence[Anchor]) -> Tensor:
+    def _contrast(self, anchors: Sequence[Anchor]) -> Tensor:
         """Eq. 2 for anchors, positives and negatives, then eq. 3, summed over the groups.
 
         A group's eq. 3 is the mean over its positives, each against all of its negatives. All texts
         of a group stand in one packed row, behind the image if they see it.
         """
         texts, pictures, group_sizes = [], [], []
-        for anchor, group, picture in drawn:
+        for anchor, group, picture in anchors:
             samples = (*group.positives, *group.negatives)
-            some = [format_pair(s.question, s.answer) for s in samples]
-            some = some if anchor is None else [anchor, *some]
-            texts += some
-            pictures += [picture] * len(some)
-            group_sizes.append(len(some))
+            pairs = [format_pair(s.question, s.answer) for s in samples]
+            pairs = pairs if anchor is None else [anchor, *pairs]
+            texts += pairs
+            pictures += [picture] * len(pairs)
+            group_sizes.append(len(pairs))
         batch = self.backbone.encode_texts(
             texts, pictures if self.readings.contrastive_image else None
         )
         h = self._latent(batch, group_sizes).split(group_sizes)
         if self.readings.anchor == "prompt":
-            anchors = self._latent(self._prompts(drawn))
+            h_anchors = self._latent(self._encode_prompts(anchors))
         else:
-            anchors, h = torch.stack([some[0] for some in h]), [some[1:] for some in h]
-        counts = [len(group.positives) for _, group, _ in drawn]
-        positives = torch.cat([some[:count] for some, count in zip(h, counts, strict=True)])
-        negatives, mask = padded([some[count:] for some, count in zip(h, counts, strict=True)])
+            h_anchors, h = torch.stack([rows[0] for rows in h]), [rows[1:] for rows in h]
+        counts = [len(group.positives) for _, group, _ in anchors]
+        positives = torch.cat([rows[:n] for rows, n in zip(h, counts, strict=True)])
+        negatives, mask = padded([rows[n:] for rows, n in zip(h, counts, strict=True)])
         number = torch.tensor(counts, device=positives.device)
         group_of = torch.arange(len(counts), device=positives.device).repeat_interleave(number)
         losses = contrastive_loss(
-            anchors[group_of],
+            h_anchors[group_of],
             positives,
             negatives[group_of],
             temperature=self.readings.temperature,
@@ -96,12 +95,12 @@ class Losses(nn.Module):
     def _latent(
         self, batch: Mapping[str, Tensor], group_sizes: Sequence[int] | None = None
     ) -> Tensor:
-        """h of eq. 2 for each text of a batch [b, d], float32 also where autocast is on."""
+        """h of eq. 2 for each text of a batch [b, d], in float32 even under autocast."""
         states, mask = self.backbone.text_states(batch, self.readings.embedding, group_sizes)
         with torch.autocast(states.device.type, enabled=False):
             return self.projection(states.float(), mask)
 
-    def _prompts(self, drawn: Sequence[Anchor]) -> dict[str, Tensor]:
-        """Each group's instruction behind its image, as the model is asked to write."""
-        prompts = [pair_prompt(group.instruction, 1) for _, group, _ in drawn]
-        return self.backbone.encode(prompts, [picture for _, _, picture in drawn])
+    def _encode_prompts(self, anchors: Sequence[Anchor]) -> dict[str, Tensor]:
+        """Each group's instruction behind its image, as the model is prompted to write."""
+        prompts = [pair_prompt(group.instruction, 1) for _, group, _ in anchors]
+        return self.backbone.encode(prompts, [picture for _, _, picture in anchors])

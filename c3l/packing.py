@@ -15,18 +15,18 @@ from transformers.masking_utils import sdpa_mask
 def pack(
     batch: Mapping[str, Tensor], group_sizes: Sequence[int]
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The batch with each run of rows packed into one row, and where its tokens went.
+    """The batch with each run of rows packed into one row, and the index of its tokens there.
 
-    `batch` is what `Backbone.encode` gives, right-padded, [b, t]. Its rows come in runs of `group_sizes`,
-    which sum to b; rows of a run show the same image. Tokens with which rows of a run begin alike
-    are kept once: a packed row is a tree, in which a token sees itself and what stands before it in
-    its own row, and has the position that it has there. So every token's state is what it is in
-    `batch`. Rows that share nothing, or runs of one row, are right too, only not cheaper.
+    `batch` comes from `Backbone.encode`, right-padded, [b, t]. Its rows come in runs of
+    `group_sizes`, which sum to b; rows of a run show the same image. A prefix that rows of a run
+    share is stored once: a packed row is a tree, in which a token sees itself and what precedes it
+    in its own row, and has its position there. So every token's state is the one it has in `batch`.
+    Rows that share nothing, or runs of one row, are correct too, only not cheaper.
 
     Returns, for g runs and T the longest packed row, the model's inputs: input_ids and position_ids
-    [g, T], attention_mask [g, 1, T, T] (true: is seen; as SDPA, transformers' default, takes it)
-    and pixel_values [g, ...]; and `flat_index` [b, t], the place of each token of `batch` in the packed
-    rows laid end to end, [g·T] (padding: any place).
+    [g, T], attention_mask [g, 1, T, T] (true: is seen; as for SDPA, transformers' default) and
+    pixel_values [g, ...]; and `flat_index` [b, t], the index of each token of `batch` in the packed
+    rows laid end to end, [g·T] (any index for padding).
 
     Raises RuntimeError if the group_sizes do not sum to b.
     """
@@ -37,16 +37,16 @@ def pack(
     longest = max(len(seen) for _, seen in trees)
     flat_index = torch.zeros_like(ids)
     positions = torch.zeros(len(runs), longest, dtype=torch.long)
-    # Padding has the last token of a text, never an image's place, and sees itself: no row of
+    # Padding has the last token of a text, never an image token, and sees itself: no row of
     # attention may be empty.
     packed = torch.full_like(positions, int(ids[0, ends[0] - 1]))
     mask = torch.eye(longest, dtype=torch.bool).repeat(len(runs), 1, 1)
-    for number, (run, (places, seen)) in enumerate(zip(runs, trees, strict=True)):
+    for number, (run, (indices, seen)) in enumerate(zip(runs, trees, strict=True)):
         mask[number, : len(seen), : len(seen)] = seen
-        for row, place in zip(run, places, strict=True):
-            flat_index[row, : len(place)] = place + number * longest
-            packed[number, place] = ids[row, : len(place)]
-            positions[number, place] = torch.arange(len(place))
+        for row, index in zip(run, indices, strict=True):
+            flat_index[row, : len(index)] = index + number * longest
+            packed[number, index] = ids[row, : len(index)]
+            positions[number, index] = torch.arange(len(index))
     inputs = {"input_ids": packed, "position_ids": positions, "attention_mask": mask[:, None]}
     inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
     if "pixel_values" in batch:
@@ -55,22 +55,22 @@ def pack(
 
 
 def _tree(rows: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """The place of each row's tokens in the tree of them all, and what each place sees [T, T]."""
+    """The index of each row's tokens in the tree of all rows, and its attention mask [T, T]."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].tolist())
-    # In this order a row shares most with the one before it.
-    shared = [0] + [_alike(rows[a], rows[b]) for a, b in pairwise(order)]
+    # In this order a row has its longest shared prefix with the previous one.
+    shared = [0] + [_common_prefix(rows[a], rows[b]) for a, b in pairwise(order)]
     size = sum(map(len, rows)) - sum(shared)
     seen = torch.zeros(size, size, dtype=torch.bool)
-    places: list[Tensor] = [torch.empty(0, dtype=torch.long)] * len(rows)
-    before, start = torch.empty(0, dtype=torch.long), 0
-    for i, alike in zip(order, shared, strict=True):
-        end = start + len(rows[i]) - alike
-        if alike:
-            seen[start:end] = seen[before[alike - 1]]
+    indices: list[Tensor] = [torch.empty(0, dtype=torch.long)] * len(rows)
+    previous, start = torch.empty(0, dtype=torch.long), 0
+    for i, prefix in zip(order, shared, strict=True):
+        end = start + len(rows[i]) - prefix
+        if prefix:
+            seen[start:end] = seen[previous[prefix - 1]]
         seen[start:end, start:end] = torch.ones(end - start, end - start, dtype=torch.bool).tril()
-        before = torch.cat([before[:alike], torch.arange(start, end)])
-        places[i], start = before, end
-    return places, seen
+        previous = torch.cat([previous[:prefix], torch.arange(start, end)])
+        indices[i], start = previous, end
+    return indices, seen
 
 
 ATTENTION = "causal_blocks"
@@ -86,11 +86,11 @@ def attention(
     attention_mask: Tensor | None,
     **settings,
 ) -> tuple[Tensor, None]:
-    """transformers' SDPA, query [b, heads, t, d], for masks that hide what comes after a token.
+    """transformers' SDPA, query [b, heads, t, d], for causal masks.
 
-    SDPA with a mask computes all t² products on the CPU, half of which any such mask hides, a
-    packed row's as well; without one it skips some itself. So queries are taken in blocks, each
-    with the keys up to its own end. Elsewhere, or without a mask, it is SDPA itself.
+    On the CPU SDPA with a mask computes all t² products, half of which any causal mask hides, a
+    packed row's too; without a mask it skips some itself. So queries are taken in blocks, each with
+    the keys up to its own end. On other devices, or without a mask, it is SDPA itself.
     """
     length = query.shape[2]
     if attention_mask is None or length != key.shape[2] or query.device.type != "cpu":
@@ -109,17 +109,19 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 @contextmanager
-def only_at(module: nn.Module, places: Tensor) -> Iterator[None]:
-    """Within, the module [b, t, d] → [b, t, d], which treats each place alone, is computed at the
-    true `places` [b, t] and gives zero elsewhere."""
+def only_at(module: nn.Module, positions: Tensor) -> Iterator[None]:
+    """Compute a position-wise module [b, t, d] → [b, t, d] at the true `positions` [b, t] only.
 
-    def chosen(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-        return (args[0][places][None],)
+    Elsewhere it gives zero.
+    """
 
-    def spread(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        return out.new_zeros(*places.shape, out.shape[-1]).index_put((places,), out[0])
+    def gather(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (args[0][positions][None],)
 
-    hooks = module.register_forward_pre_hook(chosen), module.register_forward_hook(spread)
+    def scatter(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        return out.new_zeros(*positions.shape, out.shape[-1]).index_put((positions,), out[0])
+
+    hooks = module.register_forward_pre_hook(gather), module.register_forward_hook(scatter)
     try:
         yield
     finally:
@@ -127,14 +129,14 @@ def only_at(module: nn.Module, places: Tensor) -> Iterator[None]:
             hook.remove()
 
 
-def _alike(a: Tensor, b: Tensor) -> int:
-    """With how many tokens both begin."""
+def _common_prefix(a: Tensor, b: Tensor) -> int:
+    """The length of the prefix two rows share."""
     length = min(len(a), len(b))
     return int((a[:length] == b[:length]).long().cumprod(0).sum())
 
 
 def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Parts [n_i, ...] as one tensor [b, n, ...], padded at the end, and where they are [b, n]."""
+    """Parts [n_i, ...] as one tensor [b, n, ...], padded at the end, and their mask [b, n]."""
     lengths = torch.tensor([len(part) for part in parts])
     mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
     return pad_sequence(list(parts), batch_first=True), mask.to(parts[0].device)

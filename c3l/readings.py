@@ -32,13 +32,13 @@ Step = Literal[
     "relevance",
     "plan",  # decides which stages there are, and on what inputs
 ]
-"""The stages of `c3l.stages` and `repro.stages.evaluation`, and the parts that not all of a kind have."""
+"""The stages of `c3l.stages` and `repro.stages.evaluation`, and parts of some of them."""
 
 
 class ReadBy:
     """The steps whose result depends on a reading: `Annotated[bool, ReadBy("scores")]`.
 
-    Raises TypeError for a step that there is not, and without any.
+    Raises TypeError for an unknown step, and for none.
     """
 
     def __init__(self, *steps: Step):
@@ -48,7 +48,7 @@ class ReadBy:
 
 
 class _Declared(Record):
-    """A record whose every field says by `ReadBy` which steps read it; TypeError for one without.
+    """A record whose every field names by `ReadBy` the steps that read it; TypeError otherwise.
 
     A field without steps would be in no stage's key: changed, it would print the same number.
     """
@@ -229,16 +229,15 @@ class Readings(_Declared):
 
     @classmethod
     def within(cls, values: Mapping[str, Any], *steps: Step, **fixed: Any) -> "Readings":
-        """Return the readings of a stage that runs, from what `of` dumped for the same steps.
+        """Return the readings of a running stage, from the dump of `of` for the same steps.
 
-        Every other field is out of reach: to read it raises LookupError, since the stage's key
-        does not hold it. `fixed` are readings that the stage settles by itself. Raises LookupError
-        where `values` lack one of these steps'.
+        Reading any other field raises LookupError, since the stage's key does not hold it. `fixed`
+        are readings that the stage sets itself. Raises LookupError for a missing value.
         """
         declared = read_by(*steps, among=cls)
-        # What is left out at its default is not missing.
-        whole = {name for name in declared if cls.model_fields[name].exclude_if is None}
-        if missing := sorted(whole - values.keys()):
+        # A field that is left out at its default is not missing.
+        required = {name for name in declared if cls.model_fields[name].exclude_if is None}
+        if missing := sorted(required - values.keys()):
             raise LookupError(f"{', '.join(steps)}: the stage's key holds no {', '.join(missing)}")
         values = {name: value for name, value in values.items() if name in declared}
         readings = cls(**values, **fixed)
@@ -257,10 +256,10 @@ class Readings(_Declared):
 
 def read_by(*steps: Step, among: type[Readings] = Readings) -> set[str]:
     """Return the names of the readings that any of these steps reads. TypeError for another."""
-    wanted = ReadBy(*steps).steps
+    steps = ReadBy(*steps).steps
     return {
         name
         for name, field in among.model_fields.items()
         for extra in field.metadata
-        if isinstance(extra, ReadBy) and extra.steps & wanted
+        if isinstance(extra, ReadBy) and extra.steps & steps
     }

@@ -85,8 +85,8 @@ def in_form(scores: Sequence[Score], form: ScoreForm) -> list[float]:
     return values
 
 
-# Answers in a packed row of the reading without an image; samples whose readings without an image
-# are in memory at one time.
+# Answers in a packed row of the pass without an image; samples whose pass without an image is in
+# memory at one time.
 _TEXTS, _WINDOW = 8, 512
 
 
@@ -99,12 +99,12 @@ class Pair(NamedTuple):
 
     @property
     def length(self) -> int:
-        """The characters of all of them."""
+        """The characters of all texts."""
         return sum(map(len, (self.question, self.answer, *chain.from_iterable(self.history))))
 
 
 class AnswerStates(NamedTuple):
-    """An answer as a model read it: the hidden states [n, d] that predict its tokens [n]."""
+    """The hidden states [n, d] that predict an answer's tokens [n]."""
 
     states: Tensor
     tokens: Tensor
@@ -123,39 +123,39 @@ def score(
     Each answer is read behind its image and question, and behind its question without the image
     (`Readings.without_image`). A forward holds up to `batch_size` answers: all those about one
     image stand behind one copy of it (`c3l.packing`), and samples of equal question and answer
-    share the reading without the image. A later turn of a conversation is read behind the turns
-    before it (`Readings.turns`). A sample that cannot be scored says why in its `Score`.
+    share the pass without the image. A later turn of a conversation is read behind the turns
+    before it (`Readings.turns`). A sample that cannot be scored has the reason in its `Score`.
     """
     readings = readings or Readings()
     reasons = {i: "empty_answer" for i, s in enumerate(samples) if not s.answer.strip()}
-    runs: dict[str, list[int]] = {}
+    by_image: dict[str, list[int]] = {}
     for i, sample in enumerate(samples):
         if i not in reasons:
-            runs.setdefault(sample.image, []).append(i)
-    # In windows, so that the readings without an image are few at a time, and yet mostly shared.
-    parts = [
+            by_image.setdefault(sample.image, []).append(i)
+    # In windows: few passes without an image in memory at a time, and yet most of them shared.
+    runs = [
         run[start : start + batch_size]
-        for run in runs.values()
+        for run in by_image.values()
         for start in range(0, len(run), batch_size)
     ]
-    # What is kept meanwhile lies in three arrays that grow: small objects among what forwards
-    # allocate and free would keep the memory from shrinking.
-    kept, places = [array("f") for _ in ARRAYS], {}
+    # The results lie in three arrays that grow: small objects among what forwards allocate and
+    # free would keep the memory from shrinking.
+    buffers, spans = [array("f") for _ in ARRAYS], {}
     with torch.inference_mode():
-        windows = [*_batches(parts, _WINDOW)]
+        windows = [*_batches(runs, _WINDOW)]
         for window in track(windows, "samples", [sum(map(len, runs)) for runs in windows]):
-            for i, made in _score_window(backbone, samples, window, images, readings, batch_size):
-                if isinstance(made, str):
-                    reasons[i] = made
+            for i, result in _score_window(backbone, samples, window, images, readings, batch_size):
+                if isinstance(result, str):
+                    reasons[i] = result
                     continue
-                places[i] = len(kept[0]), len(kept[0]) + len(made[0])
-                for whole, part in zip(kept, made, strict=True):
-                    whole.frombytes(part.tobytes())
-    tokens = [np.frombuffer(whole, dtype=np.float32) for whole in kept]
+                spans[i] = slice(len(buffers[0]), len(buffers[0]) + len(result[0]))
+                for buffer, part in zip(buffers, result, strict=True):
+                    buffer.frombytes(part.tobytes())
+    arrays = [np.frombuffer(buffer, dtype=np.float32) for buffer in buffers]
     scores = [
         Score(sample.id, unscored=reasons[i])
         if i in reasons
-        else Score(sample.id, math.nan, *(whole[slice(*places[i])] for whole in tokens))
+        else Score(sample.id, math.nan, *(tokens[spans[i]] for tokens in arrays))
         for i, sample in enumerate(samples)
     ]
     values = [
@@ -174,61 +174,61 @@ def _score_window(
     readings: Readings,
     batch_size: int,
 ) -> Iterator[tuple[int, tuple[np.ndarray, ...] | str]]:
-    """Of the samples with these indices, in runs of one image: the arrays of their scores, or why
-    they have none."""
-    alone = readings.turns == "alone"
+    """The arrays of each sample's score, or the reason why it has none, by the sample's index.
+
+    The indices come in runs of one image.
+    """
+    with_history = readings.turns != "alone"
     pairs = {
-        i: Pair(samples[i].question, samples[i].answer, () if alone else samples[i].history)
+        i: Pair(samples[i].question, samples[i].answer, samples[i].history if with_history else ())
         for run in runs
         for i in run
     }
-    direct = _read_without_image(backbone, set(pairs.values()), readings, batch_size)
-    # Together what is of like length, so that little is padding.
+    direct = _encode_without_image(backbone, set(pairs.values()), readings, batch_size)
+    # Runs of similar length together, so that little is padding.
     runs = sorted(runs, key=lambda run: sum(pairs[i].length for i in run))
     for batch in track([*_batches(runs, batch_size)], "batches"):
-        shown = []
+        readable = []
         for run in batch:
             try:
-                shown.append((run, images[samples[run[0]].image]))
+                readable.append((run, images[samples[run[0]].image]))
             except ImageError as error:
                 yield from ((i, error.reason) for i in run)
-        if not shown:
+        if not readable:
             continue
-        rows = [i for run, _ in shown for i in run]
-        pictures = [picture for run, picture in shown for _ in run]
-        group_sizes = [len(run) for run, _ in shown]
+        rows = [i for run, _ in readable for i in run]
+        pictures = [picture for run, picture in readable for _ in run]
+        group_sizes = [len(run) for run, _ in readable]
         visual = _encode_answers(
             backbone, [pairs[i] for i in rows], pictures, group_sizes, readings
         )
-        both = [(i, x, direct[pairs[i]]) for i, x in zip(rows, visual, strict=True)]
-        long = [i for i, x, y in both if x is None or y is None]
-        yield from ((i, "longer_than_context") for i in long)
-        both = [(i, x, y) for i, x, y in both if x is not None and y is not None]
-        arrays = _token_scores(backbone, [x for _, x, _ in both], [y for _, _, y in both])
-        for (i, _, _), made in zip(both, arrays, strict=True):
-            if not len(made[0]):  # to the tokenizer
+        passes = [(i, x, direct[pairs[i]]) for i, x in zip(rows, visual, strict=True)]
+        fits = [(i, x, y) for i, x, y in passes if x is not None and y is not None]
+        yield from ((i, "longer_than_context") for i, x, y in passes if x is None or y is None)
+        arrays = _token_scores(backbone, [x for _, x, _ in fits], [y for _, _, y in fits])
+        for (i, _, _), tokens in zip(fits, arrays, strict=True):
+            if not len(tokens[0]):  # to the tokenizer
                 yield i, "empty_answer"
             else:
-                yield i, made if all(np.isfinite(part).all() for part in made) else "not_finite"
+                yield i, tokens if all(np.isfinite(x).all() for x in tokens) else "not_finite"
 
 
-def _read_without_image(
+def _encode_without_image(
     backbone: Backbone, pairs: Iterable[Pair], readings: Readings, batch_size: int
 ) -> dict[Pair, AnswerStates | None]:
-    """Each pair as read without its image; None where it is longer than the context."""
+    """Each pair's states without its image; None for one longer than the context."""
     ordered = sorted(pairs, key=lambda pair: (pair.length, pair))
     picture = None
     if readings.without_image != "removed":
         picture = backbone.no_picture(readings.without_image)
-    found: dict[Pair, AnswerStates | None] = {}
+    encoded: dict[Pair, AnswerStates | None] = {}
     for start in range(0, len(ordered), batch_size):
-        some = ordered[start : start + batch_size]
-        pictures = None if picture is None else [picture] * len(some)
-        group_sizes = [len(some[k : k + _TEXTS]) for k in range(0, len(some), _TEXTS)]
-        found.update(
-            zip(some, _encode_answers(backbone, some, pictures, group_sizes, readings), strict=True)
-        )
-    return found
+        batch = ordered[start : start + batch_size]
+        pictures = None if picture is None else [picture] * len(batch)
+        group_sizes = [len(batch[k : k + _TEXTS]) for k in range(0, len(batch), _TEXTS)]
+        states = _encode_answers(backbone, batch, pictures, group_sizes, readings)
+        encoded.update(zip(batch, states, strict=True))
+    return encoded
 
 
 def _encode_answers(
@@ -238,7 +238,7 @@ def _encode_answers(
     group_sizes: Sequence[int],
     readings: Readings,
 ) -> list[AnswerStates | None]:
-    """Each answer's states and tokens, packed in runs of `group_sizes`; None for one that is too long."""
+    """Each answer's states and tokens, packed in runs of `group_sizes`; None if it is too long."""
     questions, answers, histories = map(list, zip(*pairs, strict=True))
     batch = backbone.encode(questions, pictures, answers, histories=histories)
     fits = batch["attention_mask"].sum(dim=1) <= backbone.context
@@ -250,28 +250,28 @@ def _encode_answers(
     mask = batch["labels"] != -100 if readings.score_eos else batch["answer_mask"]
     lengths = mask.sum(dim=1).tolist()
     states, tokens = answer_states(backbone, batch, mask, group_sizes)
-    found = map(AnswerStates, states.split(lengths), tokens.split(lengths))
-    return [next(found) if fit else None for fit in fits.tolist()]
+    answers_that_fit = map(AnswerStates, states.split(lengths), tokens.split(lengths))
+    return [next(answers_that_fit) if fit else None for fit in fits.tolist()]
 
 
 def _token_scores(
     backbone: Backbone, visual: Sequence[AnswerStates], direct: Sequence[AnswerStates]
 ) -> list[tuple[np.ndarray, ...]]:
-    """Of each answer log p^v, log p^d and the full vocabulary's KL, by token."""
+    """log p^v, log p^d and the full vocabulary's KL of each answer, by token."""
     if not visual:
         return []
-    tokens = torch.cat([reading.tokens for reading in visual])
-    if not torch.equal(tokens, torch.cat([reading.tokens for reading in direct])):
+    tokens = torch.cat([answer.tokens for answer in visual])
+    if not torch.equal(tokens, torch.cat([answer.tokens for answer in direct])):
         raise RuntimeError("An answer has other tokens without the image.")
     logp, logq = (
-        F.log_softmax(backbone.head(torch.cat([reading.states for reading in some])).float(), -1)
-        for some in (visual, direct)
+        F.log_softmax(backbone.head(torch.cat([answer.states for answer in answers])).float(), -1)
+        for answers in (visual, direct)
     )
     kl = full_vocabulary_kl(logp, logq)
-    chosen = [x.gather(1, tokens.unsqueeze(1))[:, 0] for x in (logp, logq)]
-    ends = np.cumsum([len(reading.tokens) for reading in visual])[:-1]
+    of_tokens = [x.gather(1, tokens.unsqueeze(1))[:, 0] for x in (logp, logq)]
+    ends = np.cumsum([len(answer.tokens) for answer in visual])[:-1]
     # Split by numpy: a tensor for each of an answer's arrays would take more memory than they do.
-    parts = (np.split(array.cpu().numpy(), ends) for array in (*chosen, kl))
+    parts = (np.split(x.cpu().numpy(), ends) for x in (*of_tokens, kl))
     return list(zip(*parts, strict=True))
 
 
@@ -283,22 +283,22 @@ def answer_states(
 ) -> tuple[Tensor, Tensor]:
     """The hidden states [n, d] that predict the n tokens under `mask` [b, t], and the tokens [n].
 
-    `batch` is what `Backbone.encode` gives, padded on the right, and `group_sizes` as in
-    `Backbone.hidden_states`; tokens come row after row. `backbone.head` makes logits of the states: at
-    32,000 words they are what fills the memory, so they are made for these places alone.
+    `batch` comes from `Backbone.encode`, padded on the right; `group_sizes` are those of
+    `Backbone.hidden_states`. Tokens come row after row. `backbone.head` makes logits of the states,
+    for these positions alone: at 32,000 words they are what fills the memory.
     """
     # The state of a position predicts the next token. Before the first one there is no state.
-    before = F.pad(mask[:, 1:], (0, 1))
-    return backbone.hidden_states(batch, before, group_sizes), batch["input_ids"][mask]
+    predicting = F.pad(mask[:, 1:], (0, 1))
+    return backbone.hidden_states(batch, predicting, group_sizes), batch["input_ids"][mask]
 
 
 def _batches(runs: Iterable[list[int]], size: int) -> Iterator[list[list[int]]]:
     """The runs in their order, together as long as they hold at most `size` indices."""
-    some: list[list[int]] = []
+    batch: list[list[int]] = []
     for run in runs:
-        if some and sum(map(len, some)) + len(run) > size:
-            yield some
-            some = []
-        some.append(run)
-    if some:
-        yield some
+        if batch and sum(map(len, batch)) + len(run) > size:
+            yield batch
+            batch = []
+        batch.append(run)
+    if batch:
+        yield batch

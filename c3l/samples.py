@@ -1,21 +1,20 @@
 """VLIT samples and their files: JSONL, JSON as others publish it, parquet.
 
-`read_samples` is strict: what cannot be understood is an error that names file, place and field.
-`read_data` is for data as people have them: what cannot be a sample is set aside by its reason.
-Writers are atomic: a file is the old one or the whole new one, never a part.
+`read_samples` is strict: an unreadable record is an error that names file, location and field.
+`read_data` is for data as people have them: a record that is no sample is left out, with a reason.
+Writers are atomic: a file is the old one or the complete new one, never a part.
 """
 
 import json
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from c3l.artifacts.files import digest
+from c3l.artifacts.files import atomic_path, digest
 from c3l.data import formats, layouts
 from c3l.data.images import ImageFolder
 from c3l.data.layouts import Unfit
@@ -54,13 +53,13 @@ class Sample:
 _FIELDS = tuple(f.name for f in fields(Sample))
 _REQUIRED = ("id", "image", "question", "answer")
 EXTRAS = ("caption", "i2c", "tokens", "unscored")
-"""What is said of a generated or scored sample, in `meta`. In JSONL and parquet they may be fields
-beside the sample's own (`c3l.data.scored`)."""
+"""Fields of `meta` about a generated or scored sample. In JSONL and parquet they may stand beside
+the sample's own fields (`c3l.data.scored`)."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A question with its answer in some data: a sample, or the word for why it is none."""
+    """A question with its answer in some data: a sample, or the reason why it is none."""
 
     id: str
     location: str
@@ -76,20 +75,20 @@ class Record:
 
     value: Any
     turns: list[Turn]
-    ours: bool = False
-    """Whether it is in our own layout."""
+    own_layout: bool = False
+    """True in the layout of `Sample`, False in a published one."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Data as people have them: their samples, and what of them cannot be one."""
+    """Data as people have them: their samples, and the turns that are none."""
 
     name: str
     """The source, for sentences about it."""
     records: list[Record]
     images: Any = None
-    """What serves the pictures that lie in the data themselves (`c3l.data.embedded.EmbeddedImages`, used
-    like an ImageFolder); None where there are none."""
+    """The `c3l.data.embedded.EmbeddedImages` of pictures inside the data, used like an ImageFolder,
+    or None."""
 
     @cached_property
     def samples(self) -> list[Sample]:
@@ -98,20 +97,20 @@ class Data:
 
     @cached_property
     def left_out(self) -> list[LeftOut]:
-        """What cannot be a sample, in the order of the data."""
+        """The turns that are no sample, in the order of the data."""
         return [
             LeftOut(turn.id, turn.location, turn.reason) for turn in self.turns if not turn.sample
         ]
 
     @property
     def turns(self) -> list[Turn]:
-        """All turns: the samples and what is left out."""
+        """All turns: the samples and those left out."""
         return [turn for record in self.records for turn in record.turns]
 
     def pictures(self, folder: str | os.PathLike | None) -> ImageFolder:
-        """Return the images that the samples name: those in the data, then those in the folder.
+        """Return the images that the samples name: from the data, else from the folder.
 
-        Raises UserError where there are neither.
+        Raises UserError without either.
         """
         if self.images is not None:
             return self.images.with_folder(folder)
@@ -123,11 +122,11 @@ class Data:
 
 
 def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
-    """Return the samples of a file, a `datasets` folder or a Hub id, and what cannot be a sample.
+    """Return the samples of a file, a `datasets` folder or a Hub id, and the records left out.
 
-    The image's place (`<image>`) is no part of a question, whatever the format. With `strict` the
-    first record that cannot be a sample is an error. Raises UserError for what cannot be read at
-    all, and where none of the records is a sample.
+    The image placeholder (`<image>`) is removed from questions, whatever the format. With `strict`
+    the first record that is no sample is an error. Raises UserError for an unreadable source, and
+    if none of the records is a sample.
     """
     if formats.is_dataset(source):
         raw = formats.read_dataset(str(source))
@@ -138,9 +137,9 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
         first = Counter(item.reason for item in data.left_out).most_common(1)[0][0]
         turn = next(turn for turn in data.turns if turn.reason == first)
         raise UserError(
-            f"none of the {len(data.left_out):,} records of {printable(raw.name)} can be a sample, most "
-            f"for {first} ({turn.location}{turn.detail}); see docs/scores.md for the layouts that are "
-            "read"
+            f"none of the {len(data.left_out):,} records of {printable(raw.name)} can be a sample, "
+            f"most for {first} ({turn.location}{turn.detail}); see docs/scores.md for the layouts "
+            "that are read"
         )
     return data
 
@@ -148,8 +147,8 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
 def read_samples(path: str | os.PathLike) -> list[Sample]:
     """The samples of a .jsonl, .json (a published layout) or .parquet file, in its order.
 
-    The layouts of others, and how a conversation becomes one sample a turn: c3l.data.layouts. Raises
-    UserError naming file, line or record, and field.
+    `c3l.data.layouts` reads published layouts, and makes one sample of each turn of a conversation.
+    Raises UserError naming file, line or record, and field.
     """
     return [sample for record in read_records(path) for sample in record]
 
@@ -162,37 +161,35 @@ def read_records(path: str | os.PathLike) -> list[list[Sample]]:
 
 
 def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[Record]:
-    """Return the records of a source. With `as_written` questions of our own layout stay whole."""
+    """Return the records of a source. With `as_written` questions in the layout of `Sample` keep
+    their placeholders."""
     records = []
     for number, (place, value) in enumerate(raw.records, 1):
-        ours = not raw.published and not layouts.is_published(value)
-        ours = ours and (strict or _is_ours(value))
-        if ours:
-            turns = _own_turns(value, f"{raw.stem}-{number}", as_written)
-        else:
-            turns = layouts.turns(value, f"{raw.stem}-{number}")
-        several, made = len(turns) > 1, []
-        for turn, one in enumerate(turns, 1):
-            where = f"{printable(Path(raw.name).name)}, {place}" + (
-                f", turn {turn}" if several else ""
-            )
+        own_layout = not raw.published and not layouts.is_published(value)
+        own_layout = own_layout and (strict or _is_own_layout(value))
+        name = f"{raw.stem}-{number}"
+        turns = _own_turns(value, name, as_written) if own_layout else layouts.turns(value, name)
+        results = []
+        for k, turn in enumerate(turns, 1):
+            location = f"{printable(Path(raw.name).name)}, {place}"
+            location += f", turn {k}" if len(turns) > 1 else ""
             try:
-                if one.unfit:
-                    raise one.unfit
-                sample = _sample(one.values)
+                if turn.unfit:
+                    raise turn.unfit
+                sample = _sample(turn.values)
                 if not as_written and not sample.image.strip():
                     raise Unfit("no_image", ", field image: empty")
-                made.append(Turn(one.id, where, sample))
+                results.append(Turn(turn.id, location, sample))
             except Unfit as unfit:
                 if strict:
                     raise UserError(f"{printable(raw.name)}, {place}{unfit}") from unfit
-                made.append(Turn(one.id, where, reason=unfit.reason, detail=str(unfit)))
-        records.append(Record(value, made, ours))
+                results.append(Turn(turn.id, location, reason=unfit.reason, detail=str(unfit)))
+        records.append(Record(value, results, own_layout))
     return records
 
 
-def _is_ours(value: Any) -> bool:
-    """Whether a record is in our own layout, and rightly so."""
+def _is_own_layout(value: Any) -> bool:
+    """True for a record that is correct in the layout of `Sample`."""
     if not isinstance(value, dict) or not value.keys() <= {*_FIELDS, *EXTRAS}:
         return False
     return (
@@ -204,13 +201,13 @@ def _is_ours(value: Any) -> bool:
 
 
 def _own_turns(value: Any, name: str, as_written: bool) -> list[layouts.Fields]:
-    """Return the only turn of a record in our own layout."""
+    """Return the only turn of a record in the layout of `Sample`."""
     try:
         if not isinstance(value, dict):
             raise Unfit(
                 "unknown_layout", f": expected an object with the fields {', '.join(_FIELDS)}"
             )
-        # A null stands for a field that is not there: tables have every column in every row.
+        # A null stands for a missing field: tables have every column in every row.
         optional = {"history"} if as_written else {"history", "instruction", "meta"}
         fields_ = {
             k: v for k, v in value.items() if k not in EXTRAS and not (k in optional and v is None)
@@ -250,43 +247,27 @@ def _sample(record: dict[str, Any]) -> Sample:
         try:
             parsing.check_plain(list(map(list, value)) if name == "history" else value)
         except ValueError as error:
-            why = "not_unicode" if "Unicode" in str(error) else "not_plain"
-            raise Unfit(why, f", field {name}: {error}") from error
+            reason = "not_unicode" if "Unicode" in str(error) else "not_plain"
+            raise Unfit(reason, f", field {name}: {error}") from error
     if record.get("instruction") not in (None, "", *CLASSES):
         raise Unfit("wrong_type", f", field instruction: none of {', '.join(CLASSES)}")
     return Sample(**record)
 
 
 def write_samples(path: str | os.PathLike, samples: Iterable[Sample]) -> None:
-    """Write samples in the format of the suffix, whole or not at all.
+    """Write samples in the format of the suffix, completely or not at all.
 
     In LLaVA JSON `meta` becomes further fields of the record, as `read_samples` found them.
     Raises UserError if the file cannot be written.
     """
-    path = Path(path)
-    writer = _by_suffix(path, _WRITERS)
-    samples = list(samples)
+    path, samples = Path(path), list(samples)
+    if path.suffix not in _WRITERS:
+        raise UserError(f"{path}: unknown format; use a name ending in {', '.join(_WRITERS)}")
     try:
-        # In the same folder, because only a rename within one file system is atomic.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with atomic_path(path) as work, open(work, "wb") as file:
+            _WRITERS[path.suffix](file, samples)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
-    try:
-        with open(handle, "wb") as file:
-            writer(file, samples)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for their owner alone; a data set is for whom the umask says.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def to_fields(sample: Sample) -> dict[str, Any]:
@@ -295,7 +276,7 @@ def to_fields(sample: Sample) -> dict[str, Any]:
 
 
 def content_of(sample: Sample) -> str:
-    """Return a digest of what a sample says, whatever its id is and wherever its image lies."""
+    """Return a digest of a sample's texts and its image's file name, whatever its id and folder."""
     return digest([Path(sample.image).name, sample.question, sample.answer])[:16]
 
 
@@ -344,9 +325,3 @@ def _write_parquet(file, samples: list[Sample]) -> None:
 
 
 _WRITERS = {".jsonl": _write_jsonl, ".json": _write_llava, ".parquet": _write_parquet}
-
-
-def _by_suffix(path: Path, table: dict[str, Callable]) -> Callable:
-    if path.suffix not in table:
-        raise UserError(f"{path}: unknown format; use a name ending in {', '.join(table)}")
-    return table[path.suffix]

@@ -1,4 +1,4 @@
-"""I²C scores with what they were made of, and their files."""
+"""I²C scores with the log-probabilities behind them, and their files."""
 
 import math
 import os
@@ -13,7 +13,7 @@ from c3l.runtime.errors import UserError, printable, short_repr
 
 ARRAYS = ("logp_visual", "logp_direct", "kl")
 CONTENT = "content"
-"""The column that says what was scored."""
+"""The column with a digest of what was scored."""
 
 
 def _none() -> np.ndarray:
@@ -22,7 +22,7 @@ def _none() -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """A sample's score with what it was made of.
+    """A sample's score with the log-probabilities behind it.
 
     The arrays are float32, one entry for each token of the answer: log p^v_t and log p^d_t in
     nats, and the divergence KL(p^v ‖ p^d) over the whole vocabulary at that position. A sample that
@@ -40,7 +40,7 @@ class Score:
 
 
 def unscored(scores: Sequence[Score]) -> dict[str, int]:
-    """How many samples have no score, by reason."""
+    """The number of samples without a score, by reason."""
     return dict(Counter(score.unscored for score in scores if score.unscored))
 
 
@@ -51,7 +51,7 @@ def to_record(score: Score) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Score:
-    """What `to_record` made. Raises KeyError, TypeError or ValueError for something else."""
+    """The inverse of `to_record`. Raises KeyError, TypeError or ValueError for another record."""
     arrays = {name: np.array(record[name], dtype=np.float32) for name in ARRAYS}
     if len({array.shape for array in arrays.values()}) > 1 or arrays["kl"].ndim != 1:
         raise ValueError(f"the tokens of {short_repr(record['id'])} do not match")
@@ -64,7 +64,7 @@ def write_scores(
 ) -> None:
     """Write scores as parquet, one row a sample, in the columns of `Score`.
 
-    `contents` say what was scored, an entry a score: a further column, which `read_contents` reads.
+    `contents`, a digest of what was scored for each score, is one more column (`read_contents`).
     """
     import pyarrow
     import pyarrow.parquet
@@ -83,7 +83,7 @@ def write_scores(
 
 
 def read_scores(path: str | os.PathLike) -> list[Score]:
-    """What `write_scores` wrote. Raises UserError for another file."""
+    """Return the scores in a file of `write_scores`. Raises UserError for another file."""
     import pyarrow
     import pyarrow.parquet
 
@@ -100,7 +100,7 @@ def read_scores(path: str | os.PathLike) -> list[Score]:
 
 
 def read_contents(path: str | os.PathLike) -> list[str | None]:
-    """Return what a file of scores says was scored, by row; None where it does not say."""
+    """Return the digest of what was scored for each row of a file; None if it has none."""
     import pyarrow.parquet
 
     file = pyarrow.parquet.ParquetFile(path)

@@ -110,8 +110,8 @@ def selector(name: str) -> Selector:
         return method if isinstance(method, Selector) else Selector(method)
     if name in FORMS:
         return _form_values(name)
-    known = ", ".join(sorted({*FORMS, *METHODS}))
-    raise UserError(f"There is no way {name!r} to select samples; use one of {known}.")
+    names = ", ".join(sorted({*FORMS, *METHODS}))
+    raise UserError(f"There is no way {name!r} to select samples; use one of {names}.")
 
 
 def code_of(name: str) -> dict[str, str]:
@@ -163,7 +163,7 @@ class Selection:
 
 
 def values(
-    by: str,
+    method: str,
     samples: Sequence[Sample],
     scores: "Sequence[Score]" = (),
     *,
@@ -178,15 +178,15 @@ def values(
     (`c3l.rivals.ifd.answer_logprob_without_prompt`). `rules` are options of
     `c3l.rivals.self_instruct.survivors`. Raises UserError for an unknown method.
     """
-    method = selector(by)
-    options: dict[str, Any] = {"seed": seed} if method.seeded else {}
-    if "answer_logprobs" in method.needs:
+    entry = selector(method)
+    options: dict[str, Any] = {"seed": seed} if entry.seeded else {}
+    if "answer_logprobs" in entry.needs:
         options["answer_logprobs"] = answer_logprobs
-    return method.value(samples, scores, **options, **rules)
+    return entry.value(samples, scores, **options, **rules)
 
 
 def select(
-    by: str,
+    method: str,
     samples: Sequence[Sample],
     values: Sequence[float],
     *,
@@ -202,7 +202,7 @@ def select(
     do not say which are best. The order within a group is seeded too: the first positive's class
     is the one the anchor is requested for.
     """
-    if not selector(by).labels:
+    if not selector(method).labels:
         return Selection(top_share(samples, values, share, within), groups(samples, values, group))
     rng = random.Random(seed)
     order = [rng.random() for _ in samples]
@@ -255,7 +255,7 @@ def top_share(
 def groups(
     samples: Sequence[Sample],
     scores: Sequence[float],
-    by: Literal["image", "image_and_class"] = "image",
+    key: Literal["image", "image_and_class"] = "image",
 ) -> list[Group]:
     """One group for each image, in the order in which the images first appear (section 3.3).
 
@@ -263,20 +263,21 @@ def groups(
     makes a group. A single sample makes a group without negatives, which training skips and counts.
     """
     return [
-        Group(image, (best,), tuple(rest)) for image, (best, *rest) in _members(samples, scores, by)
+        Group(image, (best,), tuple(rest))
+        for image, (best, *rest) in _members(samples, scores, key)
     ]
 
 
 def _members(
-    samples: Sequence[Sample], scores: Sequence[float], by: Literal["image", "image_and_class"]
+    samples: Sequence[Sample], scores: Sequence[float], key: Literal["image", "image_and_class"]
 ) -> Iterator[tuple[str, list[Sample]]]:
     """Each group's image and samples, best first, in the order in which they first appear."""
 
-    def key(sample: Sample) -> tuple[str, str]:
-        return sample.image, sample.instruction if by == "image_and_class" else ""
+    def key_of(sample: Sample) -> tuple[str, str]:
+        return sample.image, sample.instruction if key == "image_and_class" else ""
 
-    members: dict[tuple[str, str], list[Sample]] = {key(sample): [] for sample in samples}
+    members: dict[tuple[str, str], list[Sample]] = {key_of(sample): [] for sample in samples}
     for sample in ranked(samples, scores):
-        members[key(sample)].append(sample)
+        members[key_of(sample)].append(sample)
     for (image, _), group in members.items():
         yield image, group

@@ -1,7 +1,7 @@
-"""How the stages run: sizes of decoding and optimisation, as validated records.
+"""Settings of the stages: sizes of decoding and optimisation, as validated records.
 
-What the paper leaves open is in `c3l.readings`. Light to import: a command line checks its settings
-before it loads any model.
+The open points of the paper are in `c3l.readings`. Light to import: settings are
+validated before any model is loaded.
 """
 
 from pydantic import Field, model_validator
@@ -12,36 +12,36 @@ from c3l.runtime.record import Record, later_field
 
 
 class GenerationSettings(Record):
-    """Two-step generation (section 3.1); how it samples is a reading."""
+    """Two-step generation (section 3.1). Its sampling is a reading."""
 
     caption_tokens: int = Field(ge=1)
-    """The most tokens of a caption."""
+    """The maximum length of a caption."""
     pair_tokens: int = Field(ge=1)
-    """The most tokens of the pairs written for one image and class."""
+    """The maximum length of the pairs written for one image and class."""
     pairs_per_class: int = Field(ge=1, le=10)
-    """How many questions with answers an instruction asks for; each image gets every class."""
+    """The number of pairs an instruction requests; each image gets every class."""
     batch_size: int = Field(ge=1)
 
 
 class TrainingSettings(Record):
-    """How to train. The defaults are the paper's where it gives a number (section 4.1)."""
+    """Optimisation. The defaults are the paper's where it gives a number (section 4.1)."""
 
     learning_rate: float = Field(default=2e-5, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
     batch_size: int = Field(default=2, ge=1)
     """Samples (and as many image groups) behind one step of the optimizer."""
     accumulation: int = Field(default=1, ge=1)
-    """In how many parts a step's batch is computed, to save memory; divides `batch_size`."""
+    """The number of parts a step's batch is computed in, to save memory; divides `batch_size`."""
     epochs: int = Field(default=1, ge=1)
     """Unless `Readings.epochs` says otherwise."""
     save_steps: int = Field(default=100, ge=1)
     anchor_tokens: int = Field(default=128, ge=1)
-    """The most tokens of a sampled anchor."""
+    """The maximum length of a sampled anchor."""
     anchor_steps: int = later_field(1, ge=1)
-    """For how many steps anchors are sampled at a time, by the model as it is before the first of
-    them: a larger batch takes hardly longer. Divides `save_steps`."""
+    """The number of steps whose anchors are sampled at a time, by the model as it is before the
+    first of them: a larger batch takes hardly longer. Divides `save_steps`."""
     max_negatives: int | None = Field(default=None, ge=1)
-    """The most negatives of a group, drawn by seed, to save memory; None: all of them."""
+    """The maximum number of negatives in a group, a seeded draw, to save memory; None: all."""
     gradient_checkpointing: bool = later_field(False)
     """Compute the layers once more for the gradient instead of keeping them, to save memory."""
 
@@ -55,7 +55,7 @@ class TrainingSettings(Record):
 
 
 class MethodSettings(Record):
-    """All that the method alone is run with (`python -m c3l generate` and `train`)."""
+    """The settings of `python -m c3l generate` and `train`."""
 
     readings: Readings = Readings()
     # The paper's five pairs of each class for an image; room for a LLaVA's words.
@@ -65,9 +65,11 @@ class MethodSettings(Record):
     # Its other sizes; with all fourteen negatives of an image L_c would not fit on one GPU.
     training: TrainingSettings = TrainingSettings(max_negatives=7)
     share: float = Field(default=0.10, gt=0, le=1)
-    """Of the initial samples, the best ones by I²C that become L_r's targets."""
+    """The share of the initial samples, the best by I²C, that become L_r's targets."""
 
     def changed(self, changes: list[str]) -> "MethodSettings":
-        """The same with changes such as "training.learning_rate=1e-4"; a reading needs no
-        "readings." before it. Raises UserError for a wrong one."""
+        """Return a copy with changes such as "training.learning_rate=1e-4".
+
+        A reading needs no "readings." before it. Raises UserError for an invalid change.
+        """
         return apply_overrides(self, changes, "the method")

@@ -1,9 +1,9 @@
-"""Training on transformers' Trainer: the generator (L_r + λ L_c, sections 3.2 and 3.3) and VLIT.
+"""Training on samples: the generator (L_r + λ·L_c, sections 3.2 and 3.3) and VLIT.
 
 Both change the backbone that they are given, in place; its `digest` stays that of the weights it
-was loaded from. The order of the samples is drawn beforehand, and what is drawn on the way is
-seeded by the place in that order: a run that was killed goes on from its last checkpoint and ends
-with the weights of a run that was not.
+was loaded from. The order of the samples is drawn beforehand, and later draws are seeded by the
+index in that order. So a run that was killed resumes from its last checkpoint and ends with the
+weights of an uninterrupted one.
 """
 
 import random
@@ -28,7 +28,7 @@ from c3l.runtime.errors import UserError, printable
 from c3l.samples import ImageFolder, Sample
 from c3l.selection import Group
 from c3l.settings import TrainingSettings
-from c3l.trainer import Item, check_shares, run
+from c3l.trainer import Item, check_shares, train_items
 from c3l.training_data import as_pair, unusable
 
 __all__ = ["TrainingSettings", "train_generator", "tune"]
@@ -46,21 +46,21 @@ def train_generator(
     *,
     checked: bool = False,
 ) -> dict[str, Any]:
-    """Train a generator on L_r + λ L_c; without targets L_r is off, without groups L_c is.
+    """Train a generator on L_r + λ·L_c; without targets L_r is off, without groups L_c is.
 
-    An epoch is one pass over the targets, each beside the next image group of a seeded order, which
-    is drawn anew when it ends; with L_r off it is one pass over the groups. If L_c is to follow L_r
+    An epoch is one pass over the targets, each beside the next image group of a seeded order that
+    is drawn anew when it ends; with L_r off it is one pass over the groups. If L_c follows L_r
     (`Readings.joining`), all targets come first and then as many groups. A group without a positive
-    or without a negative is skipped. The projection ξ is left in
+    or without a negative is skipped. The projection ξ is written to
     `output_dir`/projection.safetensors, beside the checkpoints, from the last of which the training
-    goes on where there is one. Samples that cannot be trained on (`c3l.training_data`) are left out,
-    unless the caller has `checked` them.
+    resumes. Samples that cannot be trained on (`c3l.training_data`) are left out, unless the caller
+    has `checked` them.
 
     Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
     that are on), skipped_groups, empty_anchors (groups whose anchor came out empty, which add
-    nothing to L_c) and, where samples were left out, left_out (how many, by reason). Raises
-    UserError when there is nothing to train on, when L_c would reach no weight of the model that
-    is trained, and when the loss stops being a finite number.
+    nothing to L_c) and, where samples were left out, left_out (counts by reason). Raises UserError
+    when there is nothing to train on, when L_c would reach no weight of the model that is trained,
+    and when the loss is no finite number.
     """
     check_shares(settings)
     left_out: Mapping[str, int] = {}
@@ -70,29 +70,34 @@ def train_generator(
     if not targets and not usable:
         raise UserError(
             "there is nothing to train the generator on: no target, and no image with a positive "
-            f"and a negative{_named(left_out)}"
+            f"and a negative{_describe(left_out)}"
         )
-    kind = backbone.model_part("").config.model_type
-    if usable and (reason := contrast_unreached(readings, kind)):
+    model_type = backbone.model_part("").config.model_type
+    if usable and (reason := contrast_unreached(readings, model_type)):
         raise UserError(reason)
     _check_classes([*targets, *(sample for group in usable for sample in group.positives)])
     if targets and readings.target == "pair":
-        targets = [_as_pair(sample) for sample in targets]
+        pairs = map(as_pair, targets)
+        targets = [
+            replace(sample, question=request, answer=reply)
+            for sample, (request, reply) in zip(targets, pairs, strict=True)
+        ]
     epochs = readings.epochs or settings.epochs
     count = (len(targets) or len(usable)) * epochs
     order = _by_length(targets, settings.batch_size, epochs, seed)
-    lessons = [targets[i] for i in order] or [None] * count
-    drawn = _drawn(usable, settings.max_negatives, seed) if usable else repeat(None)
-    contrasts = list(islice(drawn, count))
+    l_r = [targets[i] for i in order] or [None] * count
+    stream = _shuffled_groups(usable, settings.max_negatives, seed) if usable else repeat(None)
+    l_c = list(islice(stream, count))
     if targets and usable and readings.joining == "sequential":
-        lessons, contrasts = lessons + [None] * count, [None] * count + contrasts
-    items = [Item(place, *both) for place, both in enumerate(zip(lessons, contrasts, strict=True))]
+        l_r, l_c = l_r + [None] * count, [None] * count + l_c
+    items = [Item(i, *pair) for i, pair in enumerate(zip(l_r, l_c, strict=True))]
     projection = _projection(backbone, readings, seed) if usable else None
-    metrics = run(backbone, projection, items, images, settings, readings, seed, Path(output_dir))
+    output_dir = Path(output_dir)
+    metrics = train_items(backbone, projection, items, images, settings, readings, seed, output_dir)
     if projection is not None and distributed.is_main_process():
-        save_file(projection.state_dict(), Path(output_dir) / "projection.safetensors")
+        save_file(projection.state_dict(), output_dir / "projection.safetensors")
     metrics["skipped_groups"] = len(groups) - len(usable)
-    return metrics | _fact(left_out)
+    return metrics | _metric(left_out)
 
 
 def tune(
@@ -108,66 +113,60 @@ def tune(
 ) -> dict[str, Any]:
     """Vision-language instruction tuning: image and question → answer, cross entropy (section 4.1).
 
-    Batches hold samples of similar length. The training goes on from the last checkpoint in
-    `output_dir` where there is one. Leaves out samples, returns steps, history and the mean loss,
-    and raises UserError, as `train_generator` does.
+    Batches hold samples of similar length. Resumes, leaves out samples, returns steps, history and
+    the mean loss, and raises UserError, as `train_generator` does.
     """
     check_shares(settings)
     reasons = {} if checked else unusable(backbone, samples, images)
-    samples = [sample for place, sample in enumerate(samples) if place not in reasons]
+    samples = [sample for i, sample in enumerate(samples) if i not in reasons]
     left_out = Counter(reasons.values())
     if not samples:
         raise UserError(
-            f"there is nothing to tune on: the data set has no sample{_named(left_out)}"
+            f"there is nothing to tune on: the data set has no sample{_describe(left_out)}"
         )
     order = _by_length(samples, settings.batch_size, readings.epochs or settings.epochs, seed)
-    items = [Item(place, samples[i], None) for place, i in enumerate(order)]
-    metrics = run(backbone, None, items, images, settings, readings, seed, Path(output_dir))
-    return metrics | _fact(left_out)
+    items = [Item(i, samples[k], None) for i, k in enumerate(order)]
+    output_dir = Path(output_dir)
+    metrics = train_items(backbone, None, items, images, settings, readings, seed, output_dir)
+    return metrics | _metric(left_out)
 
 
 def _check_classes(samples: Sequence[Sample]) -> None:
     for sample in samples:
         if sample.instruction not in CLASSES:
             raise UserError(
-                f"sample {printable(sample.id)} has no instruction class, so no generator can learn "
-                f"from it; give it one of: {', '.join(CLASSES)}"
+                f"sample {printable(sample.id)} has no instruction class, so no generator can "
+                f"learn from it; give it one of: {', '.join(CLASSES)}"
             )
 
 
 def _without_unusable(
     backbone: Backbone, targets: Sequence[Sample], groups: Sequence[Group], images: ImageFolder
 ) -> tuple[list[Sample], list[Group], Counter[str]]:
-    """The targets and the groups without samples that cannot be trained on; how many those are."""
+    """The targets and groups without unusable samples, and the number of those by reason."""
     members = (sample for group in groups for sample in (*group.positives, *group.negatives))
-    every = list({id(sample): sample for sample in (*targets, *members)}.values())
-    reasons = unusable(backbone, every, images, pairs=True)
-    bad = {id(every[place]) for place in reasons}
+    distinct = list({id(sample): sample for sample in (*targets, *members)}.values())
+    reasons = unusable(backbone, distinct, images, pairs=True)
+    excluded = {id(distinct[i]) for i in reasons}
 
-    def some(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-        return tuple(sample for sample in samples if id(sample) not in bad)
+    def usable(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+        return tuple(sample for sample in samples if id(sample) not in excluded)
 
     groups = [
-        replace(group, positives=some(group.positives), negatives=some(group.negatives))
+        replace(group, positives=usable(group.positives), negatives=usable(group.negatives))
         for group in groups
     ]
-    return list(some(targets)), groups, Counter(reasons.values())
+    return list(usable(targets)), groups, Counter(reasons.values())
 
 
-def _named(left_out: Mapping[str, int]) -> str:
-    """What is left out, for the end of a sentence."""
+def _describe(left_out: Mapping[str, int]) -> str:
+    """The counts of samples left out, as the end of a message."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(left_out.items()))
     return f" that can be trained on (left out: {reasons})" if reasons else ""
 
 
-def _fact(left_out: Mapping[str, int]) -> dict[str, dict[str, int]]:
+def _metric(left_out: Mapping[str, int]) -> dict[str, dict[str, int]]:
     return {"left_out": dict(left_out)} if left_out else {}
-
-
-def _as_pair(sample: Sample) -> Sample:
-    """The sample as a lesson in writing: instruction → question and answer."""
-    question, answer = as_pair(sample)
-    return replace(sample, question=question, answer=answer)
 
 
 def _by_length(samples: Sequence[Sample], batch_size: int, epochs: int, seed: int) -> list[int]:
@@ -183,13 +182,16 @@ def _by_length(samples: Sequence[Sample], batch_size: int, epochs: int, seed: in
     ]
 
 
-def _drawn(groups: Sequence[Group], most: int | None, seed: int) -> Iterator[Group]:
-    """The groups in a seeded order, again and again, each with at most `most` negatives."""
+def _shuffled_groups(
+    groups: Sequence[Group], max_negatives: int | None, seed: int
+) -> Iterator[Group]:
+    """The groups without end, in an order drawn anew each time, with at most `max_negatives`."""
     rng = random.Random(seed)
     while True:
         for group in rng.sample(groups, len(groups)):
-            if most is not None and len(group.negatives) > most:
-                group = replace(group, negatives=tuple(rng.sample(group.negatives, most)))
+            if max_negatives is not None and len(group.negatives) > max_negatives:
+                negatives = tuple(rng.sample(group.negatives, max_negatives))
+                group = replace(group, negatives=negatives)
             yield group
 
 

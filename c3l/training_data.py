@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from c3l.readings import Readings
 from c3l.runtime import distributed
 from c3l.runtime.errors import ImageError, UserError, printable
 from c3l.runtime.progress import track
-from c3l.samples import Data, ImageFolder, Sample, Turn, content_of, read_data
+from c3l.samples import Data, ImageFolder, Sample, content_of, read_data
 from c3l.scores import Score, read_contents, read_scores
 
 NO_SCORE = "no_score"
@@ -40,8 +40,8 @@ def unusable(
     """
     reasons = without_answer_or_image(samples, images)
     rest = [i for i in range(len(samples)) if i not in reasons]
-    long = too_long(backbone, [samples[i] for i in rest], pairs=pairs)
-    return reasons | {rest[i]: reason for i, reason in long.items()}
+    too_long_of_rest = too_long(backbone, [samples[i] for i in rest], pairs=pairs)
+    return reasons | {rest[i]: reason for i, reason in too_long_of_rest.items()}
 
 
 def without_answer_or_image(samples: Sequence[Sample], images: ImageFolder) -> dict[int, str]:
@@ -71,7 +71,7 @@ def without_answer_or_image(samples: Sequence[Sample], images: ImageFolder) -> d
 
 
 def too_long(backbone: Backbone, samples: Sequence[Sample], *, pairs: bool) -> dict[int, str]:
-    """Return the reasons of samples longer than the context or without an answer token, by index."""
+    """Return the reasons of samples that exceed the context or have no answer token, by index."""
     texts = [as_pair(sample) if pairs else (sample.question, sample.answer) for sample in samples]
     # Texts of similar length together: one long text would pad all others.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][1]))
@@ -145,10 +145,6 @@ class TrainingData:
         )
         return [LeftOut(turn.id, turn.location, reason) for turn, reason in turns if reason]
 
-    def turn(self, index: int) -> Turn:
-        """The turn of the data that a sample is."""
-        return next(islice((turn for turn in self.data.turns if turn.sample), index, None))
-
     def leave_out(self, reasons: Mapping[int, str], *, strict: bool = False) -> None:
         """Leave samples out, by their indices in `samples`.
 
@@ -158,7 +154,7 @@ class TrainingData:
         self.reasons |= {indices[i]: reason for i, reason in reasons.items()}
         if strict and reasons:
             first = min(reasons)
-            turn = self.turn(indices[first])
+            turn = [turn for turn in self.data.turns if turn.sample][indices[first]]
             raise UserError(
                 f"{len(reasons)} samples of {self.source} cannot be trained on, "
                 f"{printable(turn.id)} among them ({turn.location}: {reasons[first]}); mend them, "

@@ -1,5 +1,7 @@
-"""README and docs: every example runs, every command exists, every link leads somewhere."""
+"""Check README and docs: examples run, commands exist, links and the architecture hold."""
 
+import argparse
+import ast
 import configparser
 import importlib.util
 import os
@@ -9,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,8 @@ from tests.repro import toy
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES += sorted(ROOT.glob("benchmarks/*/README.md"))
-# A record: tests/tried types its commands and tests/tried/test_tried.py looks after it.
-TYPED = ROOT / "docs" / "commands.md"
+# tests/tried and tests/faults write two of them; what they name is of its day.
+RECORDS = sorted(ROOT.glob("docs/records/*.md"))
 
 # ── Examples ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -37,27 +39,28 @@ SMALL = [
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a page in a language; "" is a block that names none."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    return [text for name, text in found if name == language]
+    """Return the fenced blocks of a page in a language; "" is a block that names none."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [text for name, text in fenced if name == language]
 
 
 def python_examples() -> dict[str, tuple[str, list[str]]]:
-    """Each script's text and the arguments it is called with, by the name in the command behind it.
+    """Return each script's text and the words of the command below it, by its file's name.
 
-    A block without a command behind it runs under its page's name.
+    A block without a command below it is run by itself, under its page's name.
     """
-    found = {}
+    examples = {}
     for page in PAGES:
         if page.name == "python.md":  # tests/c3l/test_python_api.py runs it, beside some images
             continue
         parts = re.split(r"^```python\n", page.read_text(), flags=re.MULTILINE)[1:]
         for number, part in enumerate(parts):
             script, _, rest = part.partition("\n```\n")
-            command = re.match(r"\n```\npython (\w+\.py)(.*)\n```", rest)
-            name, arguments = command.groups() if command else (f"{page.stem}_{number}.py", "")
-            found[name] = (script + "\n", arguments.split())
-    return found
+            command = re.match(r"\n```sh\n(python .*)\n```", rest)
+            words = command[1].split() if command else ["python", f"{page.stem}_{number}.py"]
+            [name] = [word for word in words if word.endswith(".py")]
+            examples[name] = (script + "\n", words)
+    return examples
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,7 @@ def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
+EXTENDING = (ROOT / "docs" / "extending.md").read_text()
 TASKS = {"realworldqa.py": {"RealWorldQA": "realworldqa"}, "mme.py": {"MME": "mme"}}
 
 
@@ -100,15 +104,16 @@ def mine(tmp_path, name):
 
 @pytest.mark.parametrize("name", python_examples())
 def test_an_example_runs_as_its_page_says(name, tmp_path, runs, request):
-    script, arguments = python_examples()[name]
+    script, words = python_examples()[name]
     assert len(script.splitlines()) < 40
-    if "mine.yaml" in arguments:
-        arguments[arguments.index("mine.yaml")] = str(request.getfixturevalue("mine"))
-    if arguments:  # a table
-        arguments += ["--runs", str(runs), *SMALL]
+    if "mine.yaml" in words:
+        words[words.index("mine.yaml")] = str(request.getfixturevalue("mine"))
+    if "repro" in words:  # a table
+        words += ["--runs", str(runs), *SMALL]
     (tmp_path / name).write_text(script)
+    words = [str(tmp_path / name) if word == name else word for word in words]
     done = subprocess.run(
-        [sys.executable, str(tmp_path / name), *arguments],
+        [sys.executable, *words[1:]],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -120,29 +125,37 @@ def test_an_example_runs_as_its_page_says(name, tmp_path, runs, request):
     assert "unscored" not in done.stdout
 
 
-def test_the_four_ways_to_add_something_have_an_example():
-    headings = re.findall(
-        r"^## A (.*)$", (ROOT / "docs" / "extending.md").read_text(), re.MULTILINE
-    )
-    assert headings == ["backbone", "selector", "benchmark", "row"]
-    assert len(blocks(ROOT / "docs" / "extending.md", "python")) == 5  # two of benchmarks
+def test_whatever_can_be_added_has_an_example():
+    page = ROOT / "docs" / "extending.md"
+    headings = re.findall(r"^## An? (.*)$", page.read_text(), re.MULTILINE)
+    assert headings == [
+        *("backbone", "selector", "score form", "reading", "benchmark", "row", "column")
+    ]
+    assert len(blocks(page, "python")) == 8  # two of benchmarks
+
+
+def test_the_registries_are_where_the_page_says():
+    rows = re.findall(r"^\| [\w, ]+ \| `([\w.]+)` \|.*\| (.*) \|$", EXTENDING, re.MULTILINE)
+    assert len(rows) == 6
+    for place, group in rows:
+        module, _, name = place.rpartition(".")
+        registry = getattr(importlib.import_module(module), name)
+        assert getattr(registry, "group", None) == (None if group == "–" else group.strip("`"))
 
 
 # ── Commands ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def commands() -> list[tuple[str, str]]:
-    """Every command line in blocks and in running text, with the page that has it."""
-    found = []
+    """Return every command line in blocks and in running text, with the page that has it."""
+    lines = []
     for page in PAGES:
-        text = re.sub(r"^```(\w+)\n.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-        shell = "\n".join(blocks(page, "")).replace("\\\n", " ")
-        inline = re.findall(
-            r"`([^`\n]+(?:\n[^`\n]+)?)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-        )
+        shell = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        inline = re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", text)
         for line in [*shell.splitlines(), *(" ".join(part.split()) for part in inline)]:
-            found += [(part.strip(), page.name) for part in line.partition("  #")[0].split("&&")]
-    return list(dict.fromkeys(found))
+            lines += [(part.strip(), page.name) for part in line.partition("  #")[0].split("&&")]
+    return list(dict.fromkeys(lines))
 
 
 def ours() -> list[str]:
@@ -152,13 +165,16 @@ def ours() -> list[str]:
 @cache
 def tree(package: str):
     """A package's command line."""
-    return typer.main.get_command(importlib.import_module(f"{package}.cli").app)
+    module = {"c3l": "c3l.cli.app", "repro": "repro.cli"}[package]
+    return typer.main.get_command(importlib.import_module(module).app)
 
 
 def wrong_in(line: str) -> str | None:
-    """What of a command line of ours does not exist."""
+    """Name what does not exist in a command line of ours."""
     package, *words = shlex.split(re.sub(r"[\[\]]", "", line.removeprefix("python -m ")))
     command = tree(package)
+    if "--plugin" in words:  # the examples are run
+        return None
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
         name = words.pop(0)
         if name.isupper():  # a placeholder
@@ -188,11 +204,10 @@ TRAINING = TrainingSettings.model_fields
 
 
 def changes() -> list[str]:
-    """What `--set` is shown with, where it is a value of a profile or of the method alone."""
-    pages = [page for page in PAGES if page != TYPED]  # mistakes are shown there, too
-    text = "\n".join(page.read_text() for page in pages)
-    found = dict.fromkeys(re.findall(r"--set (\w+\.[\w.-]+=[^\s`<]+)", text))
-    return [change.replace("…", "example.org") for change in found]
+    """Return the arguments of `--set` that are a value of a profile or of the method alone."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    shown = dict.fromkeys(re.findall(r"--set (\w+\.[\w.-]+=[^\s`<]+)", text))
+    return [change.replace("…", "example.org") for change in shown]
 
 
 @pytest.mark.parametrize("change", changes())
@@ -227,15 +242,108 @@ def test_other_modules_and_files_that_are_run_exist():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
-def test_lmms_eval_knows_its_options(monkeypatch):
+# ── Examples in a shell ──────────────────────────────────────────────────────────────────────────
+
+
+def shell_lines() -> list[str]:
+    """Return every command of a fenced example, continuation lines joined."""
+    lines = []
+    for page in PAGES:
+        for line in "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
+            parts = line.partition("  #")[0].split(" && ")
+            lines += [part.strip() for part in parts if part.strip()]
+    return list(dict.fromkeys(lines))
+
+
+def parse_ours(words: list[str]) -> None:
+    """Parse a command line of c3l or repro as the real one does, without running it."""
+    if "--plugin" in words:
+        assert words[words.index("--plugin") + 1] in python_examples()  # which are run
+        return
+    package, *words = words
+    command = tree(package)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    try:
+        command.make_context(command.name, words)
+    except typer.Exit as leaving:  # --help
+        assert leaving.exit_code == 0
+
+
+def parse_pip(words: list[str]) -> None:
+    pip = argparse.ArgumentParser(exit_on_error=False)
+    pip.add_argument("-c", type=existing)
+    pip.add_argument("-e")
+    pip.add_argument("-U", action="store_true")
+    pip.add_argument("packages", nargs="*")
+    asked = pip.parse_args(words)
+    extras = re.search(r"\[(.*)\]", asked.e or "")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {*(extras[1].split(",") if extras else ())} <= {*project["optional-dependencies"]}
+
+
+def parse_accelerate(words: list[str]) -> None:
+    from accelerate.commands.launch import launch_command_parser
+
+    asked = launch_command_parser().parse_args(words)
+    existing(asked.config_file)
+    assert asked.module
+    parse_ours([asked.training_script, *asked.training_script_args])
+
+
+def parse_hf(words: list[str]) -> None:
+    from huggingface_hub.cli.hf import app
+
+    app.main([*words, "--help"], standalone_mode=False)
+
+
+def parse_lmms_eval(words: list[str]) -> None:
     from lmms_eval.__main__ import parse_eval_args
 
-    lines = {line for line, _ in commands() if line.startswith("lmms-eval --")}
-    assert len(lines) == 1
-    for line in lines:
-        monkeypatch.setattr(sys, "argv", shlex.split(line))
-        _, arguments = parse_eval_args()
-        assert (arguments.model, arguments.batch_size) == ("c3l", "16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lmms-eval", *words])
+        _, asked = parse_eval_args()
+    assert (asked.model, asked.batch_size) == ("c3l", "16")
+
+
+def parse_script(words: list[str]) -> None:
+    assert words[0] in python_examples()  # which is run
+
+
+def existing(path: str) -> Path:
+    assert (ROOT / path).exists(), path
+    return ROOT / path
+
+
+PARSERS = {
+    "python -m repro": lambda words: parse_ours(["repro", *words]),
+    "python -m c3l": lambda words: parse_ours(["c3l", *words]),
+    "c3l-repro": lambda words: parse_ours(["repro", *words]),
+    "c3l": lambda words: parse_ours(["c3l", *words]),
+    "python": parse_script,
+    "pip install": parse_pip,
+    "accelerate launch": parse_accelerate,
+    "hf": parse_hf,
+    "lmms-eval": parse_lmms_eval,
+    "pytest": lambda words: None,
+    "ruff": lambda words: None,
+}
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_a_shell_example_is_parsed_by_the_real_command_line(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    line = re.sub(r"^(\w+=\S+ )+", "", line)  # variables of the environment
+    words = shlex.split(re.sub(r"\[(--[^\]]+)\]", r"\1", line).replace("cpu|cuda", "cpu"))
+    for length in (3, 2, 1):
+        if parse := PARSERS.get(" ".join(words[:length])):
+            return parse(words[length:])
+    pytest.fail(f"nothing here can parse {line!r}")
+
+
+def test_every_example_names_its_language():
+    for page in PAGES:
+        assert not blocks(page, ""), page.name
 
 
 # ── Links, files, citation ───────────────────────────────────────────────────────────────────────
@@ -243,13 +351,13 @@ def test_lmms_eval_knows_its_options(monkeypatch):
 
 def links(page: Path) -> list[str]:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    found = re.findall(r"\]\(([^)\s]+)\)", text)
-    return [link for link in found if not re.match(r"https?://|#", link)]
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [link for link in targets if not re.match(r"https?://|#", link)]
 
 
 def test_links_lead_to_files():
     assert {"LICENSE", "docs/report.png", "docs/extending.md"} <= set(links(ROOT / "README.md"))
-    for page in PAGES:
+    for page in PAGES + RECORDS:
         for link in links(page):
             assert (page.parent / link.partition("#")[0]).exists(), f"{page.name}: {link}"
 
@@ -257,8 +365,6 @@ def test_links_lead_to_files():
 def test_files_named_in_running_text_exist():
     folders = "c3l|repro|benchmarks|tables|tests|docs"
     for page in PAGES:
-        if page.name == "decisions.md":  # of its day
-            continue
         for name in re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text()):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
 
@@ -270,7 +376,97 @@ def test_every_page_of_docs_is_found_from_the_readme():
         if page not in seen and page.suffix == ".md":
             seen.add(page)
             waiting += [(page.parent / link.partition("#")[0]).resolve() for link in links(page)]
-    assert {page for page in PAGES if page.parent.name == "docs"} <= seen
+    assert {page for page in PAGES if page.parent.name == "docs"} | {*RECORDS} <= seen
+
+
+def test_decisions_are_dated_and_the_newest_stands_first():
+    text = (ROOT / "docs" / "records" / "decisions.md").read_text()
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    dates = [re.match(r"(\d{4}-\d\d-\d\d) · \S", title)[1] for title in titles]
+    assert dates == sorted(dates, reverse=True)
+
+
+# ── Architecture ─────────────────────────────────────────────────────────────────────────────────
+
+
+def walks() -> list[list[tuple[Path, str]]]:
+    """Return each walk of docs/architecture.md: a file, and the names in its item, a step."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    walks: list[list] = []
+    for number, file, rest in re.findall(r"^(\d+)\. `([\w/]+\.py)`(.*)$", text, re.MULTILINE):
+        if number == "1":
+            walks.append([])
+        walks[-1].append((ROOT / file, re.findall(r"`(\w+)`", rest)))
+    return walks
+
+
+def names_used(path: Path) -> set[str]:
+    """Return the names that a module's code reads or imports, attributes included."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+                names.add(name.rpartition(".")[2])
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+    return names
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules of ours that a file imports, at its top or in a function."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    return modules
+
+
+def test_the_walk_to_each_equation_is_short_and_holds():
+    to_eq1, to_eq3 = walks()
+    assert len(to_eq1) <= 13 and len(to_eq3) <= 7
+    assert to_eq1[-1][0].name == "relevance.py" and to_eq3[-1][0].name == "contrastive.py"
+    for walk in (to_eq1, to_eq3):
+        for path, names in walk:
+            assert path.is_file(), path
+            assert {*names} <= names_used(path) | CALLED_BY_THE_STORE, path
+        for (path, _), (following, _) in pairwise(walk):
+            module = ".".join(following.relative_to(ROOT).with_suffix("").parts)
+            last, first = (
+                f"{path.parent.name}/{path.name}",
+                f"{following.parent.name}/{following.name}",
+            )
+            assert module in imports(path) or (last, first) in CALLED_THROUGH, (last, first)
+
+
+CALLED_BY_THE_STORE = {"run_scores", "run_generator"}
+"""What `Store.make` calls as `stage.run`."""
+CALLED_THROUGH = {
+    ("stages/scoring.py", "run/runner.py"),  # the plan is done; `Run.finish` runs it
+    ("artifacts/store.py", "c3l/relevance.py"),  # through run_scores, which imports it
+    ("artifacts/store.py", "stages/training.py"),
+}
+
+
+def test_a_stage_names_the_function_that_the_store_calls():
+    assert "run" in names_used(ROOT / "c3l" / "artifacts" / "store.py")
+    for name, module in (("run_scores", "scoring"), ("run_generator", "training")):
+        path = ROOT / "c3l" / "stages" / f"{module}.py"
+        stages = [
+            node
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Stage"
+        ]
+        assert any(getattr(stage.args[2], "id", "") == name for stage in stages)
+    assert "c3l.relevance" in imports(ROOT / "c3l" / "stages" / "scoring.py")
+
+
+def test_imports_go_down():
+    for package, above in (("c3l", ("benchmarks", "repro")), ("benchmarks", ("repro",))):
+        for path in (ROOT / package).rglob("*.py"):
+            for module in imports(path):
+                assert module.partition(".")[0] not in above, f"{path}: {module}"
 
 
 def test_the_citation_is_of_this_version_and_of_the_paper():

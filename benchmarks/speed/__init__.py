@@ -1,1 +1,1 @@
-"""How fast scoring is: against the ways without packing, and as the number of samples grows."""
+"""The speed of scoring: against scoring without packing, and with a growing number of samples."""

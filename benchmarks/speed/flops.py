@@ -1,4 +1,4 @@
-"""How much arithmetic scoring is, by formula, and how much a device does in a second."""
+"""The operations of scoring, by formula, and a device's operations a second."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -6,20 +6,20 @@ from statistics import median
 
 import torch
 
-from benchmarks.speed.model import SHAPES, Shape
+from benchmarks.speed.model import SHAPES, ModelShape
 from benchmarks.speed.scoring import Workload
 from c3l.backbones.base import Backbone
 from c3l.samples import ImageFolder
 
 
-def of_scoring(backbone: Backbone, load: Workload, packed: bool) -> float:
-    """Floating-point operations that the scores of a workload take, one by one or packed.
+def scoring_flops(backbone: Backbone, load: Workload, packed: bool) -> float:
+    """Floating-point operations of a workload's scores, one by one or packed.
 
-    A token costs two for each weight of the linear layers it goes through, and in each layer four
-    times the width for each position it sees (attention's two products), padding and what a mask
-    hides not counted. The head is applied to answers' tokens alone. Packed, an image's tokens are
-    read once for all its samples; one by one, for each. Either way the sample's own tokens are read
-    behind the image, and once more without it. `backbone` is one of `benchmarks.speed.model.make`.
+    A token costs two for each weight of its linear layers, and in each layer four times the width
+    for each position it attends to (attention's two products). Padding and masked positions do not
+    count. The head is applied to answers' tokens alone. Packed, an image's tokens are read once for
+    all its samples; one by one, for each. Either way the sample's own tokens are read behind the
+    image, and once more without it. `backbone` comes from `benchmarks.speed.model.make_model`.
     """
     shape = SHAPES[backbone.name]
     images, patches = ImageFolder(load.folder), shape.image_tokens
@@ -27,22 +27,22 @@ def of_scoring(backbone: Backbone, load: Workload, packed: bool) -> float:
     pictures = [images[s.image] for s in load.samples]
     visual = backbone.encode(questions, pictures, answers)["attention_mask"].sum(1) - patches
     batch = backbone.encode(questions, None, answers)
-    direct, answered = batch["attention_mask"].sum(1), int(batch["answer_mask"].sum())
-    readings = len({s.image for s in load.samples}) if packed else len(load.samples)
-    flops = readings * (_vision(shape) + of_language(shape, [range(1, patches + 1)]))
-    flops += of_language(shape, (range(1, n + 1) for n in direct.tolist()))
-    flops += of_language(shape, (range(patches + 1, patches + n + 1) for n in visual.tolist()))
-    return flops + 2 * 2 * shape.vocabulary * shape.language[0] * answered
+    direct, predicted = batch["attention_mask"].sum(1), int(batch["answer_mask"].sum())
+    image_passes = len({s.image for s in load.samples}) if packed else len(load.samples)
+    flops = image_passes * (_vision(shape) + language_flops(shape, [range(1, patches + 1)]))
+    flops += language_flops(shape, (range(1, n + 1) for n in direct.tolist()))
+    flops += language_flops(shape, (range(patches + 1, patches + n + 1) for n in visual.tolist()))
+    return flops + 2 * 2 * shape.vocabulary * shape.language[0] * predicted
 
 
-def of_language(shape: Shape, runs: Iterable[range]) -> float:
-    """Operations of the layers, for runs of tokens, each given by how many positions it sees."""
+def language_flops(shape: ModelShape, runs: Iterable[range]) -> float:
+    """Operations of the layers for runs of tokens, each given by the positions it attends to."""
     width, layers, _, inner = shape.language
     weights = layers * (4 * width**2 + 3 * width * inner)
     return sum(2 * weights * len(run) + 4 * layers * width * sum(run) for run in runs)
 
 
-def _vision(shape: Shape) -> float:
+def _vision(shape: ModelShape) -> float:
     """Operations of the encoder and the projector for one image."""
     width, layers, _, inner = shape.vision
     out, patches = shape.language[0], shape.image_tokens
@@ -53,7 +53,7 @@ def _vision(shape: Shape) -> float:
 
 
 def matrix_peak(device: torch.device, side: int = 8192, rounds: int = 5) -> float:
-    """Operations a second of a product of two square matrices, the median of rounds.
+    """Operations a second in a product of two square matrices, the median of rounds.
 
     On a GPU in bfloat16 by the wall clock; on the CPU in float32, one thread by its own time.
     """
@@ -64,14 +64,14 @@ def matrix_peak(device: torch.device, side: int = 8192, rounds: int = 5) -> floa
 
 
 def bandwidth(device: torch.device, size: int = 2**28, rounds: int = 5) -> float:
-    """Bytes a second that a copy of `size` bytes reads and writes; measured likewise."""
+    """Bytes a second read and written by a copy of `size` bytes, measured likewise."""
     a = torch.ones(size // 4, device=device)
     b = torch.empty_like(a)
     return 2 * size / _median(lambda: b.copy_(a), device, rounds)
 
 
 def _median(work: Callable[[], object], device: torch.device, rounds: int) -> float:
-    """Seconds, the median of rounds after one that warms up."""
+    """Median seconds over the rounds, after one that warms up."""
     gpu = device.type == "cuda"
     synchronize = torch.cuda.synchronize if gpu else lambda: None
     clock, threads = time.perf_counter if gpu else time.process_time, torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""How the time and memory of scoring grow with the number of samples, on the pocket backbone."""
+"""The growth of scoring's time and memory with the number of samples, on the pocket backbone."""
 
 import json
 import math
@@ -25,19 +25,21 @@ SAMPLES_PER_IMAGE = 15  # three instruction classes of five, as METHOD's initial
 
 
 @dataclass(frozen=True)
-class Run:
-    """Scoring `samples` samples: seconds on the wall and of the process; the most resident memory
-    while scoring and what was resident before it, MiB."""
+class ScoringRun:
+    """Time and memory of scoring so many samples."""
 
     samples: int
     wall: float
     process: float
+    """Seconds, as `wall`."""
     peak: float
+    """Peak resident memory, MiB."""
     before: float
+    """Resident memory before scoring, MiB."""
 
 
-def measure(sizes: Sequence[int] = SIZES) -> list[Run]:
-    """A run of each size on the CPU, each in a process of its own: memory once taken is kept.
+def measure_growth(sizes: Sequence[int] = SIZES) -> list[ScoringRun]:
+    """A run of each size on the CPU, each in its own process: Python does not return memory.
 
     Raises UserError where there is no /proc to read the memory from.
     """
@@ -46,24 +48,26 @@ def measure(sizes: Sequence[int] = SIZES) -> list[Run]:
     runs = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        samples = write_data(folder, max(sizes))
+        samples = write_scene_samples(folder, max(sizes))
         for size in sizes:
             write_samples(folder / "samples.jsonl", samples[:size])
             command = [sys.executable, "-m", "benchmarks.speed.growth", name]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            runs.append(Run(**json.loads(done.stdout)))
+            runs.append(ScoringRun(**json.loads(done.stdout)))
     return runs
 
 
-def exponent(runs: Sequence[Run]) -> float:
-    """The power of the number of samples that the process's time grows with: the slope of a
-    least-squares line through the logarithms."""
+def exponent(runs: Sequence[ScoringRun]) -> float:
+    """The exponent of the process's time in the number of samples.
+
+    The slope of a least-squares line through the logarithms.
+    """
     sizes, times = zip(*((math.log(r.samples), math.log(r.process)) for r in runs), strict=True)
     return linear_regression(sizes, times).slope
 
 
-def write_data(folder: Path, size: int) -> list[Sample]:
-    """`size` samples written from scene graphs, SAMPLES_PER_IMAGE an image, the images in `folder`.
+def write_scene_samples(folder: Path, size: int) -> list[Sample]:
+    """Write images to `folder`, and `size` samples from their scenes, SAMPLES_PER_IMAGE each.
 
     The same size gives the same samples, and a smaller one the beginning of them.
     """
@@ -79,29 +83,29 @@ def write_data(folder: Path, size: int) -> list[Sample]:
     return samples[:size]
 
 
-def run(folder: Path) -> Run:
+def run_scoring(folder: Path) -> ScoringRun:
     """Score the folder's samples in this process."""
     from c3l.backbones import load_backbone
     from c3l.relevance import score
 
     backbone = load_backbone(POCKET, device="cpu")
     samples = read_samples(folder / "samples.jsonl")
-    score(backbone, samples[:64], ImageFolder(folder))  # what is made on first use is made here
-    start_of_peak()
+    score(backbone, samples[:64], ImageFolder(folder))  # a warm-up
+    reset_peak()
     before = memory("VmRSS")
     wall, process = time.perf_counter(), time.process_time()
     score(backbone, samples, ImageFolder(folder))
-    spent = time.perf_counter() - wall, time.process_time() - process
-    return Run(len(samples), *spent, memory("VmHWM"), before)
+    seconds = time.perf_counter() - wall, time.process_time() - process
+    return ScoringRun(len(samples), *seconds, memory("VmHWM"), before)
 
 
-def start_of_peak() -> None:
-    """The kernel's peak starts again from what is resident now."""
+def reset_peak() -> None:
+    """Reset the kernel's peak to the resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def memory(field: str) -> float:
-    """A field of /proc/self/status in MiB: VmRSS is resident now, VmHWM the most since a reset.
+    """A field of /proc/self/status in MiB: VmRSS is resident memory, VmHWM its peak.
 
     Not `resource`: its peak outlives exec, and would be the parent's where that was larger.
     """
@@ -112,4 +116,4 @@ def memory(field: str) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(run(Path(sys.argv[1])))))
+    print(json.dumps(asdict(run_scoring(Path(sys.argv[1])))))

@@ -1,4 +1,4 @@
-"""LLaVA models of a given shape with random weights, made in memory: speed asks for no others."""
+"""LLaVA models of a given shape with random weights, which suffice to measure speed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +19,13 @@ POCKET = Path(__file__).parents[1] / "pocket" / "backbones" / "llava-7b"
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What decides a LLaVA's cost: pixels and patch, and width, layers, heads, inner width of each.
-
-    `vision` and `language` are (width, layers, heads, inner width); `vocabulary` is the number of
-    words of the language model's head.
-    """
+class ModelShape:
+    """The dimensions that decide a LLaVA's cost."""
 
     pixels: int
     patch: int
     vision: tuple[int, int, int, int]
+    """Width, layers, heads, inner width."""
     language: tuple[int, int, int, int]
     vocabulary: int
 
@@ -37,34 +34,33 @@ class Shape:
         return (self.pixels // self.patch) ** 2
 
 
-# The small models have the proportions of LLaVA-1.5-7B, for only then do they tell how its ways of
-# being scored compare: there the vision encoder holds 5% of the language model's weights and the
+# The small models have the proportions of LLaVA-1.5-7B, so that its ways of being scored compare
+# alike: there the vision encoder holds 5% of the language model's weights and the
 # head 2%. A head of 32,000 words on a model this narrow would hold more than all its layers.
 _LANGUAGE = (512, 4, 4, 1376)
 _VISION = (128, 4, 2, 512)
 SHAPES = {
-    "tiny, 9 image tokens": Shape(24, 8, (32, 2, 4, 64), (32, 2, 4, 64), 833),
-    "small, 144 image tokens": Shape(168, 14, _VISION, _LANGUAGE, 833),
-    "small, 576 image tokens": Shape(336, 14, _VISION, _LANGUAGE, 833),
-    "small, 576 image tokens, 32,000 words": Shape(336, 14, _VISION, _LANGUAGE, 32_000),
-    # Large enough for its weights and activations to outweigh what any process needs.
-    "middle, 144 image tokens": Shape(168, 14, (256, 6, 4, 1024), (768, 12, 12, 2048), 32_000),
+    "tiny, 9 image tokens": ModelShape(24, 8, (32, 2, 4, 64), (32, 2, 4, 64), 833),
+    "small, 144 image tokens": ModelShape(168, 14, _VISION, _LANGUAGE, 833),
+    "small, 576 image tokens": ModelShape(336, 14, _VISION, _LANGUAGE, 833),
+    "small, 576 image tokens, 32,000 words": ModelShape(336, 14, _VISION, _LANGUAGE, 32_000),
+    # Large enough for weights and activations to outweigh a process's baseline.
+    "middle, 144 image tokens": ModelShape(168, 14, (256, 6, 4, 1024), (768, 12, 12, 2048), 32_000),
     # openai/clip-vit-large-patch14-336 and llava-hf/llava-1.5-7b-hf, as published.
-    "LLaVA-1.5-7B": Shape(336, 14, (1024, 24, 16, 4096), (4096, 32, 32, 11008), 32_064),
+    "LLaVA-1.5-7B": ModelShape(336, 14, (1024, 24, 16, 4096), (4096, 32, 32, 11008), 32_064),
 }
 
 
-def make(
+def make_model(
     name: str,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> Llava:
-    """A backbone of the shape SHAPES[name], its weights drawn on the device and in that type.
+    """Make a backbone of the shape SHAPES[name], its weights drawn on the device in that type.
 
-    The tokenizer and the chat template are the pocket world's; words beyond theirs have weights and
-    are never read.
+    The tokenizer and the chat template are the pocket world's; words beyond theirs are never read.
     """
     shape = SHAPES[name]
     processor = _processor(shape)
@@ -73,12 +69,12 @@ def make(
         torch.manual_seed(seed)
         # There and in that type from the start: seven billion weights may fit no other way.
         model = LlavaForConditionalGeneration._from_config(
-            configuration(name, processor.tokenizer), dtype=dtype
+            shape_config(name, processor.tokenizer), dtype=dtype
         )
     return Llava(model, processor, name=name, files=[])
 
 
-def _processor(shape: Shape):
+def _processor(shape: ModelShape):
     processor = AutoProcessor.from_pretrained(POCKET)
     processor.patch_size = shape.patch
     processor.image_processor = type(processor.image_processor)(
@@ -89,8 +85,8 @@ def _processor(shape: Shape):
     return processor
 
 
-def configuration(name: str, tokenizer=None) -> LlavaConfig:
-    """The configuration of the shape SHAPES[name]; the tokenizer is read where none is given."""
+def shape_config(name: str, tokenizer=None) -> LlavaConfig:
+    """The configuration of the shape SHAPES[name], by default with the pocket tokenizer."""
     shape = SHAPES[name]
     tokenizer = tokenizer or _processor(shape).tokenizer
     width, layers, heads, inner = shape.vision

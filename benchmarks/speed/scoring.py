@@ -38,7 +38,7 @@ LENGTHS = {
     # Means of 6 and 8: what the pocket backbone's pairs have.
     "the pocket world's": ((4, 8), (2, 14)),
 }
-"""The least and most words of questions and of answers."""
+"""Limits on the words of questions and of answers."""
 
 
 def workload(
@@ -55,14 +55,14 @@ def workload(
     """
     rng, noise = random.Random(seed), np.random.default_rng(seed)
 
-    def text(least: int, most: int, end: str) -> str:
-        return " ".join(rng.choices(_WORDS, k=rng.randint(least, most))).capitalize() + end
+    def text(shortest: int, longest: int, end: str) -> str:
+        return " ".join(rng.choices(_WORDS, k=rng.randint(shortest, longest))).capitalize() + end
 
     question, answer = LENGTHS[lengths]
     samples = []
     for i in range(images):
         pixels = noise.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        # Smooth like a photograph: noise at full size would cost a decoder more than a picture.
+        # Smooth like a photograph: a decoder is slower on noise at full size.
         picture = Image.fromarray(pixels).resize((640, 480), Image.Resampling.BICUBIC)
         picture.save(folder / f"{i}.jpg", quality=90)
         samples += [
@@ -73,21 +73,21 @@ def workload(
 
 
 def one_by_one(backbone: Backbone, load: Workload) -> list[Score]:
-    """Each sample alone: its picture opened and prepared, read with it, read without."""
+    """Each sample by itself: its picture opened and prepared, scored with it and without."""
     images = ImageFolder(load.folder, memory=0)
-    return [found for s in load.samples for found in _read(backbone, [s], images)]
+    return [one for s in load.samples for one in _score_batch(backbone, [s], images)]
 
 
-def padded(backbone: Backbone, load: Workload) -> list[Score]:
+def padded_batches(backbone: Backbone, load: Workload) -> list[Score]:
     """Batches of BATCH samples of like length, padded; a picture opened once, prepared for each."""
     images = ImageFolder(load.folder)
     order = sorted(load.samples, key=lambda s: len(s.question) + len(s.answer))
-    found = {
+    scores = {
         one.id: one
         for start in range(0, len(order), BATCH)
-        for one in _read(backbone, order[start : start + BATCH], images)
+        for one in _score_batch(backbone, order[start : start + BATCH], images)
     }
-    return [found[sample.id] for sample in load.samples]
+    return [scores[sample.id] for sample in load.samples]
 
 
 def packed(backbone: Backbone, load: Workload) -> list[Score]:
@@ -97,37 +97,37 @@ def packed(backbone: Backbone, load: Workload) -> list[Score]:
 
 WAYS: dict[str, Callable[[Backbone, Workload], list[Score]]] = {
     "one by one": one_by_one,
-    "padded batches": padded,
+    "padded batches": padded_batches,
     "packed": packed,
 }
 
 
 @torch.inference_mode()
-def _read(backbone: Backbone, samples: Sequence[Sample], images: ImageFolder) -> list[Score]:
-    """The scores of one batch, written without c3l.relevance.score: what it is held against."""
+def _score_batch(backbone: Backbone, samples: Sequence[Sample], images: ImageFolder) -> list[Score]:
+    """The scores of one batch, independent of c3l.relevance.score as a reference for it."""
     questions, answers = [s.question for s in samples], [s.answer for s in samples]
     pictures = [images[s.image] for s in samples]
     visual = _log_probabilities(backbone, questions, pictures, answers)
     direct = _log_probabilities(backbone, questions, None, answers)
     scores = []
     for sample, (logp, tokens), (logq, _) in zip(samples, visual, direct, strict=True):
-        chosen = [x.gather(1, tokens[:, None]).T for x in (logp, logq)]
+        token_logps = [x.gather(1, tokens[:, None]).T for x in (logp, logq)]
         kl = F.kl_div(logq, logp, log_target=True, reduction="none").sum(1).clamp(min=0)
-        kept = [x.cpu().numpy() for x in (chosen[0][0], chosen[1][0], kl)]
-        scores.append(Score(sample.id, i2c(*chosen).item(), *kept))
+        arrays = [x.cpu().numpy() for x in (token_logps[0][0], token_logps[1][0], kl)]
+        scores.append(Score(sample.id, i2c(*token_logps).item(), *arrays))
     return scores
 
 
 def _log_probabilities(
     backbone: Backbone, questions: list[str], pictures: list | None, answers: list[str]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Of each answer, its tokens' distributions [tokens, vocabulary] in float32, and the tokens."""
+    """Each answer's distributions [tokens, vocabulary] in float32, and its tokens."""
     batch = backbone.encode(questions, pictures, answers)
     mask = batch.pop("answer_mask").bool()
     del batch["labels"]
     first = int(mask.any(0).nonzero()[0])
-    keep = mask.shape[1] - first + 1
-    logits = backbone.model(**batch, logits_to_keep=keep, use_cache=False).logits[:, :-1]
+    count = mask.shape[1] - first + 1
+    logits = backbone.model(**batch, logits_to_keep=count, use_cache=False).logits[:, :-1]
     tail, lengths = mask[:, first:], mask.sum(1).tolist()
     logp = F.log_softmax(logits[tail].float(), dim=-1).split(lengths)
     return list(zip(logp, batch["input_ids"][:, first:][tail].split(lengths), strict=True))
@@ -135,35 +135,35 @@ def _log_probabilities(
 
 @dataclass(frozen=True)
 class Timing:
-    """One way's medians over the rounds, in seconds for the whole workload, and how far its
-    log-probabilities and divergences lie from those of one by one."""
+    """One way's medians over the rounds, in seconds for the whole workload."""
 
     wall: float
     process: float
     difference: float
+    """Largest difference of a log-probability or divergence from those of one by one."""
 
 
-def compare(backbone: Backbone, load: Workload, rounds: int = 5) -> dict[str, Timing]:
-    """Every way's timing. Rounds take the ways in turn, so that a slow spell slows all of them.
+def compare_ways(backbone: Backbone, load: Workload, rounds: int = 5) -> dict[str, Timing]:
+    """Time every way. Rounds take the ways in turn, so that a slow spell slows all of them.
 
     Before that each runs once: to warm up, and to be compared. Raises RuntimeError if a way is off
     by more than TOLERANCE in float32; in shorter types the difference is only reported.
     """
-    found = {name: way(backbone, load) for name, way in WAYS.items()}
-    reference = found["one by one"]
-    differences = {name: largest_difference(scores, reference) for name, scores in found.items()}
+    results = {name: way(backbone, load) for name, way in WAYS.items()}
+    reference = results["one by one"]
+    differences = {name: largest_difference(scores, reference) for name, scores in results.items()}
     for name, difference in differences.items():
         # Written so that NaN fails.
         if backbone.dtype == torch.float32 and not difference <= TOLERANCE:
             raise RuntimeError(f"{name} differs from one by one by {difference:.1e}")
-    del found, reference
-    spent = {name: [] for name in WAYS}
+    del results, reference
+    seconds = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, way in WAYS.items():
-            spent[name].append(_clock(lambda way=way: way(backbone, load), backbone.device))
+            seconds[name].append(_clock(lambda way=way: way(backbone, load), backbone.device))
     return {
         name: Timing(*(median(column) for column in zip(*times, strict=True)), differences[name])
-        for name, times in spent.items()
+        for name, times in seconds.items()
     }
 
 

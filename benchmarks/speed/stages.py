@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.speed.growth import memory, start_of_peak
+from benchmarks.speed.growth import memory, reset_peak
 
 MODEL = "middle, 144 image tokens"
 NEW = 48
@@ -20,56 +20,56 @@ NEW = 48
 EACH = 8
 """Samples an image."""
 STEP = 4
-"""Samples behind one step of training, of which there are two."""
+"""Samples of one training step; there are two steps."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One stage, run once in a process of its own: how much it did and what that took."""
+class StageRun:
+    """The work, time and memory of one stage, run once in its own process."""
 
     kind: str
     rows: int
-    """Texts written, scored or learnt from."""
+    """Texts that were written, scored or trained on."""
     tokens: float
-    """Of a text without its image and what it writes, the mean."""
+    """Mean of a text, without its image and its output."""
     predicted: float
-    """Of these, those with a loss or a score."""
+    """Mean of tokens with a loss or a score."""
     seconds: float
-    """Of the process, in one thread."""
+    """CPU seconds, in one thread."""
     peak: float
-    """The most resident memory, MiB."""
+    """Peak resident memory, MiB."""
     before: float
-    """What was resident with everything imported, before the model was made, MiB."""
+    """Resident memory after imports, before the model was made, MiB."""
 
 
 KINDS = ("captions", "pairs", "scores", "vlit", "vlit, lora", "vlit, checkpointing")
 
 
-def measure(kinds: tuple[str, ...] = KINDS, model: str = MODEL) -> list[Run]:
-    """Each kind of stage. Linux alone: memory is read from /proc."""
+def measure_stages(kinds: tuple[str, ...] = KINDS, model: str = MODEL) -> list[StageRun]:
+    """Measure each kind of stage. Only on Linux: memory is read from /proc."""
     runs = []
     for kind in kinds:
         command = [sys.executable, "-m", "benchmarks.speed.stages", kind, model]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        runs.append(Run(**json.loads(done.stdout)))
+        runs.append(StageRun(**json.loads(done.stdout)))
     return runs
 
 
-def run(kind: str, model: str) -> Run:
-    """A stage of this kind, in this process and one thread."""
+def run_stage(kind: str, model: str) -> StageRun:
+    """Run a stage of this kind in this process and one thread."""
     import torch
-    from transformers import Trainer  # noqa: F401  what training imports counts as before
+    from transformers import Trainer  # noqa: F401  so that `before` includes its imports
 
     from benchmarks.speed import scoring
-    from benchmarks.speed.model import make
+    from benchmarks.speed.model import make_model
     from c3l.relevance import score
     from c3l.samples import ImageFolder
     from c3l.settings import TrainingSettings
 
     torch.set_num_threads(1)
-    start_of_peak()
+    reset_peak()
     before = memory("VmRSS")
-    backbone = make(model)
+    backbone = make_model(model)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         load = scoring.workload(folder, 1 if kind == "scores" else 8, samples_per_image=EACH)
@@ -78,9 +78,9 @@ def run(kind: str, model: str) -> Run:
         questions, answers = [s.question for s in samples], [s.answer for s in samples]
 
         def writes(pictured: bool) -> Callable[[], object]:
-            shown = [images[s.image] for s in samples] if pictured else None
+            pictures = [images[s.image] for s in samples] if pictured else None
             return lambda: backbone.generate_with_status(
-                questions, shown, max_new_tokens=NEW, batch_size=8
+                questions, pictures, max_new_tokens=NEW, batch_size=8
             )
 
         def trains() -> object:
@@ -108,8 +108,8 @@ def run(kind: str, model: str) -> Run:
         start = time.process_time()
         work()
         seconds = time.process_time() - start
-    return Run(kind, len(samples), tokens, predicted, seconds, memory("VmHWM"), before)
+    return StageRun(kind, len(samples), tokens, predicted, seconds, memory("VmHWM"), before)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(run(*sys.argv[1:3]))))
+    print(json.dumps(asdict(run_stage(*sys.argv[1:3]))))

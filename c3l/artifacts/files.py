@@ -17,7 +17,7 @@ def digest(value: Any) -> str:
 
 
 def without_infinities(value: Any) -> Any:
-    """The value with null in place of every number that JSON cannot hold."""
+    """Return the value with null in place of every number that JSON cannot hold."""
     match value:
         case float():
             return value if math.isfinite(value) else None
@@ -47,7 +47,7 @@ def digest_files(folder: Path, names: Iterable[str] | None = None) -> str:
 
 
 def first_difference(folder: Path, expected: dict[str, str]) -> str | None:
-    """What the first file that is not as its digest says has, or None where all are."""
+    """Describe the first file whose digest does not match, or return None."""
     for name, digest in expected.items():
         try:
             if digest_file(folder / name) != digest:
@@ -58,7 +58,7 @@ def first_difference(folder: Path, expected: dict[str, str]) -> str | None:
 
 
 def write_checked(path: Path, value: dict) -> None:
-    """Write JSON together with its own digest, atomically; what is no finite number is null."""
+    """Write JSON together with its own digest, atomically; numbers that are not finite are null."""
     # As it will be read: keys are text.
     value = json.loads(json.dumps(without_infinities(value), allow_nan=False))
     text = json.dumps(value | {"seal": digest(value)}, indent=1)
@@ -66,7 +66,7 @@ def write_checked(path: Path, value: dict) -> None:
 
 
 def read_checked(path: Path) -> dict | None:
-    """What `write_sealed` wrote, or None when the file is absent or differs from its digest."""
+    """Return what `write_checked` wrote, or None when the file is absent or damaged."""
     try:
         value = json.loads(path.read_bytes())
         seal = value.pop("seal")
@@ -79,16 +79,15 @@ SEAL = "seal.json"
 
 
 def write_digests(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Write the digests of a folder's files (all, or the named ones) beside them, all of it brought
-    to the disk."""
+    """Write the digests of a folder's files (all, or the named ones) beside them, durably."""
     (folder / SEAL).unlink(missing_ok=True)
-    found = digests(folder, names)
+    files = digests(folder, names)
     fsync_tree(folder)
-    write_checked(folder / SEAL, {"files": found})
+    write_checked(folder / SEAL, {"files": files})
 
 
 def verify_digests(folder: Path) -> str | None:
-    """What in a folder with a seal is not as it was, or None."""
+    """Describe the first damage in a folder that `write_digests` sealed, or return None."""
     sealed = read_checked(folder / SEAL)
     if sealed is None:
         return f"{SEAL} does not match its digest"
@@ -103,7 +102,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to in place of `path`, which then holds the old content or all of the new.
+    """Yield a path to write to in place of `path`, which then holds the old content or the new.
 
     The name of the temporary file is fixed, so that the next write takes over what a crash left;
     two writers of one path need a lock.
@@ -126,7 +125,7 @@ def fsync_tree(folder: Path) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Return when a file's contents, or a folder's entries, are on the disk."""
+    """Bring a file's contents, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

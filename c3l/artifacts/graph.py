@@ -1,4 +1,4 @@
-"""What a result is made from: the stages behind it, and those of them that are not stored yet."""
+"""The stages behind a result, and those of them that have to run."""
 
 from collections.abc import Iterable
 
@@ -9,43 +9,43 @@ Stages = dict[str, Stage]
 
 
 def closure(targets: Iterable[Stage]) -> Stages:
-    """The targets and all that they are made from."""
-    found: Stages = {}
+    """Return the targets and all that they are made from."""
+    stages: Stages = {}
 
     def visit(stage: Stage) -> None:
-        if stage.key not in found:
+        if stage.key not in stages:
             for source in stage.stages:
                 visit(source)
-            found[stage.key] = stage
+            stages[stage.key] = stage
 
     for target in targets:
         visit(target)
-    return found
+    return stages
 
 
 def not_in_store(targets: Iterable[Stage], store: Store) -> Stages:
-    """What has to run for the targets to be there, and what is damaged of all they were made from.
+    """Return the stages that have to run for the targets, and the damaged ones behind them.
 
-    Verifies what would be read, and of the rest what was touched since it was made; what is not
-    there and not needed may be gone.
+    Verifies what would be read, and of the rest what was modified since it was made. What is absent
+    and not needed may stay absent.
     """
-    found: Stages = {}
-    whole: set[str] = set()
+    missing: Stages = {}
+    intact: set[str] = set()
 
     def visit(stage: Stage) -> None:
-        if stage.key in found or stage.key in whole:
+        if stage.key in missing or stage.key in intact:
             return
         if store.find(stage):
-            whole.add(stage.key)
+            intact.add(stage.key)
             return
         for source in stage.stages:
             visit(source)
-        found[stage.key] = stage
+        missing[stage.key] = stage
 
     targets = list(targets)
     for target in targets:
         visit(target)
     for stage in closure(targets).values():
-        if stage.key not in found and stage.key not in whole and store.modified_since_sealed(stage):
+        if store.modified_since_sealed(stage):
             visit(stage)
-    return found
+    return missing

@@ -1,4 +1,4 @@
-"""Whether files are still what they were: hashed once, then looked at.
+"""Checks that files are still what they were: hashed once, then only looked at.
 
 Hashing finds any damage and takes seconds a gigabyte; asking the system whether a file was touched
 takes microseconds and finds what was done to it by way of the system. So a process hashes a file
@@ -18,17 +18,17 @@ MANIFEST = "manifest.json"
 SETTLED = 100_000_000  # ns: clocks of file systems are coarse
 
 Look = list[tuple[int, int, int, int]]
-"""Of files, what a file system changes when it changes a file; the time of change last."""
+"""For each file, what a file system changes together with it; the time of change last."""
 
 
 class Integrity:
-    """What this process has found intact, and how it looked then."""
+    """The files that this process has verified, and how they looked then."""
 
     def __init__(self):
         self._looks: dict[tuple[Path, str], Look] = {}
 
     def damage(self, path: Path) -> str | None:
-        """What is wrong with the artefact in a folder, or None."""
+        """Describe the damage of the artefact in a folder, or return None."""
         manifest = read_checked(path / MANIFEST)
         if manifest is None or manifest.get("key") != path.name:
             return f"{MANIFEST} is missing or does not match its digest"
@@ -37,13 +37,13 @@ class Integrity:
             look = _look([path / MANIFEST, *(path / name for name in files)])
         except OSError as error:
             return f"{Path(error.filename).relative_to(path)} cannot be read ({error.strerror})"
-        return self._ask((path, path.name), look, lambda: first_difference(path, files))
+        return self._difference((path, path.name), look, lambda: first_difference(path, files))
 
     def verify(self, source: Source) -> None:
         """Raise UserError for a source that is no longer what the run was planned with."""
         try:
             look = _look(source.files())
-            damage = self._ask((source.path, source.key), look, source.difference)
+            damage = self._difference((source.path, source.key), look, source.difference)
         except OSError as error:
             damage = f"{error.filename} cannot be read ({error.strerror})"
         if damage:
@@ -52,21 +52,20 @@ class Integrity:
                 "command again."
             )
 
-    def _ask(
-        self, what: tuple[Path, str], look: Look, difference: Callable[[], str | None]
+    def _difference(
+        self, key: tuple[Path, str], look: Look, compare: Callable[[], str | None]
     ) -> str | None:
-        """The difference, unless the files look as they did when there was none."""
-        if self._looks.get(what) == look:
+        """Compare the files, unless they look as they did when there was no difference."""
+        if self._looks.get(key) == look:
             return None
-        found = difference()
+        difference = compare()
         # What has just been written may be written again without looking any different.
         newest = max((changed for *_, changed in look), default=0)
-        if found is None and newest < time.time_ns() - SETTLED:
-            self._looks[what] = look
-        return found
+        if difference is None and newest < time.time_ns() - SETTLED:
+            self._looks[key] = look
+        return difference
 
 
 def _look(files: Iterable[Path]) -> Look:
-    """How files look. Raises OSError for one that is not there."""
-    found = (os.stat(path) for path in files)
-    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found]
+    stats = map(os.stat, files)
+    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]

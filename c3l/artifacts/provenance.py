@@ -1,10 +1,11 @@
-"""Where a result comes from: the code's commit, the versions and the device behind it."""
+"""Provenance of a result: the code's commit, the versions and the device behind it."""
 
 import os
 import platform
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,13 +24,13 @@ def commit() -> str:
     repository that these files merely lie in (an archive unpacked there, a virtual environment) is
     another one's.
     """
-    here = Path(__file__).resolve()
+    file = Path(__file__).resolve()
     # The file is in the commit itself, or the commit is not of this code.
-    if _git(here, "rev-parse", "--verify", "--quiet", f"HEAD:./{here.name}"):
-        described = _git(here, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    if _git(file, "rev-parse", "--verify", "--quiet", f"HEAD:./{file.name}"):
+        described = _git(file, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
         if described:
             return described
-    root = here.parents[2]
+    root = file.parents[2]
     return f"unknown (c3l {_version(root)}, sources {_sources(root)})"
 
 
@@ -86,18 +87,16 @@ def _sources(root: Path) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Python and the packages that numbers depend on; a package that is absent is left out."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the installed packages that numbers depend on."""
+    numbers = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            numbers[package] = version(package)
+    return numbers
 
 
 def device() -> str:
-    """The accelerator this process computes on, or the processor's architecture."""
+    """Return the accelerator this process computes on, or the CPU's architecture."""
     torch = sys.modules.get("torch")  # a stage without torch must not import it to ask
     if torch is not None and torch.cuda.is_available():
         return torch.cuda.get_device_name()

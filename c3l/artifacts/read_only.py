@@ -1,4 +1,4 @@
-"""A store that is only read: what is there counts, and nothing is made, mended or swept."""
+"""A store that is only read: nothing is made, repaired or removed."""
 
 import logging
 from pathlib import Path
@@ -12,11 +12,11 @@ log = logging.getLogger(__name__)
 
 
 class NotStoredError(UserError):
-    """An artefact that is needed and not there."""
+    """An artefact is needed and missing."""
 
 
 class ReadOnlyStore(Store):
-    """Artefacts below a folder that need not be writable, or there at all."""
+    """Artefacts below a folder that need not be writable, or exist at all."""
 
     def __init__(self, root: Path):
         self.root = Path(root).absolute()
@@ -34,8 +34,8 @@ class ReadOnlyStore(Store):
 
     def make(self, stage: Stage) -> Path:
         """Return the artefact. Raise NotStoredError where it is not there."""
-        if found := self.find(stage):
-            return found
+        if path := self.find(stage):
+            return path
         raise NotStoredError(f"{self.path(stage)} is not there or damaged.")
 
     def build_shards(self, stage: Stage) -> None:

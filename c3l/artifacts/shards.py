@@ -1,8 +1,7 @@
 """Long stages work in shards: whole ones survive a crash, and other processes may help with them.
 
 Whoever locks a shard first makes it: the process that makes the stage, or one that helps it
-(`c3l.artifacts.store.Store.build_shards`). Nothing tells afterwards which of them it was: a shard's items and seed
-hang on its number alone.
+(`Store.build_shards`). The result is the same: a shard's items and seed depend on its number alone.
 """
 
 import logging
@@ -25,52 +24,52 @@ log = logging.getLogger(__name__)
 
 
 class NoShardsRemaining(Exception):
-    """There is nothing (more) to help with."""
+    """Others are at work on all shards that remain."""
 
 
 def in_shards(
     job: Job, kind: str, items: list, work: Callable[[list, int], Any], unit: str = "images"
 ) -> list[Any]:
-    """`work(items of the shard, its number)` for shards of items, in their order.
+    """Return `work(items of the shard, its number)` for each shard of the items, in order.
 
-    `unit` is what an item is called in words about how far the work is. Raises NoShardsRemaining in a process
-    that only helps, once others are at work on all shards that are left.
+    `unit` is the items' name in the progress. Raises NoShardsRemaining in a process that only
+    helps, once others are at work on all shards that remain.
     """
     shards = [items[start : start + SHARD] for start in range(0, len(items), SHARD)]
     paths = [job.partial / f"{kind}-{number:05d}.json" for number in range(len(shards))]
     if job.still_needed is None:
         for path in paths:  # that is how others know of it
             _lock(path).touch()
-    found: dict[int, Any] = {}
+    results: dict[int, Any] = {}
 
     def take(number: int, timeout: float) -> None:
-        found[number] = _shard(job, paths[number], lambda: work(shards[number], number), timeout)
+        results[number] = _shard(job, paths[number], lambda: work(shards[number], number), timeout)
 
     for _ in track(shards, unit, [*map(len, shards)]):
-        left = [number for number in range(len(shards)) if number not in found]
-        for number in left:
+        missing = [number for number in range(len(shards)) if number not in results]
+        for number in missing:
             with suppress(Timeout):
                 take(number, timeout=0)
                 break
         else:
             if job.still_needed:
                 raise NoShardsRemaining
-            take(left[0], timeout=-1)
-    return [found[number] for number in range(len(shards))]
+            take(missing[0], timeout=-1)
+    return [results[number] for number in range(len(shards))]
 
 
 def shards_remaining(partial: Path) -> int:
-    """How many shards of a stage at work, begun ones among them, are not there yet."""
+    """Count the shards of a running stage that are not finished."""
     return sum(not lock.with_suffix(".json").exists() for lock in partial.glob("*.lock"))
 
 
 def helper_seconds(partial: Path) -> float:
-    """What shards that others made took them."""
+    """Total seconds other workers spent on shards."""
     return sum(float(path.read_text()) for path in partial.glob("*.seconds"))
 
 
 def shard_seed(job: Job, number: int) -> int:
-    """Another seed for each shard; greedy stages have none."""
+    """Return another seed for each shard; greedy stages have none."""
     return (job.seed or 0) + 1_000_003 * number
 
 
@@ -79,8 +78,10 @@ def _lock(path: Path) -> Path:
 
 
 def _shard(job: Job, path: Path, work: Callable[[], Any], timeout: float) -> Any:
-    """The shard's result, made unless it is there. Raises Timeout where another process makes it
-    for longer than that."""
+    """Return the shard's result, made unless it is there.
+
+    Raises Timeout where another process works on it for longer than `timeout` seconds.
+    """
     if (shard := read_checked(path)) is not None:
         return shard["result"]
     _leave_unless_needed(job)
@@ -99,6 +100,6 @@ def _shard(job: Job, path: Path, work: Callable[[], Any], timeout: float) -> Any
 
 
 def _leave_unless_needed(job: Job) -> None:
-    """The stage may be finished by now, or begun anew since one of its inputs was damaged."""
+    """Raise NoShardsRemaining once the stage is finished, or restarted after damage to an input."""
     if job.still_needed and not job.still_needed():
         raise NoShardsRemaining

@@ -1,4 +1,4 @@
-"""What a stage is, and what it is made from (`c3l.artifacts.store` keeps what it makes)."""
+"""Stages, their inputs and their jobs (`c3l.artifacts.store` keeps what stages make)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ from c3l.artifacts.files import digest, digest_file, digest_files
 
 @dataclass(frozen=True)
 class Source:
-    """An input that no stage made: a file or folder outside the store, and its contents' digest."""
+    """An input that no stage made: a file or folder outside the store, with its digest."""
 
     path: Path
     key: str
     names: tuple[str, ...] | None = None
-    """Of a folder, the files that count; None: all of them."""
+    """The files of a folder that count; None: all of them."""
     read_as: str | None = None
-    """How it is read, where that counts as well: weights in another precision."""
+    """The way of reading, where that counts as well: weights in another precision."""
 
     @classmethod
     def from_path(
         cls, path: Path, names: Iterable[str] | None = None, read_as: str | None = None
     ) -> "Source":
-        """A file, or the files of a folder, as they are now."""
+        """Digest a file, or the files of a folder, as they are now."""
         names = None if names is None else tuple(names)
         return cls(path, cls._digest(path, names, read_as), names, read_as)
 
@@ -33,12 +33,12 @@ class Source:
         return digest([contents, read_as]) if read_as else contents
 
     def difference(self) -> str | None:
-        """What to say if the contents have another digest by now, or None."""
+        """Describe contents that have another digest by now, or return None."""
         same = self._digest(self.path, self.names, self.read_as) == self.key
         return None if same else "its files do not match its digest"
 
     def files(self) -> list[Path]:
-        """What is read."""
+        """Return the files that are read."""
         if self.names is not None:
             return [self.path / name for name in self.names]
         if self.path.is_file():
@@ -48,11 +48,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """What a stage's function is given: read `inputs`, write into `out`, return the facts.
+    """A run of a stage's function: read `inputs`, write into `out`, return the metadata.
 
     `partial` survives a crash and is there again when the stage is taken up; `keys` are the
-    inputs' digests. `still_needed` is for processes that only help the one which makes the stage, with
-    shards (`c3l.artifacts.shards`) in `partial`: whether these are still wanted.
+    inputs' digests. `still_needed` is for processes that only help the one that makes the stage,
+    with shards (`c3l.artifacts.shards`) in `partial`: it says whether these are still wanted.
     """
 
     out: Path

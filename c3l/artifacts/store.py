@@ -10,7 +10,7 @@ Trade-offs, taken on purpose:
 - work happens in `.tmp-<key>` and is fsynced before it is renamed: a crash costs the stage, never
   the store. What a long stage wants to find again after a crash goes to `.partial-<key>`;
 - a lock per key (flock) lets several processes share a store. The system frees the lock of a dead
-  process, so whoever holds it may sweep that key's leftovers away;
+  process, so whoever holds it may remove that key's leftovers;
 - files are hashed when a process first reads them, and again when the system says that they have
   been touched since: before a stage runs and after it, so that nothing is made from damaged inputs;
 - a damaged artefact is named, set aside under `ROOT/damaged` for a person to look at (the last one
@@ -53,7 +53,7 @@ RSS_UNITS_PER_GIB = 2**30 if sys.platform == "darwin" else 2**20  # bytes on mac
 
 
 class Store:
-    """Artefacts below one folder; any number of processes may share it.
+    """Artefacts below one folder, which any number of processes may share.
 
     Raises UserError when the folder cannot be written.
     """
@@ -72,11 +72,11 @@ class Store:
             ) from error
 
     def path(self, stage: Stage) -> Path:
-        """Where the stage's artefact lies or will lie."""
+        """Return the folder of the stage's artefact, made or not."""
         return self.root / stage.name / stage.key
 
     def find(self, stage: Stage) -> Path | None:
-        """The stage's artefact if it is there and every file matches its digest.
+        """Return the stage's artefact if it is there and every file matches its digest.
 
         A damaged one is named in a warning, set aside, and counts as absent.
         """
@@ -88,20 +88,18 @@ class Store:
         return path if path.exists() else None
 
     def manifest(self, stage: Stage) -> dict | None:
-        """The manifest of an artefact, or None when it is absent or damaged."""
+        """Return the manifest of an artefact, or None when it is absent or damaged."""
         return read_checked(self.path(stage) / MANIFEST)
 
     def metadata(self, stage: Stage) -> dict:
-        """The facts of an artefact that was found or made. Raises UserError if it is damaged by
-        now."""
+        """Return the metadata of an artefact. Raises UserError if it is damaged by now."""
         manifest = self.manifest(stage)
         if manifest is None:
             raise _damaged_since(self.path(stage) / MANIFEST)
         return manifest["facts"]
 
     def read(self, stage: Stage, name: str) -> bytes:
-        """A file of an artefact that was found or made. Raises UserError if it is damaged by
-        now."""
+        """Return a file of an artefact. Raises UserError if it is damaged by now."""
         path, manifest = self.path(stage) / name, self.manifest(stage)
         try:
             content = path.read_bytes()
@@ -112,8 +110,10 @@ class Store:
         return content
 
     def modified_since_sealed(self, stage: Stage) -> bool:
-        """Whether a file of the artefact is missing or younger than the manifest, which is written
-        last: a cheap look at what nobody is about to read."""
+        """Return whether a file is missing or younger than the manifest, which is written last.
+
+        A cheap check of artefacts that nobody is about to read.
+        """
         path, manifest = self.path(stage), self.manifest(stage)
         if manifest is None:
             return path.exists()
@@ -124,32 +124,31 @@ class Store:
             return True
 
     def progress(self, stage: Stage) -> Position | None:
-        """How far a stage that some process is at work on is, if it has said so."""
+        """Return the progress of a running stage, if it has reported any."""
         return read_progress(self._partial_path(stage) / PLACE)
 
     def shards_left(self, stage: Stage) -> int:
-        """How many shards a stage that some process is at work on still lacks, if it has any."""
+        """Count the unfinished shards of a running stage."""
         return shards_remaining(self._partial_path(stage))
 
     def make(self, stage: Stage) -> Path:
-        """The stage's artefact, made now (inputs first) if it is not there whole."""
-        tries = 0
-        while not (found := self.find(stage)):
-            if tries == TRIES:
-                raise UserError(
-                    f"{self.path(stage)} or what it is made from was damaged {TRIES} times while "
-                    "it was made; have the disk and the memory checked, or choose another runs "
-                    "folder."
-                )
-            tries += 1
+        """Return the stage's artefact, made now (inputs first) if it is absent or damaged."""
+        for _ in range(TRIES):
+            if path := self.find(stage):
+                return path
             inputs = {name: self._input(source) for name, source in stage.inputs.items()}
             with self._lock(stage):
                 if not self.path(stage).exists():  # no other process has made it meanwhile
                     self._build(stage, inputs)
-        return found
+        if path := self.find(stage):
+            return path
+        raise UserError(
+            f"{self.path(stage)} or what it is made from was damaged {TRIES} times while it was "
+            "made; have the disk and the memory checked, or choose another runs folder."
+        )
 
     def build_shards(self, stage: Stage) -> None:
-        """Make shards of a stage that another process is making, until none is left to begin."""
+        """Make shards of a stage that another process is making, until none remains to begin."""
         inputs = {name: self._input(source) for name, source in stage.inputs.items()}
         keys = {name: source.key for name, source in stage.inputs.items()}
         partial, begun = self._partial_path(stage), self._manifests(stage)
@@ -167,8 +166,7 @@ class Store:
                 stage.run(job)
 
     def discard(self, stage: Stage) -> None:
-        """Take an artefact out, if it is there, so that it is made again; the next attempt finds
-        in `Job.partial` what it held."""
+        """Take an artefact out so that it is made again; the next `Job.partial` is what it held."""
         final = self.path(stage)
         partial = self._partial_path(stage)
         with self._lock(stage):
@@ -178,7 +176,7 @@ class Store:
                 write_checked(partial / INPUTS, self._manifests(stage))
 
     def remove_leftovers(self) -> None:
-        """Remove what dead processes left half-written."""
+        """Remove the half-written files of dead processes."""
         for leftover in [*self.root.glob("*/.tmp-*"), *self.root.glob("*/.partial-*")]:
             key = leftover.name.split("-", 1)[1]
             if leftover.name.startswith(".partial-") and not (leftover.parent / key).exists():
@@ -190,7 +188,7 @@ class Store:
                 continue  # alive: another process is at work on it
 
     def _input(self, source: Stage | Source) -> Path:
-        """Where an input lies, made if need be and verified."""
+        """Return the path of an input, made if need be and verified."""
         if isinstance(source, Stage):
             return self.make(source)
         self._integrity.verify(source)
@@ -232,8 +230,10 @@ class Store:
         return self.path(stage).with_name(f".partial-{stage.key}")
 
     def _partial(self, stage: Stage) -> Path:
-        """The folder of what an earlier attempt left. Empty, if it was made from an input that was
-        made again since: that one may have been damaged by then."""
+        """Return the folder of an earlier attempt's work.
+
+        It is empty if an input was made again since: that one may have been damaged by then.
+        """
         partial = self._partial_path(stage)
         inputs = self._manifests(stage)
         if read_checked(partial / INPUTS) != inputs:
@@ -245,7 +245,7 @@ class Store:
         return partial
 
     def _manifests(self, stage: Stage) -> dict[str, dict | None]:
-        """Of the inputs that are stages, by key."""
+        """Return the manifests of the inputs that are stages, by key."""
         return {source.key: self.manifest(source) for source in stage.stages}
 
     def _seal(self, work: Path, stage: Stage, keys: dict, facts: dict, seconds: float) -> None:
@@ -273,9 +273,9 @@ class Store:
         fsync_tree(work)
 
     def _are_intact(self, stage: Stage, partial: Path) -> bool:
-        """Whether the inputs are still what they were when they were verified.
+        """Return whether the inputs are still what they were when they were verified.
 
-        Raises UserError for a source that is not, of which nothing then stays in `partial`.
+        Raises UserError for a changed source, and then removes `partial`.
         """
         try:
             for source in stage.inputs.values():

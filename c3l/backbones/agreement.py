@@ -1,7 +1,7 @@
-"""Check that a processor makes of a picture what its model reads, before any weights are loaded.
+"""Check that a processor prepares pictures as its model reads them, before weights are loaded.
 
-Both are asked: the processor with two pictures of different shape, the model on the meta device,
-where tensors have shapes and no values. So any setting may differ that changes neither.
+Both are run: the processor on two pictures of different shape, the model on the meta device, where
+tensors have shapes and no values. So settings without an effect on either may differ.
 """
 
 import json
@@ -19,22 +19,21 @@ from c3l.backbones.configuration import first_line
 from c3l.runtime.errors import UserError
 
 SHAPES = ((40, 20), (20, 40))
-"""Of the pictures: width and height in pixels."""
+"""Width and height of the pictures, in pixels."""
 
 
 def check_agreement(
     family: type[Backbone], config: PreTrainedConfig, processor: Any, folder: Path
 ) -> int:
-    """Return how many parameters a model has whose processor agrees with it.
+    """Return the number of parameters of a model whose processor agrees with it.
 
-    Raises UserError where a folder's processor does not: the setting, its file, and the value that
-    agrees.
+    Raises UserError for a processor that does not: the setting, its file, and the value to set.
     """
     try:
         with torch.device("meta"):
             model = family.model_class(deepcopy(config))
         backbone = family(model, processor, name=str(folder), files=())
-    # Whatever values that make no sense together make its class raise.
+    # Contradictory values make its class raise anything.
     except Exception as error:
         raise UserError(
             f"{folder / 'config.json'} describes no model ({first_line(error)}); get the backbone "
@@ -46,7 +45,7 @@ def check_agreement(
 
 
 def _check_tokens(backbone: Backbone, folder: Path) -> None:
-    """Raise UserError unless every special token has an embedding, and a picture has one place."""
+    """Raise UserError unless special tokens have embeddings and a picture one token."""
     tokenizer, image = backbone.tokenizer, backbone._format.image_token
     place = backbone.image_token_id
     if place is None or (place == tokenizer.unk_token_id and image != tokenizer.unk_token):
@@ -63,32 +62,33 @@ def _check_tokens(backbone: Backbone, folder: Path) -> None:
                 f"{tokenizer.convert_tokens_to_ids(str(token))}, but the model embeds {rows} "
                 "tokens (vocab_size in config.json); save the model's own tokenizer there"
             )
-    for shown in (False, True):
-        ids = tokenizer(backbone.prompt("", shown), add_special_tokens=False)["input_ids"]
-        if ids.count(place) != shown:
+    for pictured in (False, True):
+        ids = tokenizer(backbone.prompt("", pictured), add_special_tokens=False)["input_ids"]
+        if ids.count(place) != pictured:
             raise UserError(
                 f"the chat template in {folder} writes {image} {ids.count(place)} times for "
-                f"{'one picture' if shown else 'no picture'}; save the model's own template there"
+                f"{'one picture' if pictured else 'no picture'}; save the model's own template "
+                "there"
             )
 
 
 def _check_pictures(backbone: Backbone, folder: Path) -> None:
-    """Raise UserError unless pictures of any shape become the pixels and tokens that are read."""
+    """Raise UserError unless pictures of any shape become the model's pixels and tokens."""
     vision = getattr(backbone.model.config, "vision_config", None)
     side = getattr(vision, "image_size", None)
     if not isinstance(side, int):
-        return  # a family of one's own, whose pictures have no fixed size
-    wanted = (getattr(vision, "num_channels", 3), side, side)
-    tokens = _features(backbone, torch.zeros(1, *wanted, device="meta"), folder)
+        return  # a registered family whose pictures have no fixed size
+    expected = (getattr(vision, "num_channels", 3), side, side)
+    tokens = _features(backbone, torch.zeros(1, *expected, device="meta"), folder)
     settings = {} if tokens is None else backbone.processor_settings(tokens)
     for shape in SHAPES:
         picture = Image.new("RGB", shape, (90, 60, 30))
         pixels, counts = _prepared(backbone, picture, settings, side, folder)
         images = backbone.processor.image_processor
-        if pixels.shape[1:] != wanted:
+        if pixels.shape[1:] != expected:
             raise UserError(
                 f"{_image_settings(folder)} makes a tensor of {_by(pixels.shape[1:])} of a picture "
-                f"of {shape[0]}×{shape[1]} pixels, but the model reads {_by(wanted)} "
+                f"of {shape[0]}×{shape[1]} pixels, but the model reads {_by(expected)} "
                 f"(vision_config.image_size in config.json); {_sized(images, side, folder)}"
             )
         if not pixels.isfinite().all():
@@ -107,7 +107,7 @@ def _check_pictures(backbone: Backbone, folder: Path) -> None:
 def _prepared(
     backbone: Backbone, picture: Image.Image, settings: Mapping[str, Any], side: int, folder: Path
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The processor's tensors for a picture; UserError whatever its settings make it raise."""
+    """The processor's tensors for a picture. Raises UserError for any error of its settings."""
     images = backbone.processor.image_processor
     try:
         images([picture], return_tensors="pt")
@@ -126,7 +126,7 @@ def _prepared(
 
 
 def _features(backbone: Backbone, pixels: torch.Tensor, folder: Path) -> int | None:
-    """How many features the model makes of a picture; None where only real tensors can tell."""
+    """The number of features of a picture, or None if only real tensors can tell."""
     try:
         with torch.no_grad():
             return backbone.count_features(pixels)
@@ -140,19 +140,19 @@ def _features(backbone: Backbone, pixels: torch.Tensor, folder: Path) -> int | N
 
 
 def _remedy(backbone: Backbone, settings: Mapping[str, Any], folder: Path) -> str:
-    """What to set so that the processor agrees with `settings`."""
+    """The remedy that makes a processor agree with `settings`."""
     parts = []
     for name, value in settings.items():
-        now = json.dumps(getattr(backbone.processor, name, None), default=str)
-        if now != json.dumps(value):
-            parts.append(f"{name} to {json.dumps(value)} (it is {now})")
+        current = json.dumps(getattr(backbone.processor, name, None), default=str)
+        if current != json.dumps(value):
+            parts.append(f"{name} to {json.dumps(value)} (it is {current})")
     if not parts:
         return _another(folder)
     return f"set {' and '.join(parts)} in {folder / 'processor_config.json'}"
 
 
 def _sized(images: Any, side: int, folder: Path) -> str:
-    """What to set so that an image processor makes squares."""
+    """The remedy that makes an image processor prepare squares."""
     square = {"height": side, "width": side}
     parts = [] if getattr(images, "do_resize", True) else [("do_resize", True)]
     if "Idefics" in type(images).__name__:
@@ -171,17 +171,17 @@ def _sized(images: Any, side: int, folder: Path) -> str:
 
 
 def _set(parts: list[tuple[str, Any]], folder: Path) -> str:
-    said = " and ".join(f"{name} to {json.dumps(value)}" for name, value in parts)
-    return f"set its {said}" if parts else _another(folder)
+    values = " and ".join(f"{name} to {json.dumps(value)}" for name, value in parts)
+    return f"set its {values}" if parts else _another(folder)
 
 
 def _plain(size: Any) -> dict[str, int]:
-    """A size of an image processor without what is not set."""
+    """The entries of an image processor's size that are set."""
     return {k: v for k, v in dict(size).items() if v is not None} if size else {}
 
 
 def _image_settings(folder: Path) -> str:
-    """The place of the image processor's settings."""
+    """The location of the image processor's settings, for messages."""
     file = folder / "processor_config.json"
     try:
         nested = "image_processor" in json.loads(file.read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ class Blip2(Backbone):
     def __init__(self, model: PreTrainedModel, processor, **named):
         super().__init__(model, processor, **named)
         # In LAVIS the norm behind the encoder has another epsilon than those in it; transformers
-        # has one for both, so what the converters write is set here.
+        # has one for both, so the value that the converters write is set here.
         vision = model.config.vision_config
         eps = getattr(vision, "post_layernorm_eps", vision.layer_norm_eps)
         model.vision_model.post_layernorm.eps = eps
@@ -67,8 +67,8 @@ class InstructBlip(Blip2):
         return batch if images is None else batch | self.qformer_inputs(texts)
 
     def qformer_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """What the Q-Former reads beside the picture."""
-        read = self.processor.qformer_tokenizer(
+        """The inputs of the Q-Former besides the picture."""
+        inputs = self.processor.qformer_tokenizer(
             [self._format.plain(text) for text in texts],
             padding=True,
             truncation=True,
@@ -76,4 +76,4 @@ class InstructBlip(Blip2):
             return_tensors="pt",
         )
         names = ("input_ids", "attention_mask")
-        return {f"qformer_{name}": read[name].to(self.device) for name in names}
+        return {f"qformer_{name}": inputs[name].to(self.device) for name in names}

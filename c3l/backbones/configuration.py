@@ -1,7 +1,7 @@
-"""A backbone's config.json, without what in it asks for code, downloads or other files.
+"""A backbone's config.json, without keys that ask for code, downloads or other files.
 
 transformers follows some keys of a configuration out of the folder: to kernels and weights on the
-Hub, to Python files, to weights of another name. None of these is part of the backbone's digest.
+Hub, to Python files, to weights of another name. None of these is in the backbone's digest.
 """
 
 import json
@@ -30,15 +30,15 @@ IGNORED = frozenset(
         "use_pretrained_backbone",
     }
 )
-"""Keys that choose code, or fetch it, and say nothing about the weights: as if they were absent."""
+"""Keys that select or fetch code and do not describe the weights. They are ignored."""
 QUANTISED = ("quantization_config", "compression_config")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the values of a folder's config.json, without the ignored keys.
 
-    Raises UserError where there is none, for a damaged one, and for weights that are quantised or
-    lie in a file of another name.
+    Raises UserError for a missing or damaged one, and for weights that are quantised or lie in a
+    file of another name.
     """
     file = folder / "config.json"
     try:
@@ -57,7 +57,7 @@ def model_config(model_class: type[PreTrainedModel], folder: Path) -> PreTrained
     config = read_config(folder)
     try:
         return model_class.config_class.from_dict(config)
-    # Whatever a damaged file makes its class raise.
+    # A damaged file makes its class raise anything.
     except Exception as error:
         raise UserError(
             f"{folder / 'config.json'} is damaged ({first_line(error)}); get the backbone again"
@@ -65,12 +65,12 @@ def model_config(model_class: type[PreTrainedModel], folder: Path) -> PreTrained
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's first line, or its class where it says nothing."""
+    """Return an error's first line, or its class if it has no message."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _checked(value: Any, file: Path) -> Any:
-    """A value of a configuration, with what lies in it, or UserError."""
+    """A value of a configuration without ignored keys. Raises UserError as `read_config` does."""
     if isinstance(value, list):
         return [_checked(item, file) for item in value]
     if not isinstance(value, dict):
@@ -83,8 +83,8 @@ def _checked(value: Any, file: Path) -> Any:
             )
     if value.get("transformers_weights"):
         raise UserError(
-            f"{file} names {short_repr(value['transformers_weights'])} as transformers_weights; remove "
-            "that key and call the weights model.safetensors"
+            f"{file} names {short_repr(value['transformers_weights'])} as transformers_weights; "
+            "remove that key and call the weights model.safetensors"
         )
     if str(value.get("model_type")).startswith("timm"):
         raise UserError(

@@ -1,7 +1,7 @@
 """IDEFICS, the first generation: a Llama whose layers look at the picture by cross-attention.
 
-The picture takes no place among the tokens but the one that says where it stands, so there is no
-prefix to share, and packed rows are read one by one.
+The picture is a single token in the text, so there is no prefix to share, and packed rows are read
+one by one.
 """
 
 from collections.abc import Mapping, Sequence

@@ -16,16 +16,18 @@ class Llava(Backbone):
     speaker = ""
     features_from = "vision_feature_select_strategy and vision_config's image_size and patch_size"
     joined: ClassVar[int] = 1
-    """Neighbouring patches that become one image token."""
+    """The number of neighbouring patches in one image token."""
 
     def processor_settings(self, features: int) -> dict[str, object]:
         config = self.model.config
         patch = config.vision_config.patch_size * isqrt(self.joined)
         strategy = config.vision_feature_select_strategy
         # The processor counts the tokens before the strategy drops the first.
-        more = features - (config.vision_config.image_size // patch) ** 2 + (strategy == "default")
+        additional = (
+            features - (config.vision_config.image_size // patch) ** 2 + (strategy == "default")
+        )
         return {
             "patch_size": patch,
             "vision_feature_select_strategy": strategy,
-            "num_additional_image_tokens": more,
+            "num_additional_image_tokens": additional,
         }

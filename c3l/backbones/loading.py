@@ -1,4 +1,4 @@
-"""Loading a backbone: its folder, its family, and what may be wrong with either."""
+"""Loading a backbone: its folder, its family, and checks of both."""
 
 import json
 import math
@@ -47,21 +47,23 @@ def load_backbone(
 ) -> Backbone:
     """The backbone saved in a folder, or on the Hub under an id such as llava-hf/llava-1.5-7b-hf.
 
-    `device` defaults to cuda where there is one, else cpu; an Apple GPU ("mps") is only used when
-    it is named. `dtype` defaults to float32 on every
-    device, so that they give the same numbers; large models want "bfloat16", or "auto": the one
-    that they were saved in. Weights are read from safetensors only. Raises UserError for a missing,
-    damaged or unknown backbone.
+    `device` defaults to cuda if available, else cpu; an Apple GPU ("mps") is only used by name.
+    `dtype` defaults to float32 on every device, so that all give the same numbers; large models
+    need "bfloat16", or "auto": the precision they were saved in. Weights are read from safetensors
+    only. Raises UserError for a missing, damaged or unknown backbone.
     """
-    place, precision = usable_device(device), _dtype(dtype)
+    target = usable_device(device)
+    precision = torch.float32 if dtype is None else dtype
+    if isinstance(precision, str) and precision != "auto":
+        precision = named_dtype(precision)
     folder = weights_folder(path_or_id)
     family = FAMILIES[model_type(folder)]
     indexed_files(folder / INDEX)  # transformers would follow names out of the folder
     config = model_config(family.model_class, folder)
     processor = _processor(folder, trust_remote_code)
-    # Else memory for all that the weights lack would be taken first.
+    # Before memory is taken for weights that are missing.
     _refuse_smaller(folder, check_agreement(family, config, processor, folder))
-    model = _model(family.model_class, config, folder, precision).to(place)
+    model = _model(family.model_class, config, folder, precision).to(target)
     files = weight_files(folder)
     if trust_remote_code:
         files += sorted(folder.rglob("*.py"))
@@ -69,7 +71,7 @@ def load_backbone(
 
 
 def load_pieces(path_or_id: str | os.PathLike) -> Callable[[str, str, bool], list[str]]:
-    """`Backbone.answer_pieces` of a backbone whose weights are not read.
+    """`Backbone.answer_pieces` of a backbone, without reading its weights.
 
     Raises UserError for a backbone without a usable processor.
     """
@@ -81,7 +83,7 @@ def load_pieces(path_or_id: str | os.PathLike) -> Callable[[str, str, bool], lis
 def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
     """A backbone's family, parameters and bytes of weights, without loading or fetching them.
 
-    Raises UserError as `load_backbone` would, for files that are missing or cut short too.
+    Raises UserError as `load_backbone` does, and for files that are missing or cut short.
     """
     folder = weights_folder(path_or_id, fetch=False)
     kind = model_type(folder)
@@ -93,8 +95,7 @@ def inspect(path_or_id: str | os.PathLike) -> tuple[str, int, int]:
 
 
 def _tensor_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, and those that its index names. Raises UserError where
-    there are none."""
+    """The safetensors files of a folder and of its index. Raises UserError for none."""
     files = set(folder.glob("*.safetensors")) | set(indexed_files(folder / INDEX))
     if not files:
         raise UserError(
@@ -105,8 +106,10 @@ def _tensor_files(folder: Path) -> list[Path]:
 
 
 def _refuse_smaller(folder: Path, expected: int) -> int:
-    """Return how many parameters a folder's files hold. Raise UserError for less than half of what
-    is `expected`, and for files that are missing or cut short."""
+    """Return the number of parameters in a folder's files.
+
+    Raises UserError for less than half of `expected`, and for files missing or cut short.
+    """
     parameters = 0
     for file in _tensor_files(folder):
         try:
@@ -119,7 +122,7 @@ def _refuse_smaller(folder: Path, expected: int) -> int:
                 f"short: {error}); get the backbone again"
             ) from error
         parameters += sum(map(math.prod, shapes))
-    if 2 * parameters < expected:  # of fewer that are lacking, loading says which
+    if 2 * parameters < expected:  # loading names the tensors of a smaller gap
         raise UserError(
             f"{folder / 'config.json'} describes a model of {expected:,} parameters, but the "
             f"weights there have {parameters:,}; get the backbone again, both from one model"
@@ -128,7 +131,7 @@ def _refuse_smaller(folder: Path, expected: int) -> int:
 
 
 def model_type(folder: Path) -> str:
-    """A folder's family, one of FAMILIES. Raises UserError for another one, and for none."""
+    """A folder's family, one of FAMILIES. Raises UserError for any other."""
     kind = read_config(folder).get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise UserError(
@@ -139,44 +142,33 @@ def model_type(folder: Path) -> str:
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:
-    """A device by name; None: cuda where there is one, else cpu. Raises UserError for one that is
-    unknown or not there."""
+    """A device by name; None: cuda if available, else cpu. Raises UserError for an unknown or
+    absent one."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    there = [kind for kind, found in _accelerators().items() if found]
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    accelerators = [kind for kind, present in available.items() if present]
     try:
         named = torch.device(device)
-        if named.type != "cpu" and named.type not in there:
+        if named.type != "cpu" and named.type not in accelerators:
             raise RuntimeError("there is none here")
         return torch.empty(0, device=named).device
-    # torch raises an AssertionError where it was built without the device's kind, and says what is
-    # known where a name is not.
+    # torch raises an AssertionError if it was built without the device's kind.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(
-            f"device {printable(str(device))} cannot be used here; try {' or '.join(['cpu', *there])}"
+            f"device {printable(str(device))} cannot be used here; try "
+            f"{' or '.join(['cpu', *accelerators])}"
         ) from error
 
 
-def _accelerators() -> dict[str, bool]:
-    """The kinds of device that C3L computes on besides processors, and whether each is here."""
-    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-
-
 def usual_dtype(device: str | torch.device | None) -> str:
-    """What a stage computes in: on CUDA the precision that weights were saved in ("auto"); float32
-    on a processor, which gains nothing by half precision, and on an Apple GPU, where half precision
-    has not been tried."""
+    """The precision of stages: on CUDA the one that weights were saved in ("auto"); float32 on a
+    CPU, which gains nothing by half precision, and on an Apple GPU, where it is untested."""
     return "auto" if usable_device(device).type == "cuda" else "float32"
 
 
-def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
-    if isinstance(dtype, str) and dtype != "auto":
-        return named_dtype(dtype)
-    return dtype or torch.float32
-
-
 def named_dtype(name: str) -> torch.dtype:
-    """torch's floating-point dtype of that name. Raises UserError if there is none."""
+    """torch's floating-point dtype of that name. Raises UserError for another name."""
     named = getattr(torch, name, None)
     if not isinstance(named, torch.dtype) or not named.is_floating_point:
         raise UserError(f"dtype {name} is unknown; use float32, bfloat16 or float16")
@@ -190,7 +182,7 @@ def _model(
     dtype: torch.dtype | str,
 ) -> PreTrainedModel:
     try:
-        model, found = model_class.from_pretrained(
+        model, info = model_class.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -198,8 +190,8 @@ def _model(
             local_files_only=True,
             output_loading_info=True,
         )
-    # A file cut short is a SafetensorError, a tensor of another shape a RuntimeError, and a value
-    # that makes no sense in config.json whatever it leads to.
+    # A file cut short is a SafetensorError, a tensor of another shape a RuntimeError, a senseless
+    # value in config.json any error.
     except Exception as error:
         reason = first_line(error)
         if "ignore_mismatched_sizes" in reason:
@@ -207,8 +199,8 @@ def _model(
         raise UserError(
             f"the weights in {folder} are missing or damaged ({reason}); get the backbone again"
         ) from error
-    # transformers fills what is missing with random numbers and only warns.
-    if missing := sorted(found["missing_keys"]):
+    # transformers fills missing tensors with random numbers and only warns.
+    if missing := sorted(info["missing_keys"]):
         raise UserError(
             f"the weights in {folder} lack {len(missing)} tensors, {missing[0]} among them; "
             "get the backbone again"
@@ -231,7 +223,7 @@ def _processor(folder: Path, trust_remote_code: bool):
     if not all(hasattr(processor, part) for part in ("image_processor", "tokenizer")):
         raise UserError(f"{folder} has no whole processor; {remedy}")
     _check_vocabularies(folder, processor)
-    # Some processors' classes have no place for a template; their tokenizers do.
+    # Some processor classes have no template of their own; their tokenizers do.
     processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
     if not processor.chat_template:
         raise UserError(f"the processor in {folder} has no chat template; {remedy}")
@@ -241,7 +233,7 @@ def _processor(folder: Path, trust_remote_code: bool):
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     try:
         ChatFormat(processor)
-    # A template is a program, though one in a sandbox: it may raise anything, or say nothing.
+    # A template is a sandboxed program: it may raise any error.
     except Exception as error:
         raise UserError(f"the chat template in {folder} renders no chat; {remedy}") from error
     return processor
@@ -249,13 +241,13 @@ def _processor(folder: Path, trust_remote_code: bool):
 
 def _refuse_sound(folder: Path) -> None:
     """Raise UserError for a processor that names a model for sound: it would be fetched."""
-    found = (folder / "audio_tokenizer_config.json").exists()
+    has_audio = (folder / "audio_tokenizer_config.json").exists()
     try:
         values = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
-        found = found or "audio_tokenizer" in values
+        has_audio = has_audio or "audio_tokenizer" in values
     except (OSError, ValueError, RecursionError, TypeError):
-        pass  # what reads the processor says so
-    if found:
+        pass  # loading the processor reports it
+    if has_audio:
         raise UserError(
             f"the processor in {folder} has an audio_tokenizer, a model that would be fetched; "
             "remove audio_tokenizer_config.json, and audio_tokenizer from processor_config.json"
@@ -263,11 +255,11 @@ def _refuse_sound(folder: Path) -> None:
 
 
 def _check_vocabularies(folder: Path, processor) -> None:
-    """Raise UserError for a tokenizer that reads a file which is no part of the digest."""
-    counted = set(weight_names(folder))
+    """Raise UserError for a tokenizer that reads a file outside the digest."""
+    digested = set(weight_names(folder))
     for part in vars(processor).values():
         for name in getattr(part, "vocab_files_names", {}).values():
-            if (folder / name).is_file() and name not in counted:
+            if (folder / name).is_file() and name not in digested:
                 raise UserError(
                     f"the tokenizer in {folder} reads {name}, which is no part of a backbone's "
                     "digest; save it as a fast tokenizer, in tokenizer.json, and remove that file"

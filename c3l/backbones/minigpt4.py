@@ -21,7 +21,7 @@ from transformers.models.llava.modeling_llava import LlavaModel, LlavaPreTrained
 from c3l.backbones.llava import Llava
 
 JOINED = 4
-"""Neighbouring patches that become one image token."""
+"""The number of neighbouring patches in one image token."""
 
 
 class MiniGPT4Config(LlavaConfig):
@@ -35,8 +35,8 @@ class MiniGPT4Config(LlavaConfig):
     image_seq_length: int = 64
     vision_feature_layer: int = -1
     vision_norm_eps: float | None = None
-    """Of the layer norm behind the encoder: 1e-5 in the published models, where it has neither
-    weights nor biases of its own but is there. None: left out, as in the pocket's models."""
+    """The epsilon of the layer norm behind the encoder: 1e-5 in the published models, whose norm
+    has neither weights nor biases. None: no such norm, as in the pocket's models."""
 
 
 class PatchJoiner(nn.Module):
@@ -62,7 +62,7 @@ class MiniGPT4Model(LlavaModel):
         self.vision_tower = Blip2VisionModel._from_config(config.vision_config)
         if config.vision_norm_eps is not None:
             self.vision_tower.post_layernorm.eps = config.vision_norm_eps
-            # Then what is read as the last layer's states is what has passed the norm.
+            # Then the last layer's states are read behind the norm.
             self.vision_tower.config.tie_last_hidden_states = True
         self.multi_modal_projector = PatchJoiner(config)
         self.language_model = AutoModel.from_config(config.text_config)

@@ -1,4 +1,4 @@
-"""A backbone's prompt format, its tokens, and where in them an answer lies."""
+"""A backbone's prompt format, its tokens, and the position of an answer in them."""
 
 import re
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-# Two texts that no template can hold, standing for question and answer.
+# Stand-ins for question and answer, which no template can contain.
 _QUESTION, _ANSWER = "\ue000question\ue000", "\ue001answer\ue001"
 
 
 class ChatFormat:
     """The chat template of a processor, as text around a question and an answer.
 
-    The template is rendered with stand-ins, which the texts then replace: so no text is ever
-    searched for or read as template, and the answer's place is known.
+    The template is rendered with stand-ins, which the texts then replace. So no text is ever
+    interpreted as template, and the answer's position is known.
     """
 
     def __init__(self, processor):
@@ -31,11 +31,10 @@ class ChatFormat:
         before, between, _ = self._parts(False, False)
         eos = str(tokenizer.eos_token)
         self.end: str = self._parts(False, True)[2].strip() or eos
-        """What ends an answer: what the template writes there (`</s>`, `###`), or else the
-        end-of-sequence token."""
+        """The end of an answer: the template's (`</s>`, `###`), or the end-of-sequence token."""
         after = self.end.replace(eos, "").strip()
         self.stop = [after] if after else []
-        """What a model writes behind its answer in place of the end-of-sequence token."""
+        """The text a model writes behind its answer in place of the end-of-sequence token."""
         self.opens = bool(tokenizer.bos_token) and before.startswith(tokenizer.bos_token)
         self.apart = between.endswith(" ")
         """An answer behind a space is tokenised as a text of its own, as MiniGPT-4's authors do:
@@ -48,21 +47,21 @@ class ChatFormat:
         answer: str | None = None,
         history: Sequence[tuple[str, str]] = (),
     ) -> str:
-        """The chat up to where the model answers, or with `answer` and what ends it.
+        """The chat up to the model's answer, or with `answer` and its end.
 
         `history` holds question and answer of the turns before; the image stands in the first one.
         """
         before, between, _ = self._parts(image, answer is not None)
         if history:
             *earlier, before = self._earlier(image, len(history))
-            said = map(self.plain, chain.from_iterable(history))
-            turns = zip(earlier, said, strict=True)
+            texts = map(self.plain, chain.from_iterable(history))
+            turns = zip(earlier, texts, strict=True)
             before = "".join(part + text for part, text in turns) + before
         text = before + self.plain(question) + between
         return text if answer is None else text + self.plain(answer) + self.end
 
     def plain(self, text: str) -> str:
-        """`text` stripped, with a space inside whatever the tokenizer would take as special."""
+        """`text` stripped, with a space inside every special token of the tokenizer."""
         for token in self._special:
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text.strip()
@@ -83,8 +82,8 @@ class ChatFormat:
         return before, between, after
 
     def _render_earlier(self, image: bool, turns: int) -> list[str]:
-        """The texts before each question and each answer of so many turns, and before the question
-        that follows them."""
+        """The texts before each question and answer of so many turns, and before the next
+        question."""
         first = [{"type": "image"}] if image else []
         messages = []
         for _ in range(turns):
@@ -97,82 +96,81 @@ class ChatFormat:
         )
         parts = re.split(f"{_QUESTION}|{_ANSWER}", text)[:-1]
         end = self._parts(False, True)[2].strip()
-        for place in range(2, len(parts), 2):  # behind an answer
+        for i in range(2, len(parts), 2):  # behind an answer
             if not end:  # the template leaves it to the model: as behind the last answer
-                parts[place] = self.end + parts[place].lstrip()
-            elif parts[place].startswith(2 * end):  # MiniGPT-4's questions begin with it, too
-                parts[place] = parts[place].removeprefix(end)
+                parts[i] = self.end + parts[i].lstrip()
+            elif parts[i].startswith(2 * end):  # MiniGPT-4's questions begin with it, too
+                parts[i] = parts[i].removeprefix(end)
         return parts
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A text's tokens, and their places in it."""
+    """A text's tokens, and their positions in it."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
 
-    def behind(self, prompt: "Tokens", start: int) -> "Tokens":
-        """The prompt's tokens and then these, of a text that goes on at its `start`."""
-        moved = [(first + start, last + start) for first, last in self.offsets]
-        return Tokens([*prompt.ids, *self.ids], [*prompt.offsets, *moved])
+    def prepend(self, prompt: "Tokens", start: int) -> "Tokens":
+        """The prompt's tokens and then these, which begin at the character `start`."""
+        shifted = [(first + start, last + start) for first, last in self.offsets]
+        return Tokens([*prompt.ids, *self.ids], [*prompt.offsets, *shifted])
 
 
 def chat_tokens(
     tokenizer, chat: ChatFormat, texts: Sequence[str], prompts: Sequence[str] | None = None
 ) -> list[Tokens]:
-    """The tokens of each text; where it goes on behind its prompt, those of the prompt come first.
+    """The tokens of each text; a text that continues its prompt begins with the prompt's tokens.
 
-    So an answer is read behind the very tokens it is written behind. A chat is tokenised as one
-    text where that leaves the prompt's tokens as they are, and else (or where `ChatFormat.apart`
-    says so) as two.
+    So an answer is read behind the same tokens that it is generated behind. A chat is tokenised as
+    one text if that preserves the prompt's tokens, else (or if `ChatFormat.apart`) as two.
     """
     # Some templates write the token that opens a sequence, some leave it to the tokenizer.
-    opened = not chat.opens
-    read = _tokens(tokenizer, texts, opened)
+    add_special = not chat.opens
+    rows = _tokens(tokenizer, texts, add_special)
     if prompts is None:
-        return read
-    asked = _tokens(tokenizer, prompts, opened)
-    two = [
-        row
-        for row, (text, prompt) in enumerate(zip(texts, prompts, strict=True))
+        return rows
+    prompt_rows = _tokens(tokenizer, prompts, add_special)
+    split = [
+        i
+        for i, (text, prompt) in enumerate(zip(texts, prompts, strict=True))
         if len(text) > len(prompt)
         and text.startswith(prompt)
-        and (chat.apart or read[row].ids[: len(asked[row].ids)] != asked[row].ids)
+        and (chat.apart or rows[i].ids[: len(prompt_rows[i].ids)] != prompt_rows[i].ids)
     ]
-    behind = [texts[row][len(prompts[row]) :] for row in two]
-    for row, part in zip(two, _tokens(tokenizer, behind, False), strict=True):
-        read[row] = part.behind(asked[row], len(prompts[row]))
-    return read
+    continuations = [texts[i][len(prompts[i]) :] for i in split]
+    for i, tokens in zip(split, _tokens(tokenizer, continuations, False), strict=True):
+        rows[i] = tokens.prepend(prompt_rows[i], len(prompts[i]))
+    return rows
 
 
-def _tokens(tokenizer, texts: Sequence[str], opened: bool) -> list[Tokens]:
+def _tokens(tokenizer, texts: Sequence[str], add_special: bool) -> list[Tokens]:
     if not texts:
         return []
-    read = tokenizer(list(texts), return_offsets_mapping=True, add_special_tokens=opened)
-    return [*map(Tokens, read["input_ids"], read["offset_mapping"])]
+    batch = tokenizer(list(texts), return_offsets_mapping=True, add_special_tokens=add_special)
+    return [*map(Tokens, batch["input_ids"], batch["offset_mapping"])]
 
 
 def answer_masks(offsets: Tensor, lengths: list[int], end_length: int) -> tuple[Tensor, Tensor]:
-    """Which tokens belong to the answers, without and with what ends them [b, t].
+    """Masks of the answers' tokens, without and with the ends of the answers [b, t].
 
-    `offsets` [b, t, 2] are the tokens' places in the text as it was tokenised, where image
-    placeholders are many: so answers, `lengths` characters long, are found from the text's end.
+    `offsets` [b, t, 2] are the tokens' positions in the text as it was tokenised, with repeated
+    image placeholders. So answers, `lengths` characters long, are located from the text's end.
     """
     first, last = offsets.unbind(-1)
     end = last.amax(1, keepdim=True) - end_length
     start = end - torch.tensor(lengths, device=offsets.device).unsqueeze(1)
-    # A token is the answer's if it overlaps it: many begin with the white space before a word.
+    # A token belongs to an answer it overlaps: many begin with the white space before a word.
     real = last > first
     return real & (last > start) & (first < end), real & (last > start)
 
 
 def answer_pieces(chat: ChatFormat, tokenizer, question: str, answer: str, end: bool) -> list[str]:
-    """As `c3l.backbones.Backbone.answer_pieces`; needs no weights."""
+    """`Backbone.answer_pieces` without weights."""
     text, prompt = chat.render(question, False, answer), chat.render(question, False)
     offsets = torch.tensor([chat_tokens(tokenizer, chat, [text], [prompt])[0].offsets])
     length, end_length = len(chat.plain(answer)), len(chat.end)
-    alone, taught = answer_masks(offsets, [length], end_length)
-    last = offsets[0, (taught if end else alone)[0], 1].tolist()
+    answer_mask, taught = answer_masks(offsets, [length], end_length)
+    last = offsets[0, (taught if end else answer_mask)[0], 1].tolist()
     start = int(offsets.max()) - end_length - length
     return [text[a:b] for a, b in zip([start, *last], last, strict=False)]

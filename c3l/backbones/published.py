@@ -1,6 +1,6 @@
-"""The configurations of published backbones: their shapes are known where their weights are not.
+"""The configurations of published backbones, as far as they decide shapes.
 
-Of each what decides its shape; `python -m repro plan` needs no more.
+`python -m repro plan` needs no weights, only these.
 """
 
 from pathlib import Path
@@ -64,8 +64,12 @@ def llama(size: str, vocabulary: int = 32000) -> dict[str, Any]:
 
 def _llava(size: str) -> dict[str, Any]:
     text = llama(size, 32064)
-    given = {"vision_config": CLIP_L_336, "text_config": text, "image_seq_length": 576}
-    return {"model_type": "llava", **given}
+    return {
+        "model_type": "llava",
+        "vision_config": CLIP_L_336,
+        "text_config": text,
+        "image_seq_length": 576,
+    }
 
 
 def _instructblip(size: str) -> dict[str, Any]:
@@ -108,8 +112,8 @@ IDEFICS_80B = {
     },
 }
 
-# By the last part of a folder's name or of a Hub id, as the shipped profiles have them. What
-# `python -m c3l convert` makes has a few words more.
+# By the last part of a folder's name or of a Hub id, as in the shipped profiles. Folders made by
+# `python -m c3l convert` have a few words more.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "llava-1.5-7b-hf": _llava("7b"),
     "llava-1.5-13b-hf": _llava("13b"),
@@ -136,18 +140,18 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 def configuration(path_or_id: str | Path) -> tuple[type[Backbone], PreTrainedConfig]:
-    """A backbone's family and configuration: its folder's, or where nothing is there the published
-    one, in half precision. Nothing is fetched.
+    """A backbone's family and configuration: its folder's, or if that is missing the published one,
+    in half precision. Nothing is fetched.
 
-    Raises UserError for a folder that holds no backbone, and where nothing is known of the name.
+    Raises UserError for a folder without a backbone, and for an unknown name.
     """
     try:
         folder = weights_folder(path_or_id, fetch=False)
     except UserError:
-        given = PUBLISHED.get(str(path_or_id).partition("@")[0].rpartition("/")[2])
-        if given is None:
+        config = PUBLISHED.get(str(path_or_id).partition("@")[0].rpartition("/")[2])
+        if config is None:
             raise
-        kind = given["model_type"]
-        return FAMILIES[kind], AutoConfig.for_model(**given, dtype="float16")
+        family = FAMILIES[config["model_type"]]
+        return family, AutoConfig.for_model(**config, dtype="float16")
     family = FAMILIES[model_type(folder)]
     return family, model_config(family.model_class, folder)

@@ -1,8 +1,7 @@
 """Linears in four bits while adapters train beside them (QLoRA, Dettmers et al. 2023).
 
-Their weights are kept as NF4 with double quantisation and are brought back to the model's own
-precision wherever they are multiplied. Back among the others, they are what was trained with: the
-rounded weights, not those of before.
+Their weights are stored as NF4 with double quantisation and dequantised to the model's own
+precision for each product. Afterwards they stay the rounded weights that were trained with.
 """
 
 from collections.abc import Iterable
@@ -13,9 +12,9 @@ from c3l.runtime.errors import UserError
 
 
 def quantise(model: nn.Module, names: Iterable[str]) -> None:
-    """Replace the named linears by frozen ones of four bits; their biases stay as they are.
+    """Replace the named linears by frozen ones of four bits; their biases stay.
 
-    Raises UserError where bitsandbytes cannot be used.
+    Raises UserError if bitsandbytes cannot be used.
     """
     try:
         import bitsandbytes as bnb
@@ -58,5 +57,5 @@ def restore(model: nn.Module) -> None:
 
 
 def _is_quantised(module: nn.Module) -> bool:
-    # Known by its weight: nothing else here would need the package.
+    # By its weight, since the package may be absent.
     return isinstance(module, nn.Linear) and hasattr(module.weight, "quant_state")

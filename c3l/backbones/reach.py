@@ -1,9 +1,9 @@
-"""Which losses reach a weight of the model that trains (section 3.3, readings 7, 9 and 21).
+"""The check that L_c reaches a weight that trains (section 3.3, readings 7, 9 and 21).
 
 L_r always does: its answers stand behind an image, so their gradient passes the whole language
-model and the projector. L_c embeds texts, by default without an image, and may pass by everything
-that the tuning trains. Its value falls all the same, since ξ learns. Light to import: a run knows
-before its first stage.
+model and the projector. L_c embeds texts, by default without an image, and may bypass everything
+that the tuning trains. Its value falls all the same, since ξ learns. Light to import: the check
+runs before the first stage.
 """
 
 import json
@@ -13,24 +13,24 @@ from c3l.artifacts.stage import Source, Stage
 from c3l.readings import Readings
 
 PROJECTOR_READS_TEXT = frozenset({"idefics"})
-"""Model types whose projector is part of the language model's layers, also where no image is."""
+"""Model types whose projector is part of the language model's layers, even without an image."""
 
 
 def contrast_unreached(readings: Readings, model_type: str | None = None) -> str | None:
     """Explain why L_c reaches no weight that the tuning trains, and what to change, or return None.
 
-    `model_type` is that of the model's configuration, where it is known.
+    `model_type` is that of the model's configuration, if known.
     """
     tuning = readings.tuning
-    whole = ("language+projector", "full")
+    trains_embeddings = ("language+projector", "full")
     if readings.embedding == "input":
-        if tuning in whole:
+        if tuning in trains_embeddings:
             return None
         images = ", contrastive_image=true" if tuning == "projector" else ""
         return (
             f"L_c would reach no weight of the model: embedding input compares input embeddings, "
             f"which tuning {tuning} does not train; set embedding=last_hidden{images}, or "
-            f"tuning={whole[0]}"
+            f"tuning={trains_embeddings[0]}"
         )
     if tuning != "projector" or readings.contrastive_image or readings.anchor == "prompt":
         return None
@@ -43,7 +43,7 @@ def contrast_unreached(readings: Readings, model_type: str | None = None) -> str
 
 
 def model_type(weights: Stage | Source) -> str | None:
-    """Return the model type of weights, or of those they are trained from, where it can be read."""
+    """Return the model type of weights, or of those they are trained from, or None."""
     while isinstance(weights, Stage):
         weights = weights.inputs["backbone"]
     try:

@@ -1,4 +1,4 @@
-"""What of a model is trained (reading 21), and what is left of it afterwards."""
+"""The weights of a model that train (reading 21), and their merge afterwards."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from c3l.runtime.errors import UserError
 def prepare(
     model: nn.Module, tuning: Tuning, *, language: Sequence[str], projector: str
 ) -> nn.Module:
-    """The model, in adapters where there are any, with a gradient on what is trained.
+    """The model, wrapped in adapters if there are any, with gradients on the weights that train.
 
-    "language+projector" and "full" (with the vision encoder) train weights whole; "projector"
-    trains it alone; "lora" puts adapters of rank 64, α 16 on the language model's linears and
-    trains the projector whole; "qlora" does so with these linears in four bits. `language` and
-    `projector` are names of the model's parts. Raises UserError for another tuning.
+    "language+projector" and "full" (with the vision encoder) train all weights of these parts;
+    "projector" trains only it; "lora" puts adapters of rank 64, α 16 on the language model's
+    linears and trains all of the projector; "qlora" does so with these linears in four bits.
+    `language` and `projector` are names of the model's parts. Raises UserError for another tuning.
 
-    What trains is float32: small steps are lost in half precision.
+    Trained weights are float32: small steps are lost in half precision.
     """
     if tuning not in get_args(Tuning):
         raise UserError(f"tuning {tuning} is unknown; use {', '.join(get_args(Tuning))}")
@@ -45,9 +45,9 @@ def prepare(
             target_modules=linears,
         )
         with warnings.catch_warnings():
-            # peft asks transformers by a name that is about to go: nothing a user could mend.
+            # peft uses a deprecated name of transformers, which a user cannot change.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            # Its layers lie within the model, whose other parts keep their names; it freezes all.
+            # Its layers lie inside the model, whose other parts keep their names; all is frozen.
             tuned = get_peft_model(model, config)
     elif tuning == "language+projector":
         parts += language
@@ -58,9 +58,9 @@ def prepare(
 
 
 def merge_adapters(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The model without adapters, what was trained in `dtype`.
+    """The model without adapters, its trained weights in `dtype`.
 
-    Adapters are merged before anything is rounded; four bits become the weights they stand for.
+    Adapters are merged before anything is rounded; four-bit weights are dequantised.
     """
     if hasattr(model, "merge_and_unload"):
         restore(model)  # peft would round again what it merges into four bits

@@ -1,4 +1,4 @@
-"""What the method takes for granted of a backbone, as checks that can be run on any.
+"""The method's assumptions about a backbone, as checks that can be run on any.
 
 A new family, or a new transformers under an old one, may break any of it without an error: answers
 come all the same. Each check asks one thing, and asks it so that what belongs to another check does
@@ -28,11 +28,11 @@ from c3l.checks.probes import (
     Chat,
     Images,
     answer_logits,
-    decoded,
-    encoded,
+    decode,
+    encode,
+    full_logits,
     greedy,
     pictures,
-    whole_logits,
     written_logits,
 )
 from c3l.losses import Losses
@@ -49,28 +49,28 @@ SETTINGS = TrainingSettings(learning_rate=1e-3, batch_size=2)
 
 
 class Failure(Exception):
-    """What a check found wrong, in one line."""
+    """A check failed; the message is one line."""
 
 
 class NotApplicable(Exception):
-    """Why a check has nothing to ask of a backbone, in one line."""
+    """A check does not apply to a backbone; the message is the reason, in one line."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a check."""
+    """The outcome of a check."""
 
     name: str
     asserts: str
-    """What was asked, in one sentence."""
+    """The assertion, in one sentence."""
     result: Literal["passed", "failed", "skipped"]
     message: str
-    """Why it failed or was skipped, in one line; "" where it passed."""
+    """The reason of a failure or skip, in one line; "" where it passed."""
     seconds: float
 
 
 def examine(backbone: Backbone, tuning: Tuning = "language+projector") -> Iterator[Outcome]:
-    """Every check's outcome, one after the other; whatever a check raises is its failure.
+    """Yield the outcome of every check; whatever a check raises is its failure.
 
     The last three train what `tuning` says and leave the backbone trained. They write to the
     temporary folder, which must have room for the weights.
@@ -89,7 +89,7 @@ def examine(backbone: Backbone, tuning: Tuning = "language+projector") -> Iterat
 
 
 def asserts(name: str) -> str:
-    """What the check of that name asserts, in one sentence."""
+    """Return the assertion of the check of that name, in one sentence."""
     return " ".join(inspect.getdoc(CHECKS[name]).split())
 
 
@@ -101,13 +101,13 @@ def prompt_round_trip(backbone: Backbone, _: Tuning) -> None:
     for images in (None, pictures()[:1]):
         for chat in CHATS:
             _round_trip(backbone, chat, images)
-        shown = images is not None
-        plain, texts = (backbone.prompt(q, shown, a) for q, a in (CHATS[0], hostile))
+        has_image = images is not None
+        plain, texts = (backbone.prompt(q, has_image, a) for q, a in (CHATS[0], hostile))
         for token in specials:
             if plain.count(token) != texts.count(token):
                 raise Failure(f"{token} in a text is taken for the model's own {_behind(images)}")
-        places = encoded(backbone, CHATS[:1], images)["input_ids"] == backbone.image_token_id
-        if bool(places.any()) != shown:
+        places = encode(backbone, CHATS[:1], images)["input_ids"] == backbone.image_token_id
+        if bool(places.any()) != has_image:
             raise Failure(f"an image takes {int(places.sum())} places {_behind(images)}")
 
 
@@ -117,27 +117,27 @@ def _image_token(backbone: Backbone) -> str:
 
 def _round_trip(backbone: Backbone, chat: Chat, images: Images) -> None:
     question, answer = chat
-    where = f"in the chat of {_short(question)} {_behind(images)}"
+    context = f"in the chat of {_short(question)} {_behind(images)}"
     text = backbone.prompt(question, images is not None, answer)
     if answer not in text.partition(question)[2]:
-        raise Failure(f"question and answer are not whole {where}: {_short(text)}")
-    batch = encoded(backbone, [chat], images)
+        raise Failure(f"question and answer are not whole {context}: {_short(text)}")
+    batch = encode(backbone, [chat], images)
     ids, taught, mask = batch["input_ids"][0], batch["labels"][0] != -100, batch["answer_mask"][0]
     for special in backbone.tokenizer.all_special_tokens:
         text = text.replace(special, "")
     # White space apart: some tokenizers put a space behind the token that opens a sequence.
-    read = decoded(backbone, ids[ids != backbone.image_token_id])
+    read = decode(backbone, ids[ids != backbone.image_token_id])
     if "".join(read.split()) != "".join(text.split()):
-        raise Failure(f"the tokens read back otherwise {where}: {_short(read)}")
-    if (read := decoded(backbone, ids[mask]).strip()) != answer:
-        raise Failure(f"the answer's tokens read back otherwise {where}: {_short(read)}")
+        raise Failure(f"the tokens read back otherwise {context}: {_short(read)}")
+    if (read := decode(backbone, ids[mask]).strip()) != answer:
+        raise Failure(f"the answer's tokens read back otherwise {context}: {_short(read)}")
     # The labels are the row's last tokens, and those behind the answer are what ends it.
     last = torch.arange(len(ids)) >= len(ids) - int(taught.sum())
-    end = decoded(backbone, ids[taught & ~mask], specials=True)
+    end = decode(backbone, ids[taught & ~mask], specials=True)
     if not torch.equal(taught.cpu(), last) or end.split() != backbone.answer_end.split():
-        raise Failure(f"labels are not where the answer and its end are {where}")
+        raise Failure(f"labels are not where the answer and its end are {context}")
     if not torch.equal(batch["labels"][0][taught], ids[taught]):
-        raise Failure(f"labels are other tokens than the answer's {where}")
+        raise Failure(f"labels are other tokens than the answer's {context}")
 
 
 def answer_behind_its_prompt(backbone: Backbone, _: Tuning) -> None:
@@ -145,20 +145,20 @@ def answer_behind_its_prompt(backbone: Backbone, _: Tuning) -> None:
     for token."""
     for images in (None, pictures()[:1]):
         for question, answer in CHATS:
-            where = f"in the chat of {_short(question)} {_behind(images)}"
-            asked, taught = (
+            context = f"in the chat of {_short(question)} {_behind(images)}"
+            prompt_text, full_text = (
                 backbone.prompt(question, images is not None, a) for a in (None, answer)
             )
-            if not taught.startswith(asked):
-                raise Failure(f"the model is asked otherwise than it is taught {where}")
+            if not full_text.startswith(prompt_text):
+                raise Failure(f"the model is asked otherwise than it is taught {context}")
             prompt = backbone.encode([question], images)["input_ids"][0]
-            whole = encoded(backbone, [(question, answer)], images)
+            answered = encode(backbone, [(question, answer)], images)
             begun = backbone.encode([question], images, answer_prefix=[answer])
-            for verb, batch in (("read", whole), ("gone on with", begun)):
+            for verb, batch in (("read", answered), ("gone on with", begun)):
                 if not torch.equal(batch["input_ids"][0, : len(prompt)], prompt):
-                    raise Failure(f"an answer is {verb} behind another prompt {where}")
-            if (whole["labels"][0, : len(prompt)] != -100).any():
-                raise Failure(f"a token of the prompt is taught {where}")
+                    raise Failure(f"an answer is {verb} behind another prompt {context}")
+            if (answered["labels"][0, : len(prompt)] != -100).any():
+                raise Failure(f"a token of the prompt is taught {context}")
 
 
 @torch.inference_mode()
@@ -170,8 +170,8 @@ def packed_is_one_by_one(backbone: Backbone, _: Tuning) -> None:
     for picture in (None, *pictures()):
         images = picture and [picture]
         packed = answer_logits(backbone, CHATS, images and images * len(CHATS), packed=True)
-        alone = [answer_logits(backbone, [chat], images) for chat in CHATS]
-        _require_alike(backbone, packed, torch.cat(alone), f"packed {_behind(images)}")
+        single = [answer_logits(backbone, [chat], images) for chat in CHATS]
+        _require_alike(backbone, packed, torch.cat(single), f"packed {_behind(images)}")
 
 
 @torch.inference_mode()
@@ -181,11 +181,11 @@ def cache_is_no_cache(backbone: Backbone, _: Tuning) -> None:
     for images in (None, pictures()[:1]):
         for question in QUESTIONS:
             (written,) = written_logits(backbone, [question], images)
-            whole = whole_logits(backbone, question, images)
-            _require_alike(backbone, written, whole, f"with a cache {_behind(images)}")
+            uncached = full_logits(backbone, question, images)
+            _require_alike(backbone, written, uncached, f"with a cache {_behind(images)}")
     if backbone.dtype == torch.float32:  # less precise, two words may be as likely
-        said = backbone.generate(QUESTIONS[:1], images, max_new_tokens=STEPS)
-        if said != [greedy(backbone, QUESTIONS[0], images)]:
+        texts = backbone.generate(QUESTIONS[:1], images, max_new_tokens=STEPS)
+        if texts != [greedy(backbone, QUESTIONS[0], images)]:
             raise Failure(f"other words are written with a cache {_behind(images)}")
 
 
@@ -193,22 +193,24 @@ def cache_is_no_cache(backbone: Backbone, _: Tuning) -> None:
 def batch_independence(backbone: Backbone, _: Tuning) -> None:
     """Whatever else is in a batch, a text's logits are those that it has alone, when it is read and
     while it is written, and so what is written is the same."""
-    for shown in (None, [pictures()[k % 2] for k in range(len(CHATS))]):
-        alone = [shown and [image] for image in shown or CHATS]
-        read = answer_logits(backbone, CHATS, shown)
-        singly = map(answer_logits, repeat(backbone), ([chat] for chat in CHATS), alone)
-        _require_alike(backbone, read, torch.cat([*singly]), f"read in a batch {_behind(shown)}")
-        some = shown and shown[: len(QUESTIONS)]
-        written = written_logits(backbone, QUESTIONS, some)
-        singly = map(written_logits, repeat(backbone), ([q] for q in QUESTIONS), alone)
+    for images in (None, [pictures()[k % 2] for k in range(len(CHATS))]):
+        singles = [images and [image] for image in images or CHATS]
+        read = answer_logits(backbone, CHATS, images)
+        one_by_one = map(answer_logits, repeat(backbone), ([chat] for chat in CHATS), singles)
         _require_alike(
-            backbone, written, torch.cat([*singly]), f"written in a batch {_behind(shown)}"
+            backbone, read, torch.cat([*one_by_one]), f"read in a batch {_behind(images)}"
+        )
+        batch = images and images[: len(QUESTIONS)]
+        written = written_logits(backbone, QUESTIONS, batch)
+        one_by_one = map(written_logits, repeat(backbone), ([q] for q in QUESTIONS), singles)
+        _require_alike(
+            backbone, written, torch.cat([*one_by_one]), f"written in a batch {_behind(images)}"
         )
     if backbone.dtype == torch.float32:
-        together = backbone.generate(QUESTIONS, some, max_new_tokens=STEPS)
-        for question, image, text in zip(QUESTIONS, alone, together, strict=False):
+        texts = backbone.generate(QUESTIONS, batch, max_new_tokens=STEPS)
+        for question, image, text in zip(QUESTIONS, singles, texts, strict=False):
             if [text] != backbone.generate([question], image, max_new_tokens=STEPS):
-                raise Failure(f"other words are written in a batch {_behind(shown)}")
+                raise Failure(f"other words are written in a batch {_behind(images)}")
 
 
 def gradients_reach_what_should_train(backbone: Backbone, tuning: Tuning) -> None:
@@ -219,7 +221,7 @@ def gradients_reach_what_should_train(backbone: Backbone, tuning: Tuning) -> Non
     half = backbone.dtype != torch.float32
     try:
         model.train()
-        batch = encoded(backbone, CHATS, [pictures()[k % 2] for k in range(len(CHATS))])
+        batch = encode(backbone, CHATS, [pictures()[k % 2] for k in range(len(CHATS))])
         with torch.autocast(backbone.device.type, backbone.dtype, enabled=half):
             Losses(backbone, None, Readings(tuning=tuning))(batch, [])[0].backward()
         wrong = [
@@ -236,7 +238,7 @@ def gradients_reach_what_should_train(backbone: Backbone, tuning: Tuning) -> Non
 
 
 def _problem(name: str, parameter: Tensor, trains: bool, tuning: Tuning) -> str | None:
-    """What is wrong with a weight's gradient."""
+    """Describe what is wrong with a weight's gradient, or return None."""
     grad = parameter.grad
     if not trains:
         return "has a gradient and should stay frozen" if parameter.requires_grad else None
@@ -254,7 +256,7 @@ def frozen_vision_stays(backbone: Backbone, tuning: Tuning) -> None:
     if tuning == "full":
         raise NotApplicable("the tuning full trains the vision encoder too")
     if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
-        raise NotApplicable("float16 cannot train on a processor")
+        raise NotApplicable("float16 cannot train on a CPU")
     before = {name: tensor.detach().clone() for name, tensor in _untuned(backbone)}
     with tempfile.TemporaryDirectory() as folder:
         for k, picture in enumerate(pictures()):
@@ -269,25 +271,25 @@ def frozen_vision_stays(backbone: Backbone, tuning: Tuning) -> None:
 
 
 def save_and_load(backbone: Backbone, _: Tuning) -> None:
-    """What is saved and loaded again has the same weights, buffers and inputs, bit for bit, and the
-    same logits."""
+    """A backbone that is saved and loaded has the same weights, buffers and inputs, bit for bit,
+    and the same logits."""
     with tempfile.TemporaryDirectory() as folder:
         backbone.save(folder)
-        again = load_backbone(folder, device=backbone.device, dtype=backbone.dtype)
-    ours, theirs = backbone.model_part("").state_dict(), again.model_part("").state_dict()
-    if ours.keys() != theirs.keys():
-        other = sorted(ours.keys() ^ theirs.keys())
+        loaded = load_backbone(folder, device=backbone.device, dtype=backbone.dtype)
+    before, after = (one.model_part("").state_dict() for one in (backbone, loaded))
+    if before.keys() != after.keys():
+        other = sorted(before.keys() ^ after.keys())
         raise Failure(f"{other[0]} is there only before or after{_more(other)}")
-    other = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    other = [name for name in before if not torch.equal(before[name], after[name])]
     if other:
         raise Failure(f"{other[0]} is loaded otherwise than it was saved{_more(other)}")
     images = pictures()[:1]
     for chat in CHATS:
-        batches = [encoded(some, [chat], images) for some in (backbone, again)]
+        batches = [encode(one, [chat], images) for one in (backbone, loaded)]
         if not all(torch.equal(tensor, batches[1][name]) for name, tensor in batches[0].items()):
             raise Failure(f"the chat of {_short(chat[0])} is encoded otherwise once loaded")
     with torch.inference_mode():
-        logits = [answer_logits(some, CHATS[:1], images) for some in (again, backbone)]
+        logits = [answer_logits(one, CHATS[:1], images) for one in (loaded, backbone)]
     _require_alike(backbone, *logits, "once loaded")
 
 
@@ -305,7 +307,7 @@ CHECKS: dict[str, Callable[[Backbone, Tuning], None]] = {
 
 
 def _trains(backbone: Backbone, name: str, tuning: Tuning) -> bool:
-    """Whether the tuning trains the weight of that name."""
+    """Return whether the tuning trains the weight of that name."""
     if tuning == "full" or name.startswith(f"{backbone.projector}."):
         return True
     if tuning in ("lora", "qlora"):
@@ -318,19 +320,19 @@ def _within(name: str, parts: Sequence[str]) -> bool:
 
 
 def _untuned(backbone: Backbone) -> Iterator[tuple[str, Tensor]]:
-    """Weights and buffers outside of projector and language model."""
+    """Yield the weights and buffers outside of projector and language model."""
     model, tuned = backbone.model_part(""), (backbone.projector, *backbone.language)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not _within(name, tuned):
             yield name, tensor
 
 
-def _require_alike(backbone: Backbone, found: Tensor, expected: Tensor, where: str) -> None:
+def _require_alike(backbone: Backbone, logits: Tensor, expected: Tensor, context: str) -> None:
     """Raise Failure where logits differ by more than the precision's tolerance."""
-    gap = ((found - expected).abs().max() / expected.abs().max()).item()
+    gap = ((logits - expected).abs().max() / expected.abs().max()).item()
     if not gap <= TOLERANCE[backbone.dtype]:  # nor NaN
         raise Failure(
-            f"logits {where} differ by {gap:.1e} of the largest, more than "
+            f"logits {context} differ by {gap:.1e} of the largest, more than "
             f"{TOLERANCE[backbone.dtype]:.0e}"
         )
 

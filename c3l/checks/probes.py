@@ -1,4 +1,4 @@
-"""Chats and drawn pictures to try a backbone with, and its logits by every way to have them."""
+"""Chats and synthetic pictures to try a backbone with, and its logits, computed in several ways."""
 
 import random
 from collections.abc import Sequence
@@ -27,30 +27,30 @@ CHATS: tuple[Chat, ...] = (
     ),
 )
 QUESTIONS = tuple(question for question, _ in CHATS[2:])
-"""What is written about: a sign, letters of several scripts, and what is long."""
+"""Questions to write about: a sign, letters of several scripts, and a long one."""
 DICTATION = "A red ball lies in the snow, and behind it a house."
-"""What models are made to write: left to themselves, many would write one token over and over."""
+"""The text that models are forced to write: left free, many would repeat one token."""
 STEPS = 6
 
 
 def pictures() -> list[Image.Image]:
-    """Two drawn pictures of different shapes, the same every time."""
-    rng, drawn = random.Random(0), []
+    """Draw two pictures of different shapes, the same every time."""
+    rng, images = random.Random(0), []
     for width, height in ((64, 64), (80, 48)):
         picture = Image.new("RGB", (width, height), _colour(rng))
         for _ in range(6):
             x, y = rng.randrange(width), rng.randrange(height)
             ImageDraw.Draw(picture).ellipse((x - 9, y - 9, x + 9, y + 9), _colour(rng))
-        drawn.append(picture)
-    return drawn
+        images.append(picture)
+    return images
 
 
 def _colour(rng: random.Random) -> tuple[int, int, int]:
     return rng.randrange(256), rng.randrange(256), rng.randrange(256)
 
 
-def encoded(backbone: Backbone, chats: Sequence[Chat], images: Images) -> dict[str, Tensor]:
-    """What `Backbone.encode` makes of the chats, each behind its image if there are any."""
+def encode(backbone: Backbone, chats: Sequence[Chat], images: Images) -> dict[str, Tensor]:
+    """Encode the chats, each behind its image if there are any."""
     questions, answers = zip(*chats, strict=True)
     return backbone.encode(questions, images, answers)
 
@@ -58,8 +58,8 @@ def encoded(backbone: Backbone, chats: Sequence[Chat], images: Images) -> dict[s
 def answer_logits(
     backbone: Backbone, chats: Sequence[Chat], images: Images, *, packed: bool = False
 ) -> Tensor:
-    """The logits [n, vocabulary] of the n tokens of all answers with their ends, row after row."""
-    batch = encoded(backbone, chats, images)
+    """Return the logits [n, vocabulary] of the n tokens of all answers and their ends, in order."""
+    batch = encode(backbone, chats, images)
     sizes = [len(chats)] if packed else None
     states, _ = answer_states(backbone, batch, batch["labels"] != -100, sizes)
     return backbone.head(states).float()
@@ -70,7 +70,7 @@ def _dictation(backbone: Backbone) -> list[int]:
 
 
 class _Dictate(LogitsProcessor):
-    """Keeps the logits of each step, and has the model write the next of the given tokens."""
+    """Keep the logits of each step, and force the next of the tokens."""
 
     def __init__(self, tokens: list[int]):
         self.tokens, self.logits = tokens, []
@@ -84,7 +84,7 @@ class _Dictate(LogitsProcessor):
 
 
 def written_logits(backbone: Backbone, questions: Sequence[str], images: Images) -> Tensor:
-    """The logits [b, steps, vocabulary] of each step of writing the dictation."""
+    """Return the logits [b, steps, vocabulary] of each step of writing the dictation."""
     dictate = _Dictate(_dictation(backbone))
     backbone._continued(
         backbone.encode(questions, images, side="left"),
@@ -97,31 +97,33 @@ def written_logits(backbone: Backbone, questions: Sequence[str], images: Images)
     return torch.stack(dictate.logits, dim=1)
 
 
-def whole_logits(
+def full_logits(
     backbone: Backbone, question: str, images: Images, written: Sequence[int] | None = None
 ) -> Tensor:
-    """The logits [written + 1, vocabulary] behind a question and each token written after it, by
-    one forward of them all; of the dictation, as `written_logits`, without its last token's."""
+    """Return the logits [written + 1, vocabulary] after a question and after each token written.
+
+    They are of one forward of the full text; by default of the dictation, as `written_logits`.
+    """
     if written is None:
         written = _dictation(backbone)[:-1]
     batch = backbone.encode([question], images)
     ids = torch.cat([batch["input_ids"], batch["input_ids"].new_tensor([written])], dim=1)
     batch |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    behind = torch.zeros_like(ids, dtype=torch.bool)
-    behind[:, -len(written) - 1 :] = True
-    return backbone.head(backbone.hidden_states(batch, behind)).float()
+    positions = torch.zeros_like(ids, dtype=torch.bool)
+    positions[:, -len(written) - 1 :] = True
+    return backbone.head(backbone.hidden_states(batch, positions)).float()
 
 
 def greedy(backbone: Backbone, question: str, images: Images) -> str:
-    """What `Backbone.generate` says with at most `STEPS` tokens, by a whole forward for each."""
+    """Write at most `STEPS` tokens, as `Backbone.generate`, by one full forward for each."""
     written: list[int] = []
     for _ in range(STEPS):
-        written.append(int(whole_logits(backbone, question, images, written)[-1].argmax()))
+        written.append(int(full_logits(backbone, question, images, written)[-1].argmax()))
     return backbone._read(written, stop=()).text
 
 
-def decoded(backbone: Backbone, tokens: Tensor, *, specials: bool = False) -> str:
-    """The tokens as text, without special ones or with `specials`."""
+def decode(backbone: Backbone, tokens: Tensor, *, specials: bool = False) -> str:
+    """Decode the tokens, without special ones or with `specials`."""
     return backbone.tokenizer.decode(
         tokens, skip_special_tokens=not specials, clean_up_tokenization_spaces=False
     )

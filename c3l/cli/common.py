@@ -1,11 +1,12 @@
-"""What both command lines share: how a command is run, how much is said, how help is shown."""
+"""Shared by both command lines: running a command, message levels, help texts, options."""
 
 import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -17,6 +18,45 @@ from c3l.runtime.errors import UserError, escape_unprintable, printable, write_e
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
 MARKUP = "rich" if sys.stdout and sys.stdout.isatty() else None
 
+BackboneOption = Annotated[
+    str, typer.Option("--backbone", help="a folder or a Hub id", metavar="PATH|ID")
+]
+ImagesOption = Annotated[
+    Path, typer.Option("--images", help="the folder that holds the images", metavar="DIR")
+]
+DataImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        help="the folder that holds the images (default: they lie in the data)",
+        metavar="DIR",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="change a reading or a setting: score_form, tuning, epochs, temperature, "
+        "contrastive_weight, share, training.learning_rate, training.batch_size, "
+        "generation.pairs_per_class … (an unknown key lists them all)",
+        metavar="KEY=VALUE",
+    ),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="float32, bfloat16 or float16 (default: as saved; float32 on a CPU)",
+        metavar="NAME",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="for everything random", metavar="N")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device", help="cpu, cuda or mps (default: cuda if there is one)", metavar="NAME"
+    ),
+]
 LaunchOption = Annotated[
     str | None,
     typer.Option(
@@ -47,10 +87,10 @@ def run_app(
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
     # For the processes that this one starts: glibc is to keep large tensors' memory instead of
-    # having it cleared anew for each, 7% of a training on a processor (docs/decisions.md).
+    # having it cleared anew for each, 7% of a training on a CPU (docs/records/decisions.md).
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**28))
-    # What an Apple GPU lacks is computed on the processor.
+    # What an Apple GPU lacks is computed on the CPU.
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     code = 0
     try:
@@ -75,9 +115,9 @@ def run_app(
                 f"{printable(str(error.filename))} is too long for a file's name", file=sys.stderr
             )
         elif reason := write_error_reason(error):
-            where = printable(os.fsdecode(error.filename or "A file"))
+            name = printable(os.fsdecode(error.filename or "A file"))
             print(
-                f"{where} cannot be written ({reason}); make room or choose another place, then "
+                f"{name} cannot be written ({reason}); make room or choose another place, then "
                 "run the same command again.",
                 file=sys.stderr,
             )
@@ -91,7 +131,8 @@ def run_app(
             raise
         print(
             "The memory of the device is full; run the same command again with a smaller batch, a "
-            f"smaller backbone or half precision ({escape_unprintable(str(error).splitlines()[0])})",
+            "smaller backbone or half precision "
+            f"({escape_unprintable(str(error).splitlines()[0])})",
             file=sys.stderr,
         )
         code = 2
@@ -101,6 +142,11 @@ def run_app(
         code = _end(code or streams.GONE, "Standard output is closed: what it was to show is lost.")
     streams.silence()
     sys.exit(code)
+
+
+def format_counts(reasons: Mapping[str, int]) -> str:
+    """Return counts by reason as "duplicate 3, empty 1"."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
 
 
 def _code(commands: Any) -> int:
@@ -126,13 +172,13 @@ def _end(code: int, words: str) -> int:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether torch found no memory; without importing it."""
+    """Return whether memory ran out; without importing torch."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
-def _chosen(level: int) -> Callable[[bool], None]:
-    def choose(given: bool) -> None:
-        if not given or not distributed.is_main_process():
+def _level_callback(level: int) -> Callable[[bool], None]:
+    def choose(value: bool) -> None:
+        if not value or not distributed.is_main_process():
             return
         if progress.level() not in (progress.NORMAL, level):
             raise UserError("give either -v or -q, not both")
@@ -152,7 +198,7 @@ def _say(
             "-v",
             "--verbose",
             help="say more: each stage, with its digest",
-            callback=_chosen(progress.VERBOSE),
+            callback=_level_callback(progress.VERBOSE),
         ),
     ] = False,
     quiet: Annotated[
@@ -161,7 +207,7 @@ def _say(
             "-q",
             "--quiet",
             help="say less: results and errors only",
-            callback=_chosen(progress.QUIET),
+            callback=_level_callback(progress.QUIET),
         ),
     ] = False,
     plugin: Annotated[

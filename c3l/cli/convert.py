@@ -47,10 +47,10 @@ def minigpt4_llama2(
           --projection pretrained_minigpt4_llama2_7b.pth \
           --language Llama-2-7b-chat-hf --out minigpt4
     """
-    kept = _before(out, dtype, vision, projection, language)
+    precision = _check(out, dtype, vision, projection, language)
     from c3l.convert import minigpt4
 
-    _write(minigpt4.convert_llama2(vision, projection, language), out, kept)
+    _write(minigpt4.convert_llama2(vision, projection, language), out, precision)
 
 
 @app.command("minigpt4-vicuna")
@@ -73,10 +73,10 @@ def minigpt4_vicuna(
           --projection prerained_minigpt4_7b.pth \
           --language vicuna-7b --out minigpt4-vicuna
     """
-    kept = _before(out, dtype, vision, qformer, projection, language)
+    precision = _check(out, dtype, vision, qformer, projection, language)
     from c3l.convert import minigpt4
 
-    _write(minigpt4.convert_vicuna(vision, qformer, projection, language), out, kept)
+    _write(minigpt4.convert_vicuna(vision, qformer, projection, language), out, precision)
 
 
 @app.command("llava")
@@ -85,7 +85,7 @@ def llava(
     out: Out,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", help="a whole LLaVA as its authors publish it", metavar="DIR"),
+        typer.Option("--checkpoint", help="a full LLaVA as its authors publish it", metavar="DIR"),
     ] = None,
     projection: Annotated[
         Path | None,
@@ -97,29 +97,29 @@ def llava(
     ] = None,
     dtype: Dtype = None,
 ) -> None:
-    r"""LLaVA 1.5: whole, or a stage-1 projector on its Vicuna.
+    r"""LLaVA 1.5: a full model, or a stage-1 projector on its Vicuna.
 
     Example:
       python -m c3l convert llava --projection mm_projector.bin \
           --language vicuna-7b-v1.5 --vision clip-vit-large-patch14-336 \
           --out llava-stage-1
     """
-    alone = projection is not None and language is not None
-    if (checkpoint is None) != alone or (checkpoint and (projection or language)):
+    pair = projection is not None and language is not None
+    if (checkpoint is None) != pair or (checkpoint and (projection or language)):
         raise UserError("give either --checkpoint, or --projection with --language")
-    kept = _before(out, dtype, vision, checkpoint, projection, language)
+    precision = _check(out, dtype, vision, checkpoint, projection, language)
     from c3l.convert import llava as converter
 
     if checkpoint is not None:
-        made = converter.convert_checkpoint(checkpoint, vision)
+        converted = converter.convert_checkpoint(checkpoint, vision)
     else:
-        made = converter.convert_projector(projection, language, vision)
-    _write(made, out, kept)
+        converted = converter.convert_projector(projection, language, vision)
+    _write(converted, out, precision)
 
 
-def _before(out: Path, dtype: str | None, *read: Path | None):
-    """The dtype to write, if one is named. What is wrong with these is said before any reading."""
-    for path in filter(None, read):  # at once: torch takes seconds to import
+def _check(out: Path, dtype: str | None, *sources: Path | None):
+    """Return the dtype to write, or None. Raise UserError for arguments that cannot work."""
+    for path in filter(None, sources):  # at once: torch takes seconds to import
         if not path.exists():
             raise UserError(f"there is no file or folder {path}; give what was published")
     from c3l.backbones.loading import named_dtype
@@ -133,7 +133,7 @@ def _write(converted, out: Path, dtype) -> None:
     from c3l.convert.writing import save_converted
 
     save_converted(converted, out, dtype)
-    count = len(converted.made.tensors)
+    count = len(converted.assembled.tensors)
     echo(f"{count} tensors are in {out}; its README.md says where from.")
-    if unused := sum(map(len, converted.made.unused.values())):
-        echo(f"{unused} of the files' keys were not used; they are named there.")
+    if unused := sum(map(len, converted.assembled.unused.values())):
+        echo(f"{unused} of the files' keys were not used; they are listed there.")

@@ -8,23 +8,116 @@ import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from c3l import training
-from c3l.artifacts import provenance
-from c3l.artifacts.files import digest, fsync, read_checked, without_infinities, write_checked
-from c3l.backbones import Backbone, load_backbone
-from c3l.backbones.loading import usual_dtype
-from c3l.data.left_out import write_left_out
-from c3l.runtime import distributed
-from c3l.runtime.errors import UserError, printable
-from c3l.runtime.locks import exclusive_output
-from c3l.samples import to_fields
-from c3l.selection import groups, top_share
-from c3l.settings import MethodSettings
-from c3l.training_data import TrainingData, read_training_data
+import typer
+
+from c3l.cli.common import (
+    BackboneOption,
+    DataImagesOption,
+    DeviceOption,
+    DtypeOption,
+    SeedOption,
+    SetOption,
+    format_counts,
+)
+from c3l.data.left_out import left_out_path, write_left_out
+from c3l.runtime import distributed, progress
+from c3l.runtime.errors import UserError, printable, require_parent, write_error
+from c3l.runtime.progress import echo
+
+if TYPE_CHECKING:
+    from c3l.backbones import Backbone
+    from c3l.settings import MethodSettings
+    from c3l.training_data import TrainingData
 
 MANIFEST = "c3l.json"
+
+
+def command(
+    backbone: BackboneOption,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            help="a .jsonl, .json (LLaVA) or .parquet file, a folder of `datasets`, or a Hub id",
+            metavar="FILE|ID",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="a new folder", metavar="DIR")],
+    images: DataImagesOption = None,
+    generator: Annotated[
+        bool, typer.Option("--generator", help="train a generator instead of tuning")
+    ] = False,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            "--scores",
+            help="for --generator: a .parquet file of `c3l score` (default: the data's `i2c`)",
+            metavar="FILE",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="refuse data of which something would be left out"),
+    ] = False,
+) -> None:
+    r"""Tune a model on data, or train a generator on scored data.
+
+    OUT becomes a folder that --backbone reads, with the training's manifest (c3l.json) and losses
+    (history.json). After an interruption the same command resumes from the last checkpoint, which
+    lies beside OUT until the training is finished. What cannot be trained on is counted and listed
+    in OUT/left_out.jsonl: images that cannot be read, empty answers, texts longer than the context,
+    for a generator samples without a score. On several GPUs: `accelerate launch --config_file
+    c3l/launch/ddp.yaml -m c3l train …` (docs/real-size.md).
+
+    Example:
+      python -m c3l train --backbone llava-hf/llava-1.5-7b-hf \
+          --data data/data.json --images photos --out tuned
+
+    Example:
+      python -m c3l train --generator --backbone llava-hf/llava-1.5-7b-hf \
+          --data scored.jsonl --images photos --out generator --set share=0.2
+    """
+    from c3l.data.formats import is_dataset
+    from c3l.settings import MethodSettings
+
+    settings = MethodSettings().changed(set_ or [])
+    if scores and not generator:
+        raise UserError("--scores are for a generator; give --generator too, or leave them out")
+    # At once: torch takes seconds to import.
+    if not data.exists() and not is_dataset(data):
+        raise UserError(f"{printable(str(data))} does not exist; give a file of samples")
+    if scores and not scores.exists():
+        raise UserError(f"{printable(str(scores))} does not exist; give a file of scores")
+    if images and not images.is_dir():
+        raise UserError(
+            f"{printable(str(images))} is no folder; give the folder that holds the images"
+        )
+    with progress.StatusLine() as work:
+        work.begin("training")
+        manifest = train(
+            backbone,
+            data,
+            images,
+            out,
+            generator=generator,
+            scores=scores,
+            settings=settings,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            strict=strict,
+        )
+    metrics = manifest["metrics"]
+    if left_out := manifest.get("left_out"):  # older manifests do not count it
+        echo(f"Not trained on: {format_counts(left_out)}; listed in {left_out_path(out)}.")
+    folder = printable(str(out))
+    echo(f"Trained in {metrics['steps']:,} steps, mean loss {metrics['loss']:.3f}: {folder}.")
 
 
 def train(
@@ -35,7 +128,7 @@ def train(
     *,
     generator: bool = False,
     scores: Path | None = None,
-    settings: MethodSettings | None = None,
+    settings: "MethodSettings | None" = None,
     seed: int = 0,
     device: str | None = None,
     dtype: str | None = None,
@@ -47,44 +140,61 @@ def train(
     3.2 and 3.3), which needs scores: those in the data (its `i2c`), or a file of `c3l score`.
     `images` is the folder of data that do not hold their images themselves. A training that was
     stopped goes on from its last checkpoint, which lies beside `out` meanwhile; it is the same one
-    if weights, samples, images, settings and seed are. What is there finished is not done again.
+    if weights, samples, images, settings and seed are. A finished one is not repeated.
     Under `accelerate launch` each process calls this with the same, and the first writes.
 
     What cannot be trained on is left out before the first step, counted in the manifest
     (`left_out`) and named in `out` (`c3l.data.left_out`); with `strict` it is an error. Returns the
     manifest. Raises UserError for what the caller can mend.
     """
-    settings = settings or MethodSettings()
-    place = out.resolve()
-    with distributed.process_group(device) as own, ExitStack() as stack:
+    from c3l.artifacts.files import read_checked
+    from c3l.backbones import load_backbone
+    from c3l.backbones.loading import usual_dtype
+    from c3l.runtime.locks import exclusive_output
+    from c3l.settings import MethodSettings
+    from c3l.training_data import read_training_data
 
-        def begin() -> TrainingData:
-            _check_parent(place)
+    settings, out = settings or MethodSettings(), out.resolve()
+    with distributed.process_group(device) as own_device, ExitStack() as stack:
+
+        def read() -> "TrainingData":
+            require_parent(out)
             if distributed.is_main_process():
-                stack.enter_context(exclusive_output(place))
-            _check_free(place)
+                stack.enter_context(exclusive_output(out))
+            empty = out.is_dir() and not any(out.iterdir())
+            if out.exists() and not empty and read_checked(out / MANIFEST) is None:
+                raise UserError(
+                    f"{printable(str(out))} holds something else; give a new or an empty folder "
+                    "as --out"
+                )
             readings = settings.readings if generator else None
             return read_training_data(data, images, scores=scores, readings=readings, strict=strict)
 
-        def load() -> Backbone:
-            return load_backbone(backbone, device=own, dtype=dtype or usual_dtype(own))
-
-        training_data = distributed.run_on_all(begin)
+        training_data = distributed.run_on_all(read)
         training_data.check_images(strict=strict)
-        model = distributed.run_on_all(load)
+        precision = dtype or usual_dtype(own_device)
+        model = distributed.run_on_all(
+            lambda: load_backbone(backbone, device=own_device, dtype=precision)
+        )
         training_data.check_lengths(model, strict=strict)
-        named = {"from": str(backbone), "data": Path(data).name}
-        return _train(model, training_data, place, settings, seed, named)
+        sources = {"from": str(backbone), "data": Path(data).name}
+        return _train(model, training_data, out, settings, seed, sources)
 
 
 def _train(
-    model: Backbone,
-    training_data: TrainingData,
+    model: "Backbone",
+    training_data: "TrainingData",
     out: Path,
-    settings: MethodSettings,
+    settings: "MethodSettings",
     seed: int,
-    named: dict,
+    sources: dict[str, str],
 ) -> dict[str, Any]:
+    from c3l import training
+    from c3l.artifacts import provenance
+    from c3l.artifacts.files import digest, read_checked, without_infinities
+    from c3l.samples import to_fields
+    from c3l.selection import groups, top_share
+
     generator = training_data.values is not None
     task = {
         "trained": "generator" if generator else "vlit",
@@ -102,28 +212,25 @@ def _train(
     }
     if training_data.reasons:  # an image that is mended makes another training
         task["left_out"] = digest(sorted(training_data.reasons.items()))
-    done = read_checked(out / MANIFEST)
-    if done and done["task"] == task:
-        return done
-    if done:
+    if manifest := read_checked(out / MANIFEST):
+        if manifest["task"] == task:
+            return manifest
         raise UserError(f"{printable(str(out))} holds another training; give another --out")
     checkpoints = out.with_name(f".{out.name}.training-{digest(task)[:16]}")
     checkpoints.mkdir(exist_ok=True)
-    how = (training_data.images, settings.training, settings.readings, seed, checkpoints)
+    options = (training_data.images, settings.training, settings.readings, seed, checkpoints)
+    samples = training_data.samples
     if generator:
-        samples, values = (
-            training_data.samples,
-            [training_data.values[i] for i in training_data.indices],
-        )
+        values = [training_data.values[i] for i in training_data.indices]
         targets = top_share(samples, values, settings.share, settings.readings.share_within)
         image_groups = groups(samples, values, settings.readings.group)
-        metrics = training.train_generator(model, targets, image_groups, *how, checked=True)
+        metrics = training.train_generator(model, targets, image_groups, *options, checked=True)
     else:
-        metrics = training.tune(model, training_data.samples, *how, checked=True)
+        metrics = training.tune(model, samples, *options, checked=True)
 
     def write() -> None:
         if distributed.is_main_process():
-            manifest = {"task": task, **named, "left_out": training_data.counts}
+            manifest = {"task": task, **sources, "left_out": training_data.counts}
             manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
             _save(model, out, manifest, metrics, training_data)
             shutil.rmtree(checkpoints)
@@ -132,25 +239,12 @@ def _train(
     return read_checked(out / MANIFEST)
 
 
-def _check_parent(out: Path) -> None:
-    if not out.parent.is_dir():
-        raise UserError(
-            f"{printable(str(out.parent))} is no folder; make it, or give another --out"
-        )
-
-
-def _check_free(out: Path) -> None:
-    empty = out.is_dir() and not any(out.iterdir())
-    if out.exists() and not empty and read_checked(out / MANIFEST) is None:
-        raise UserError(
-            f"{printable(str(out))} holds something else; give a new or an empty folder as --out"
-        )
-
-
 def _save(
-    model: Backbone, out: Path, manifest: dict, metrics: dict, training_data: TrainingData
+    model: "Backbone", out: Path, manifest: dict, metrics: dict, training_data: "TrainingData"
 ) -> None:
-    """The trained backbone as a whole folder, or none."""
+    """Save the trained backbone as a complete folder, or nothing."""
+    from c3l.artifacts.files import fsync, without_infinities, write_checked
+
     work = out.with_name(f".tmp-{out.name}")
     try:
         shutil.rmtree(work, ignore_errors=True)
@@ -165,6 +259,4 @@ def _save(
         os.replace(work, out)
         fsync(out.parent)
     except OSError as error:
-        raise UserError(
-            f"{printable(str(out))} cannot be written ({error.strerror or error})"
-        ) from error
+        raise write_error(out, error) from error

@@ -1,6 +1,7 @@
-"""The card of a converted model: what was read, what was not used, what came out."""
+"""The card of a converted model: files read, keys not used, resulting tensors."""
 
 import re
+from collections import Counter
 from datetime import UTC, datetime
 
 import torch
@@ -11,8 +12,8 @@ from c3l.convert.converted import Converted
 
 
 def model_card(converted: Converted, dtype: torch.dtype | None) -> str:
-    """What was read, what was not used, and what came out, as markdown."""
-    made = converted.made
+    """Return the card as markdown: files read, keys not used, resulting tensors."""
+    assembled = converted.assembled
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     lines = [f"# {converted.model_class.__name__}", ""]
     lines += [f"Converted from the files below on {date} by C³L at commit {commit()}, with", ""]
@@ -23,34 +24,25 @@ def model_card(converted: Converted, dtype: torch.dtype | None) -> str:
             name = file.name if file.name == source.name else f"{source.name}/{file.name}"
             lines.append(f"| {name} | {digest_file(file)} |")
     lines += ["", "## Not used", ""]
-    nothing = True
-    for file, names in made.unused.items():
-        nothing &= not names
-        lines += [f"- {file}: `{name}`{_times(n)}" for name, n in _by_layer(names).items()]
-    lines += ["Nothing."] if nothing else []
-    if made.constant:
+    for file, names in assembled.unused.items():
+        counts = Counter(map(_without_layers, names))
+        lines += [f"- {file}: `{name}`{_times(n)}" for name, n in counts.items()]
+    lines += [] if any(assembled.unused.values()) else ["Nothing."]
+    if assembled.constant:
         lines += ["", "## In no file", "", "As the original leaves them: ones and zeros.", ""]
-        lines += [f"- `{name}`" for name in made.constant]
-    parameters = sum(tensor.numel() for tensor in made.tensors.values())
+        lines += [f"- `{name}`" for name in assembled.constant]
+    parameters = sum(tensor.numel() for tensor in assembled.tensors.values())
     lines += ["", "## Tensors", "", f"{parameters:,} parameters.", ""]
     lines += ["| tensor | shape | kept as |", "|---|---|---|"]
-    shapes = {
-        name: f"{list(tensor.shape)} | {str(dtype or tensor.dtype).removeprefix('torch.')}"
-        for name, tensor in made.tensors.items()
-    }
-    rows: dict[tuple[str, str], int] = {}
-    for name, shape in shapes.items():
-        key = (_without_layers(name), shape)
-        rows[key] = rows.get(key, 0) + 1
+    rows = Counter(
+        (
+            _without_layers(name),
+            f"{list(tensor.shape)} | {str(dtype or tensor.dtype).removeprefix('torch.')}",
+        )
+        for name, tensor in assembled.tensors.items()
+    )
     lines += [f"| `{name}`{_times(n)} | {shape} |" for (name, shape), n in rows.items()]
     return "\n".join(lines) + "\n"
-
-
-def _by_layer(names: list[str]) -> dict[str, int]:
-    count: dict[str, int] = {}
-    for name in names:
-        count[_without_layers(name)] = count.get(_without_layers(name), 0) + 1
-    return count
 
 
 def _without_layers(name: str) -> str:

@@ -1,4 +1,4 @@
-"""From published names to a model's: renames, and the check that nothing is lost or made up."""
+"""From published names to a model's: renames, and the check that nothing is lost or invented."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ Rules = Sequence[tuple[str, str]]
 
 @dataclass
 class Assembled:
-    """A model's tensors by its own names, and what became of the published ones."""
+    """A model's tensors by its own names, and the fate of the published ones."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     origin: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -32,86 +32,86 @@ def assemble(
     shapes: Mapping[str, torch.Size],
     constants: Mapping[str, Tensor] | None = None,
 ) -> Assembled:
-    """The tensors for `shapes`, the model's own, from files with the rules for each.
+    """Return the tensors for `shapes`, the model's own, from files with the rules for each.
 
     Of two files that hold the same tensor the later counts, as when they are loaded one after the
     other; `constants` fill what is in none. Raises UserError, naming the tensor, for one that is
     missing, that has another shape, or that two names of one file become.
     """
-    made = Assembled()
+    assembled = Assembled()
     for source, rules in parts:
-        unused = made.unused.setdefault(source.name, list(source.beside))
-        here: dict[str, str] = {}
+        unused = assembled.unused.setdefault(source.name, list(source.other_keys))
+        names: dict[str, str] = {}
         for name, tensor in source.tensors.items():
             target = rename(name, rules)
             if target is None:
                 unused.append(name)
                 continue
-            if target in here:
+            if target in names:
                 raise UserError(
-                    f"{source.name} holds {here[target]} and {name}, which are the same tensor; "
+                    f"{source.name} holds {names[target]} and {name}, which are the same tensor; "
                     "get the published file"
                 )
-            here[target] = name
-            if target in made.tensors:
-                file, earlier = made.origin[target]
-                made.unused[file].append(earlier)
-            made.tensors[target], made.origin[target] = tensor, (source.name, name)
-    _join_biases(made, shapes)
-    for target in [target for target in made.tensors if target not in shapes]:
-        file, name = made.origin.pop(target)
-        made.unused[file].append(name)
-        del made.tensors[target]
+            names[target] = name
+            if target in assembled.tensors:
+                file, earlier = assembled.origin[target]
+                assembled.unused[file].append(earlier)
+            assembled.tensors[target], assembled.origin[target] = tensor, (source.name, name)
+    _join_biases(assembled, shapes)
+    for target in [target for target in assembled.tensors if target not in shapes]:
+        file, name = assembled.origin.pop(target)
+        assembled.unused[file].append(name)
+        del assembled.tensors[target]
     for target, tensor in (constants or {}).items():
-        if target not in made.tensors:
-            made.tensors[target] = tensor
-            made.constant.append(target)
-    _check(made, shapes, ", ".join(source.name for source, _ in parts))
-    made.tensors = {target: made.tensors[target] for target in shapes}
-    return made
+        if target not in assembled.tensors:
+            assembled.tensors[target] = tensor
+            assembled.constant.append(target)
+    _check(assembled, shapes, ", ".join(source.name for source, _ in parts))
+    assembled.tensors = {target: assembled.tensors[target] for target in shapes}
+    return assembled
 
 
 def rename(name: str, rules: Rules) -> str | None:
-    """What a name becomes by the first rule that fits the whole of it, or None."""
+    """Rename by the first rule that matches the full name; None without one."""
     for pattern, replacement in rules:
         if match := re.fullmatch(pattern, name):
             return match.expand(replacement)
     return None
 
 
-def _join_biases(made: Assembled, shapes: Mapping[str, torch.Size]) -> None:
+def _join_biases(assembled: Assembled, shapes: Mapping[str, torch.Size]) -> None:
     """EVA's attention has biases for queries and values, transformers one for all three."""
     joint = [target for target in shapes if target.endswith(".qkv.bias")]
     for target in joint:
         stem = target.removesuffix("qkv.bias")
-        pair = {f"{stem}{part}_bias": made.tensors.get(f"{stem}{part}_bias") for part in "qv"}
-        found = [name for name, tensor in pair.items() if tensor is not None]
-        if not found:
-            continue  # that it is missing is said with all else that is
-        file, name = made.origin[found[0]]
+        pair = {f"{stem}{part}_bias": assembled.tensors.get(f"{stem}{part}_bias") for part in "qv"}
+        present = [name for name, tensor in pair.items() if tensor is not None]
+        if not present:
+            continue  # `_check` names it
+        file, name = assembled.origin[present[0]]
         q, v = pair.values()
         if q is None or v is None or q.shape != v.shape:
             other = name[: -len("q_bias")] + ("v_bias" if name.endswith("q_bias") else "q_bias")
             raise UserError(
                 f"{file} holds {name} but no {other} of the same shape; get the published file"
             )
-        made.tensors[target] = torch.cat([q, torch.zeros_like(q), v])
-        made.origin[target] = (file, name[: -len("q_bias")] + "{q,v}_bias")
+        assembled.tensors[target] = torch.cat([q, torch.zeros_like(q), v])
+        assembled.origin[target] = (file, name[: -len("q_bias")] + "{q,v}_bias")
         for part in pair:
-            del made.tensors[part], made.origin[part]
+            del assembled.tensors[part], assembled.origin[part]
 
 
-def _check(made: Assembled, shapes: Mapping[str, torch.Size], files: str) -> None:
-    if missing := [target for target in shapes if target not in made.tensors]:
-        more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+def _check(assembled: Assembled, shapes: Mapping[str, torch.Size], files: str) -> None:
+    if missing := [target for target in shapes if target not in assembled.tensors]:
+        rest = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
         raise UserError(
-            f"nothing in {files} becomes the model's {missing[0]}{more}; get the published files"
+            f"nothing in {files} becomes the model's {missing[0]}{rest}; get the published files"
         )
     for target, shape in shapes.items():
-        found = made.tensors[target].shape
-        if found != shape:
-            file, name = made.origin.get(target, (files, target))
+        actual = assembled.tensors[target].shape
+        if actual != shape:
+            file, name = assembled.origin.get(target, (files, target))
             raise UserError(
-                f"{name} in {file} has the shape {list(found)} where the model's {target} has "
+                f"{name} in {file} has the shape {list(actual)} where the model's {target} has "
                 f"{list(shape)}; get the published file for this model"
             )

@@ -15,35 +15,36 @@ from c3l.runtime.errors import UserError
 
 IMAGE_TOKEN = "<image>"
 READ = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
-"""What is read of a folder besides its weights."""
+"""Files of a folder that are read besides its weights."""
 MULTIPLE = 64
 """Where tokens are added the vocabulary grows to a multiple of it, as in llava-hf's models."""
 
 
 def llama_config(folder: Path) -> LlamaConfig:
-    """A folder's Llama; a LLaVA checkpoint's settings are a Llama's and a few of its own.
+    """Return a folder's Llama configuration.
 
-    Raises UserError for another architecture.
+    A LLaVA checkpoint's settings are a Llama's and a few of its own. Raises UserError for another
+    architecture.
     """
-    given = read_config(folder)
-    if given.get("model_type") not in ("llama", "llava", "llava_llama") or "text_config" in given:
+    config = read_config(folder)
+    if config.get("model_type") not in ("llama", "llava", "llava_llama") or "text_config" in config:
         raise UserError(
-            f"{folder} holds a {given.get('model_type')!r} where a Llama is needed; give the "
+            f"{folder} holds a {config.get('model_type')!r} where a Llama is needed; give the "
             "folder of the published language model"
         )
-    kept = {field.name for field in dataclasses.fields(LlamaConfig)}
+    names = {field.name for field in dataclasses.fields(LlamaConfig)}
     # As it was called until transformers 5.
-    kept |= {"rope_theta", "rope_scaling"}
-    kept -= {"architectures", "transformers_version", "dtype"}
+    names |= {"rope_theta", "rope_scaling"}
+    names -= {"architectures", "transformers_version", "dtype"}
     try:
-        return LlamaConfig(**{name: value for name, value in given.items() if name in kept})
+        return LlamaConfig(**{name: value for name, value in config.items() if name in names})
     except (StrictDataclassError, ValueError, TypeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{folder / 'config.json'} is damaged ({reason}); get it again") from error
 
 
 def llama_tokenizer(folder: Path, chat_template: str) -> PreTrainedTokenizerFast:
-    """A folder's tokenizer with the image token, and with a padding token if it has none.
+    """Return a folder's tokenizer with the image token, and with a padding token if it has none.
 
     From tokenizer.json as it is, else from sentencepiece's tokenizer.model. Raises UserError if
     both are missing or damaged.
@@ -76,7 +77,7 @@ def llama_tokenizer(folder: Path, chat_template: str) -> PreTrainedTokenizerFast
 
 
 def from_pieces(file: Path) -> Tokenizer:
-    """A Llama's tokenizer.model, the way sentencepiece itself encodes it.
+    """Read a Llama's tokenizer.model, which then encodes as sentencepiece itself does.
 
     transformers reads it through protobuf, whose versions have to fit sentencepiece's.
     """
@@ -114,13 +115,13 @@ def from_pieces(file: Path) -> Tokenizer:
 
 
 def vocabulary_size(rows: int, tokenizer: PreTrainedTokenizerFast) -> int:
-    """How many rows the embeddings need so that every token has one."""
+    """Return the number of embedding rows so that every token has one."""
     tokens = len(tokenizer)
     return rows if tokens <= rows else -(-tokens // MULTIPLE) * MULTIPLE
 
 
 def add_rows(rows: Tensor, size: int) -> Tensor:
-    """Embeddings [v, d] with `size` rows: the new ones are the mean of the others.
+    """Extend embeddings [v, d] to `size` rows: the new ones are the mean of the others.
 
     llava-hf draws them around the mean, with a hundred-thousandth of the variance; without the
     draw a conversion gives the same bytes each time.

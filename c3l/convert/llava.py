@@ -16,7 +16,7 @@ NEEDED = {
     "mm_vision_select_feature": "patch",
     "mm_use_im_start_end": False,
 }
-"""What LLaVA 1.5 says of itself."""
+"""The settings of LLaVA 1.5."""
 
 
 def convert_checkpoint(checkpoint: Path, vision: Path) -> Converted:
@@ -41,8 +41,8 @@ def convert_projector(projection: Path, language: Path, vision: Path) -> Convert
     The settings are those of config.json beside the projector, if there is one. Raises UserError
     as `convert_checkpoint` does.
     """
-    beside = projection.parent
-    settings = read_config(beside) if (beside / "config.json").is_file() else {}
+    folder = projection.parent
+    settings = read_config(folder) if (folder / "config.json").is_file() else {}
     parts = [
         (read_folder(vision, "config.json"), rules.clip()),
         (read_file(projection), rules.llava_projection()),
@@ -79,10 +79,10 @@ def _fitted(
 
 
 def _tower(folder: Path) -> CLIPVisionConfig:
-    given = read_config(folder)
-    if given.get("model_type") not in ("clip", "clip_vision_model"):
+    config = read_config(folder)
+    if config.get("model_type") not in ("clip", "clip_vision_model"):
         raise UserError(
-            f"{folder} holds a {given.get('model_type')!r} where CLIP is needed; give the folder "
+            f"{folder} holds a {config.get('model_type')!r} where CLIP is needed; give the folder "
             "of the checkpoint's CLIP"
         )
     return CLIPVisionConfig.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""How the published names of each part become transformers'. METHOD, "Backbones"."""
+"""Rules that rename the published weights of each part to transformers' names."""
 
 from c3l.convert.keys import Rules
 
@@ -11,12 +11,12 @@ def eva_vit(to: str) -> Rules:
 
     The biases of queries and values are joined later (keys.py).
     """
-    of = r"(?:visual_encoder\.)?"
-    layer, block = rf"{to}.encoder.layers.\1", rf"{of}blocks\.{_N}"
+    prefix = r"(?:visual_encoder\.)?"
+    layer, block = rf"{to}.encoder.layers.\1", rf"{prefix}blocks\.{_N}"
     return [
-        (rf"{of}cls_token", f"{to}.embeddings.class_embedding"),
-        (rf"{of}pos_embed", f"{to}.embeddings.position_embedding"),
-        (rf"{of}patch_embed\.proj\.{_REST}", rf"{to}.embeddings.patch_embedding.\1"),
+        (rf"{prefix}cls_token", f"{to}.embeddings.class_embedding"),
+        (rf"{prefix}pos_embed", f"{to}.embeddings.position_embedding"),
+        (rf"{prefix}patch_embed\.proj\.{_REST}", rf"{to}.embeddings.patch_embedding.\1"),
         (rf"{block}\.norm([12])\.{_REST}", rf"{layer}.layer_norm\2.\3"),
         (rf"{block}\.attn\.qkv\.weight", f"{layer}.self_attn.qkv.weight"),
         (rf"{block}\.attn\.([qv])_bias", rf"{layer}.self_attn.\2_bias"),
@@ -60,9 +60,11 @@ def llava_projection() -> Rules:
     ]
 
 
-def clip(of: str = "") -> Rules:
-    """CLIP's vision model, named below `of`, to LLaVA's tower."""
-    return [(rf"{of}vision_model\.(?!embeddings\.position_ids){_REST}", r"model.vision_tower.\1")]
+def clip(prefix: str = "") -> Rules:
+    """CLIP's vision model, named below `prefix`, to LLaVA's tower."""
+    return [
+        (rf"{prefix}vision_model\.(?!embeddings\.position_ids){_REST}", r"model.vision_tower.\1")
+    ]
 
 
 LLAVA_TOWER = r"model\.vision_tower\.vision_tower\."

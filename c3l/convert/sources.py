@@ -22,7 +22,7 @@ class Source:
     name: str
     files: list[Path]
     tensors: dict[str, Tensor]
-    beside: list[str] = field(default_factory=list)
+    other_keys: list[str] = field(default_factory=list)
     """Keys that hold no weights: an optimizer's state, settings."""
 
 
@@ -39,17 +39,17 @@ def read_file(path: Path) -> Source:
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path} is damaged ({error}); get it again") from error
     content = _unpickled(path)
-    beside = []
+    other_keys = []
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        beside = sorted(str(key) for key in content if key != "model")
+        other_keys = sorted(str(key) for key in content if key != "model")
         content = content["model"]
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no named tensors; give the published file")
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    beside += sorted(str(k) for k, v in content.items() if not isinstance(v, Tensor))
+    other_keys += sorted(str(k) for k, v in content.items() if not isinstance(v, Tensor))
     if not tensors:
         raise UserError(f"{path} holds no tensors; give the published file")
-    return Source(path.name, [path], tensors, beside)
+    return Source(path.name, [path], tensors, other_keys)
 
 
 def read_folder(folder: Path, *also: str) -> Source:
@@ -70,7 +70,9 @@ def read_folder(folder: Path, *also: str) -> Source:
         raise UserError(f"several files in {folder} hold {twice[0]}; keep one model in a folder")
     tensors = {key: tensor for shard in shards for key, tensor in shard.tensors.items()}
     files += [folder / name for name in also if (folder / name).is_file()]
-    return Source(folder.name, files, tensors, [key for shard in shards for key in shard.beside])
+    return Source(
+        folder.name, files, tensors, [key for shard in shards for key in shard.other_keys]
+    )
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict:

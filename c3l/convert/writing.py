@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from c3l.artifacts.files import fsync
 from c3l.convert.card import model_card
 from c3l.convert.converted import Converted
-from c3l.runtime.errors import UserError
+from c3l.runtime.errors import UserError, require_parent, write_error
 
 SHARD = 5 * 10**9
 """Bytes a weight file; about what is held in memory at a time."""
@@ -23,8 +23,7 @@ SHARD = 5 * 10**9
 
 def require_free(out: Path) -> None:
     """Raise UserError unless a new folder can be written at `out`."""
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent} is no folder; make it, or give another --out")
+    require_parent(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder; give another --out")
 
@@ -35,31 +34,31 @@ def save_converted(converted: Converted, out: Path, dtype: torch.dtype | None) -
     Raises UserError if `out` is taken or cannot be written; then nothing is left there.
     """
     try:
-        with _whole_folder(out) as work:
-            made, config = converted.made.tensors, converted.config
-            config.dtype = dtype or max(made.values(), key=Tensor.numel).dtype
+        with _atomic_folder(out) as work:
+            tensors, config = converted.assembled.tensors, converted.config
+            config.dtype = dtype or max(tensors.values(), key=Tensor.numel).dtype
             config.save_pretrained(work)
             text = config.get_text_config()
             GenerationConfig(
                 bos_token_id=text.bos_token_id, eos_token_id=text.eos_token_id
             ).save_pretrained(work)
             converted.processor.save_pretrained(work)
-            _write_weights(made, work, dtype)
+            _write_weights(tensors, work, dtype)
             (work / "README.md").write_text(model_card(converted, dtype), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
+        raise write_error(out, error) from error
 
 
 def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None) -> None:
     shards: list[list[str]] = [[]]
     size = 0
     for name, tensor in tensors.items():
-        wanted = tensor.numel() * (dtype or tensor.dtype).itemsize
-        if size + wanted > SHARD and shards[-1]:
+        nbytes = tensor.numel() * (dtype or tensor.dtype).itemsize
+        if size + nbytes > SHARD and shards[-1]:
             shards.append([])
             size = 0
         shards[-1].append(name)
-        size += wanted
+        size += nbytes
     place, total = {}, 0
     for number, names in enumerate(shards, 1):
         file = "model.safetensors"
@@ -75,8 +74,8 @@ def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dty
 
 
 @contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill in place of `out`; a fixed name, so that a crash's remains are replaced."""
+def _atomic_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to fill in place of `out`; its name is fixed, so leftovers are replaced."""
     require_free(out)
     work = out.with_name(f".tmp-{out.name}")
     shutil.rmtree(work, ignore_errors=True)

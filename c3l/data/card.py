@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import mean, median
 from typing import Any
 
@@ -21,18 +22,18 @@ WIDTH = 40  # of the histogram's longest bar, in letters
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """How a data set was made."""
+    """The making of a data set."""
 
     backbone: str
     digest: str
-    """Of the backbone's files."""
+    """sha256 of the backbone's files."""
     images: int
-    """That were written about."""
+    """Images that were written about."""
     initial_images: int
     trained: Mapping[str, Any] | None
-    """What the generator's training says of itself; None without one."""
+    """The metrics of the generator's training; None without one."""
     shared_images: int
-    """Images both of the initial and of these data."""
+    """Images of both the initial and these data."""
     requested: int
     dropped: Mapping[str, int]
     """Samples and pieces of text that are not in the data, by reason."""
@@ -44,7 +45,7 @@ class DatasetInfo:
 
 
 def dataset_card(samples: Sequence[Sample], making: DatasetInfo) -> str:
-    """The README.md of a data set in data.parquet, data.jsonl and data.json."""
+    """Return the README.md of a data set in data.parquet, data.jsonl and data.json."""
     front = {
         "configs": [{"config_name": "default", "data_files": "data.parquet"}],
         "task_categories": ["visual-question-answering"],
@@ -69,7 +70,7 @@ def dataset_card(samples: Sequence[Sample], making: DatasetInfo) -> str:
         "## How it was made",
         _made(making),
         "## Licence",
-        "*To be filled in by who publishes these data: the licence of the images (they are not "
+        "*To be filled in by whoever publishes these data: the licence of the images (they are not "
         "part of the data set), what the backbone's licence says of its output, and the licence "
         "of the texts; then add `license:` to the head of this file.*",
     ]
@@ -101,7 +102,7 @@ def _table(head: list[str], counts: Mapping[str, int]) -> str:
 
 
 def _counts(count: int, making: DatasetInfo) -> str:
-    lines = [f"{making.requested:,} were asked for, {count:,} are here."]
+    lines = [f"{making.requested:,} were requested, {count:,} are here."]
     if making.dropped:
         lines += ["Not in the data, by reason:", _table(["reason", "count"], making.dropped)]
     if making.unreadable:
@@ -116,10 +117,10 @@ def _histogram(samples: Sequence[Sample]) -> str:
     low, high = min(values), max(values)
     step = (high - low) / BINS or 1.0
     counts = Counter(min(int((value - low) / step), BINS - 1) for value in values)
-    most = max(counts.values())
+    largest = max(counts.values())
     lines = [
         f"{low + k * step:9.2f} to {low + (k + 1) * step:9.2f}  {counts[k]:7,}  "
-        + "█" * math.ceil(WIDTH * counts[k] / most)
+        + "█" * math.ceil(WIDTH * counts[k] / largest)
         for k in range(BINS)
     ]
     without = len(samples) - len(values)
@@ -141,25 +142,21 @@ def _lengths(samples: Sequence[Sample]) -> str:
 
 
 def _examples(samples: Sequence[Sample]) -> list[str]:
-    """Of each class the sample of median score."""
-    found = []
-    for name in sorted({sample.instruction for sample in samples}):
-        some = [s for s in samples if s.instruction == name and "i2c" in s.meta]
-        if some:
-            some.sort(key=lambda sample: (sample.meta["i2c"], sample.id))
-            one = some[len(some) // 2]
-            texts = (f"> {label}: {_line(text)}" for label, text in _shown(one))
-            found.append(f"{name} (`{one.image}`, I²C {one.meta['i2c']:.2f}, its class's median):")
-            found.append("\n>\n".join(texts))
-    return found or ["No sample has a score."]
-
-
-def _shown(sample: Sample) -> list[tuple[str, str]]:
-    return [("Question", sample.question), ("Answer", sample.answer)]
+    """Return the sample of median score in each class."""
+    parts = []
+    scored = sorted(
+        (s for s in samples if "i2c" in s.meta), key=lambda s: (s.instruction, s.meta["i2c"], s.id)
+    )
+    for name, group in groupby(scored, key=lambda s: s.instruction):
+        members = list(group)
+        one = members[len(members) // 2]
+        parts.append(f"{name} (`{one.image}`, I²C {one.meta['i2c']:.2f}, its class's median):")
+        parts.append(f"> Question: {_line(one.question)}\n>\n> Answer: {_line(one.answer)}")
+    return parts or ["No sample has a score."]
 
 
 def _line(text: str) -> str:
-    """A text as one line of a quotation, none of it taken for markup."""
+    """Return a text as one line of a quotation, with its markup escaped."""
     for mark in "\\`*_<>[]#|":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())
@@ -179,9 +176,9 @@ def _made(making: DatasetInfo) -> str:
     steps.append(f"These data: about {making.images:,} images{also}. Seed {making.seed}.")
     versions = ", ".join(f"{name} {number}" for name, number in making.versions.items())
     steps.append(f"Made with {versions}.")
-    usual = Readings()
+    default = Readings()
     rows = [
-        [f"`{name}`", f"`{value}`", "" if value == getattr(usual, name) else "changed"]
+        [f"`{name}`", f"`{value}`", "" if value == getattr(default, name) else "changed"]
         for name, value in making.settings.readings
     ]
     sizes = {
@@ -196,9 +193,7 @@ def _made(making: DatasetInfo) -> str:
             tabulate(rows, ["reading", "value", ""], tablefmt="pipe"),
             "Settings:",
             tabulate(
-                [[f"`{k}`", f"`{v}`"] for k, v in sizes.items()],
-                tablefmt="pipe",
-                headers=["setting", "value"],
+                [[f"`{k}`", f"`{v}`"] for k, v in sizes.items()], ["setting", "value"], "pipe"
             ),
         ]
     )

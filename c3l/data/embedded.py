@@ -51,24 +51,24 @@ class EmbeddedImages(ImageFolder):
     def replace_by_names(self, row: dict[str, Any], number: int) -> dict[str, Any]:
         """Return the `number`th row with a name in place of each picture in it."""
         return row | {
-            column: [self._named(part, column, number, k) for k, part in enumerate(row[column])]
+            column: [self._name(part, column, number, k) for k, part in enumerate(row[column])]
             if isinstance(row[column], list)
-            else self._named(row[column], column, number, 0)
+            else self._name(row[column], column, number, 0)
             for column in COLUMNS
             if column in row
         }
 
-    def _named(self, cell: Any, column: str, row: int, place: int) -> Any:
+    def _name(self, cell: Any, column: str, row: int, place: int) -> Any:
         content, name = _parts(cell)
         if content is None:
             return cell if name is None else name
         suffix = f"-{place + 1}" if place else ""
-        name, found = name or f"row-{row + 1}{suffix}", hashlib.sha256(content).hexdigest()
+        name, digest = name or f"row-{row + 1}{suffix}", hashlib.sha256(content).hexdigest()
         # Another picture has the same name, here or in the folder.
-        if name in self._elsewhere or self._digests.get(name, found) != found:
+        if name in self._elsewhere or self._digests.get(name, digest) != digest:
             name = f"row-{row + 1}{suffix}-{name}"
         self._cells.setdefault(name, (column, row, place))
-        self._digests.setdefault(name, found)
+        self._digests.setdefault(name, digest)
         return name
 
     def _open(self, name: str) -> Image.Image:
@@ -76,7 +76,8 @@ class EmbeddedImages(ImageFolder):
             if self._folder is not None:
                 return self._folder[name]
             raise ImageError(
-                f"image {printable(name)} is not in the data; give the folder that holds the images",
+                f"image {printable(name)} is not in the data; give the folder that holds the "
+                "images",
                 "image_missing",
             )
         column, row, place = self._cells[name]
@@ -133,7 +134,5 @@ def _parts(cell: Any) -> tuple[bytes | None, str | None]:
     if not isinstance(cell, dict):
         return None, None
     content, name = cell.get("bytes"), cell.get("path")
-    return (
-        content if isinstance(content, bytes) else None,
-        name if isinstance(name, str) and name else None,
-    )
+    content = content if isinstance(content, bytes) else None
+    return content, name if isinstance(name, str) and name else None

@@ -33,9 +33,9 @@ class Raw:
     stem: str
     """What records without a name of their own are named after."""
     records: list[tuple[str, Any]]
-    """Of each its place within the source, such as "line 3", and its value."""
+    """Each with its place within the source, such as "line 3"."""
     published: bool
-    """Whether all are in a layout of others, as JSON is."""
+    """All records are in a layout of other projects, as in JSON."""
     images: "EmbeddedImages | None" = None
 
 
@@ -45,24 +45,24 @@ def read_file(path: Path, *, embedded: bool = False) -> Raw:
     With `embedded`, names take the place of pictures that lie in a parquet file. Raises UserError
     for a file that is missing, damaged or of another format.
     """
-    where = printable(str(path))
+    location = printable(str(path))
     if path.suffix not in SUFFIXES:
-        raise UserError(f"{where}: unknown format; use a name ending in {', '.join(SUFFIXES)}")
+        raise UserError(f"{location}: unknown format; use a name ending in {', '.join(SUFFIXES)}")
     try:
         if path.suffix == ".parquet":
             return _read_parquet(path, embedded)
         records = _read_jsonl(path) if path.suffix == ".jsonl" else _read_json(path)
     except FileNotFoundError:
-        raise UserError(f"{where} does not exist; give a file of samples") from None
+        raise UserError(f"{location} does not exist; give a file of samples") from None
     except OSError as error:
         raise UserError(
-            f"{where} cannot be read ({error.strerror or first_line(error)})"
+            f"{location} cannot be read ({error.strerror or first_line(error)})"
         ) from error
     return Raw(str(path), path.stem, records, path.suffix == ".json")
 
 
 def is_dataset(source: str | os.PathLike) -> bool:
-    """Whether a source is no file but a folder of data, or could be a data set of the Hub."""
+    """Return whether a source is a folder of data or could be a data set of the Hub, not a file."""
     path, _ = _split_named(str(source))
     if path.suffix in SUFFIXES:
         return False
@@ -77,35 +77,35 @@ def read_dataset(source: str) -> Raw:
     """
     name, split = _split_named(source)
     try:
-        found = _load(name)
+        dataset = _load(name)
     # Whatever the network, the Hub, its cache or a damaged folder raise.
     except Exception as error:
-        what = "no folder of data" if name.is_dir() else "not there, nor a data set of the Hub"
+        kind = "no folder of data" if name.is_dir() else "not there, nor a data set of the Hub"
         raise UserError(
-            f"{printable(source)} is {what} that can be read ({type(error).__name__}); check the name, "
-            "or download the data and give their file or folder"
+            f"{printable(source)} is {kind} that can be read ({type(error).__name__}); check the "
+            "name, or download the data and give their file or folder"
         ) from error
-    if isinstance(found, dict):
-        names = list(found)
+    if isinstance(dataset, dict):
+        names = list(dataset)
         split = split or ("train" if "train" in names or len(names) != 1 else names[0])
         if split not in names:
             raise UserError(
                 f"{printable(source)} has the splits {printable(', '.join(names))}; give one, as "
                 f"{printable(str(name))}:SPLIT"
             )
-        found = found[split]
-    records, images = _rows(found.with_format("arrow")[:], embedded=True)
+        dataset = dataset[split]
+    records, images = _rows(dataset.with_format("arrow")[:], embedded=True)
     return Raw(source, name.name.partition("@")[0], records, False, images)
 
 
-def read_json(text: str, where: str) -> Any:
-    """Return the value of a JSON text. Raises UserError naming `where` it stands."""
+def read_json(text: str, location: str) -> Any:
+    """Return the value of a JSON text. Raises UserError naming its `location`."""
     try:
         value = parsing.from_json(text)
         parsing.check_depth(value)
         return value
     except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"{location}: {error}") from error
 
 
 def first_line(error: Exception) -> str:
@@ -119,28 +119,30 @@ def _read_jsonl(path: Path) -> list[tuple[str, Any]]:
     # JSON strings may hold the other separators Python would split at.
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            where = f"{printable(str(path))}, line {number}"
-            if text := _text(line, where, first=number == 1).strip():
-                records.append((f"line {number}", read_json(text, where)))
+            location = f"{printable(str(path))}, line {number}"
+            if text := _text(line, location, first=number == 1).strip():
+                records.append((f"line {number}", read_json(text, location)))
     return records
 
 
 def _read_json(path: Path) -> list[tuple[str, Any]]:
-    where = printable(str(path))
-    records = read_json(_text(path.read_bytes(), where), where)
+    location = printable(str(path))
+    records = read_json(_text(path.read_bytes(), location), location)
     if not isinstance(records, list):
         names = printable(", ".join(map(str, records))) if isinstance(records, dict) else ""
         kind = f"an object ({names})" if names else short_repr(records)
-        raise UserError(f"{where}: expected a list of LLaVA records, not {kind} (docs/scores.md)")
+        raise UserError(
+            f"{location}: expected a list of LLaVA records, not {kind} (docs/scores.md)"
+        )
     return [(f"record {number}", record) for number, record in enumerate(records, 1)]
 
 
-def _text(content: bytes, where: str, *, first: bool = True) -> str:
+def _text(content: bytes, location: str, *, first: bool = True) -> str:
     """Decode UTF-8; a file may begin with the mark that some editors put there."""
     try:
         return content.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8 text; save the file as UTF-8") from error
+        raise UserError(f"{location}: not UTF-8 text; save the file as UTF-8") from error
 
 
 def _read_parquet(path: Path, embedded: bool) -> Raw:

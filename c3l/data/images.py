@@ -31,7 +31,7 @@ UNREAD_SUFFIXES = frozenset(
     {".jxl", ".jp2", ".svg", ".psd", ".ico", ".tga", ".ppm", ".pgm", ".eps", ".xcf"}
     | {".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
 )
-"""Of pictures in formats that are not read."""
+"""Formats of pictures that are not read."""
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"}
@@ -69,19 +69,19 @@ class ImageFolder:
         self._animated: set[str] = set()
 
     def names(self) -> list[str]:
-        """The relative paths of all files with the suffix of an image that is read here, sorted."""
+        """Return the sorted relative paths of all files with the suffix of a readable image."""
         return self.listed()[0]
 
     def listed(self) -> tuple[list[str], list[LeftOut]]:
-        """Return `names`, and what looks like a picture or a video and is not among them.
+        """Return `names`, and the pictures and videos that are not among them.
 
         Links to folders are followed as reading a path through them does; a folder that several
         names lead to is listed once, by its own name where it has one here.
         """
         suffixes, names, left_out = readable_suffixes(), [], []
 
-        def leave_out(name: str, why: str) -> None:
-            left_out.append(LeftOut(name, str(self.path), why))
+        def leave_out(name: str, reason: str) -> None:
+            left_out.append(LeftOut(name, str(self.path), reason))
 
         for name in self._files(lambda folder: leave_out(folder, "folder_unreadable")):
             suffix = os.path.splitext(name)[1].lower()
@@ -99,7 +99,7 @@ class ImageFolder:
         return sorted(names), sorted(left_out, key=lambda item: item.name)
 
     def _files(self, unreadable: Callable[[str], None]) -> Iterator[str]:
-        """The relative paths of all files; links to folders come behind the folders themselves."""
+        """Yield the relative paths of all files; links to folders come after the folders."""
         listed: set[tuple[int, int]] = set()
         begun = [str(self.path)]
         while begun:
@@ -158,9 +158,9 @@ class ImageFolder:
         # Pillow's decoders raise anything for damaged files: OSError, SyntaxError, ValueError,
         # struct.error, zlib.error, and TypeError or IndexError out of EXIF.
         except Exception as error:
+            shown_path, reason = printable(str(self.path / name)), short_repr(str(error))
             raise ImageError(
-                f"image {printable(str(self.path / name))} cannot be read ({short_repr(str(error))})",
-                "image_unreadable",
+                f"image {shown_path} cannot be read ({reason})", "image_unreadable"
             ) from error
 
     def _decoded(self, path: Path, name: str) -> Image.Image:
@@ -174,9 +174,9 @@ class ImageFolder:
             except Image.DecompressionBombError as error:
                 raise _too_large(path, str(error)) from error
             except UnidentifiedImageError:
-                if known := _unsupported(path):
-                    what, why = known
-                    raise ImageError(f"image {printable(str(path))} is {what}", why) from None
+                if unsupported := _unsupported(path):
+                    kind, reason = unsupported
+                    raise ImageError(f"image {printable(str(path))} is {kind}", reason) from None
                 raise
         with image:
             small, large = sorted(image.size)
@@ -190,7 +190,7 @@ class ImageFolder:
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that are read here: HEIF where pillow-heif is installed."""
+    """Return Pillow's names of the readable formats: HEIF where pillow-heif is installed."""
     formats = FORMATS
     if features.check("avif"):
         formats += ("AVIF",)
@@ -203,13 +203,13 @@ def readable_formats() -> tuple[str, ...]:
 
 
 def readable_suffixes() -> frozenset[str]:
-    """The suffixes of these formats."""
-    more = {"AVIF": AVIF_SUFFIXES, "HEIF": HEIF_SUFFIXES}
-    return IMAGE_SUFFIXES.union(*(more.get(name, ()) for name in readable_formats()))
+    """Return the suffixes of these formats."""
+    optional = {"AVIF": AVIF_SUFFIXES, "HEIF": HEIF_SUFFIXES}
+    return IMAGE_SUFFIXES.union(*(optional.get(name, ()) for name in readable_formats()))
 
 
 def _unsupported(path: Path | BytesIO) -> tuple[str, str] | None:
-    """What a file is that Pillow does not know, with what to do, and the reason to count it by."""
+    """Describe a file that Pillow does not know, with a remedy, and give the reason to count by."""
     with open(path, "rb") if isinstance(path, Path) else BytesIO(path.getvalue()) as file:
         head = file.read(12)
     suffix, brand = Path(str(path)).suffix.lower(), head[8:12] if head[4:8] == b"ftyp" else b""
@@ -240,14 +240,14 @@ def _size(image: Image.Image) -> int:
 
 def _too_large(path: Path, size: str) -> ImageError:
     return ImageError(
-        f"image {printable(str(path))} is too large ({size}); at most {MAX_PIXELS:,} pixels, one side "
-        f"at most {MAX_ASPECT} times the other",
+        f"image {printable(str(path))} is too large ({size}); at most {MAX_PIXELS:,} pixels, one "
+        f"side at most {MAX_ASPECT} times the other",
         "image_too_large",
     )
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it on a white page. Raises ValueError for what has no range."""
+    """Return the picture as a viewer shows it on a white page. ValueError where it has no range."""
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips: all above 255 would be white.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""The layouts in which others publish VLIT data: a record, told by its fields.
+"""The layouts of published VLIT data, recognised by a record's fields.
 
     LLaVA         id, image, conversations: messages with from and value
     TRL and kin   images, messages with role and content, which is text or parts of text and image
@@ -21,7 +21,7 @@ from c3l.runtime.errors import printable, short_repr
 
 PLACEHOLDER = "<image>"
 SCORED = ("i2c", "tokens", "unscored")
-"""What a score says of a record; of several turns a list each."""
+"""The fields of a score in a record; lists where it has several turns."""
 
 _SPEAKERS = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
 _SPEAKERS |= {"system": "system"}
@@ -48,7 +48,7 @@ class Unfit(Exception):
 
 @dataclass(frozen=True)
 class Fields:
-    """A turn: the fields of a Sample, or why there is none."""
+    """A turn: the fields of a Sample, or the reason why there is none."""
 
     id: str
     values: dict[str, Any] | None = None
@@ -56,7 +56,7 @@ class Fields:
 
 
 def is_published(record: Any) -> bool:
-    """Whether a record is a conversation of others', whatever else it holds."""
+    """Return whether a record is a conversation in a published layout, whatever else it holds."""
     return isinstance(record, dict) and any(
         isinstance(record.get(field), list | dict)
         and (field != "texts" or _is_list_of_pairs(record[field]))
@@ -73,8 +73,8 @@ def turns(record: Any, name: str) -> list[Fields]:
     try:
         return _turns(record, name)
     except Unfit as unfit:
-        given = record.get("id") if isinstance(record, dict) else None
-        return [Fields(_text(given) if isinstance(_text(given), str) else name, unfit=unfit)]
+        own_name = _text(record.get("id")) if isinstance(record, dict) else None
+        return [Fields(own_name if isinstance(own_name, str) else name, unfit=unfit)]
 
 
 def _turns(record: Any, name: str) -> list[Fields]:
@@ -105,22 +105,22 @@ def _turns(record: Any, name: str) -> list[Fields]:
     scored = {k: meta.pop(k) for k in SCORED if _is_list(meta.get(k), len(pairs))}
     if len(pairs) > 1:  # one score for all of them is none of theirs
         meta = {k: v for k, v in meta.items() if k not in ("i2c", "unscored")}
-    shown = next((k for k, pair in enumerate(pairs) if count_places(pair.question)), 0)
-    several, turns = len(pairs) > 1, []
+    image_turn = next((k for k, pair in enumerate(pairs) if count_places(pair.question)), 0)
+    turns = []
     for turn, pair in enumerate(pairs):
-        own = f"{name}-{turn}" if several else name
+        turn_id = f"{name}-{turn}" if len(pairs) > 1 else name
         if pair.unfit:
-            turns.append(Fields(own, unfit=pair.unfit))
+            turns.append(Fields(turn_id, unfit=pair.unfit))
             continue
         question = without_placeholder(pair.question)
-        if turn < shown:
+        if turn < image_turn:
             unfit = Unfit("no_image", f", turn {turn + 1}: the image is shown in a later turn")
-            turns.append(Fields(own, unfit=unfit))
+            turns.append(Fields(turn_id, unfit=unfit))
         else:
-            values = {"id": own, "image": image, "question": question, "answer": pair.answer}
-            said = {k: v[turn] for k, v in scored.items() if v[turn] is not None}
-            values |= {"instruction": instruction, "meta": meta | said, "history": tuple(history)}
-            turns.append(Fields(own, values))
+            values = {"id": turn_id, "image": image, "question": question, "answer": pair.answer}
+            score = {k: v[turn] for k, v in scored.items() if v[turn] is not None}
+            values |= {"instruction": instruction, "meta": meta | score, "history": tuple(history)}
+            turns.append(Fields(turn_id, values))
         if pair.answer.strip():
             history.append((question, pair.answer))
     return turns
@@ -159,7 +159,7 @@ def broken(text: str) -> str:
 
 
 def is_history(value: Any) -> bool:
-    """Whether a value is a list of questions and answers."""
+    """Return whether a value is a list of questions and answers."""
     return isinstance(value, list | tuple) and all(
         isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(t, str) for t in pair)
         for pair in value
@@ -191,8 +191,8 @@ def _read_talk(record: dict) -> tuple[list[_Pair], set[str], list[Any]]:
         if field not in record:
             raise Unfit(f"no_{field}", unknown)
         if not isinstance(record[field], str):
-            why = f"no_{field}" if record[field] is None else "wrong_type"
-            raise Unfit(why, f", field {field}: expected str, got {short_repr(record[field])}")
+            reason = f"no_{field}" if record[field] is None else "wrong_type"
+            raise Unfit(reason, f", field {field}: expected str, got {short_repr(record[field])}")
     check_answer(record["answer"])
     parts = []
     question = _named(record["question"], parts)
@@ -200,7 +200,7 @@ def _read_talk(record: dict) -> tuple[list[_Pair], set[str], list[Any]]:
 
 
 def _is_list_of_pairs(value: Any) -> bool:
-    """Whether a value is The Cauldron's conversation."""
+    """Return whether a value is The Cauldron's conversation."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -208,9 +208,9 @@ def _is_list_of_pairs(value: Any) -> bool:
     )
 
 
-def _pairs(messages: Any, where: str, parts: list[Any]) -> Iterator[_Pair]:
+def _pairs(messages: Any, location: str, parts: list[Any]) -> Iterator[_Pair]:
     """Yield what the human says and what gpt answers; the images in messages go into `parts`."""
-    expected = f"{where}: expected pairs of a human and a gpt message"
+    expected = f"{location}: expected pairs of a human and a gpt message"
     if isinstance(messages, dict) and all(isinstance(v, list) for v in messages.values()):
         # a list of objects, as older tables have it
         messages = [
@@ -221,30 +221,32 @@ def _pairs(messages: Any, where: str, parts: list[Any]) -> Iterator[_Pair]:
     if _is_list_of_pairs(messages):
         roles = ("user", "assistant")
         messages = [{"role": role, "content": pair[role]} for pair in messages for role in roles]
-    asked: str | Unfit | None = None
+    question: str | Unfit | None = None
     for number, message in enumerate(messages, 1):
-        at = f"{where}, message {number}"
-        speaker, text = _message(message, at, parts)
+        position = f"{location}, message {number}"
+        speaker, text = _message(message, position, parts)
         if speaker == "human":
-            if asked is not None:
-                lone = Unfit("no_answer", f'{at}: expected one "from" gpt')
-                yield _set_aside(asked, lone)
-            asked = text
-        elif speaker == "gpt" and asked is None:
-            yield _Pair(unfit=Unfit("no_question", f'{at}: expected one "from" human'))
+            if question is not None:
+                lone = Unfit("no_answer", f'{position}: expected one "from" gpt')
+                yield _set_aside(question, lone)
+            question = text
+        elif speaker == "gpt" and question is None:
+            yield _Pair(unfit=Unfit("no_question", f'{position}: expected one "from" human'))
         elif speaker == "gpt":
-            if isinstance(asked, Unfit) or isinstance(text, Unfit):
-                yield _set_aside(asked, text)
+            if isinstance(question, Unfit) or isinstance(text, Unfit):
+                yield _set_aside(question, text)
             else:
-                yield _Pair(asked, text)
-            asked = None
-    if asked is not None or not any(_speaker(message) != "system" for message in messages):
-        yield _set_aside(asked, Unfit("no_answer", expected))
+                yield _Pair(question, text)
+            question = None
+    if question is not None or not any(_speaker(message) != "system" for message in messages):
+        yield _set_aside(question, Unfit("no_answer", expected))
 
 
-def _set_aside(asked: str | Unfit | None, why: Unfit) -> _Pair:
+def _set_aside(question: str | Unfit | None, unfit: Unfit) -> _Pair:
     """Return a turn that is no sample; its question may still show the image."""
-    return _Pair(unfit=asked) if isinstance(asked, Unfit) else _Pair(asked or "", unfit=why)
+    if isinstance(question, Unfit):
+        return _Pair(unfit=question)
+    return _Pair(question or "", unfit=unfit)
 
 
 def _speaker(message: Any) -> str | None:
@@ -255,12 +257,12 @@ def _speaker(message: Any) -> str | None:
     return _SPEAKERS.get(name) if isinstance(name, str) else None
 
 
-def _message(message: Any, at: str, parts: list[Any]) -> tuple[str, "str | Unfit"]:
+def _message(message: Any, position: str, parts: list[Any]) -> tuple[str, "str | Unfit"]:
     """Return who speaks and the text, with a placeholder for an image; images go into `parts`."""
     speaker = _speaker(message)
     if speaker is None:
-        why = "unknown_speaker" if isinstance(message, dict) else "wrong_type"
-        raise Unfit(why, f'{at}: expected one "from" human or gpt')
+        reason = "unknown_speaker" if isinstance(message, dict) else "wrong_type"
+        raise Unfit(reason, f'{position}: expected one "from" human or gpt')
     text = next(
         (message[key] for key in ("value", "content") if message.get(key) is not None), None
     )
@@ -273,8 +275,9 @@ def _message(message: Any, at: str, parts: list[Any]) -> tuple[str, "str | Unfit
             return speaker, unfit
     if isinstance(text, str):
         return speaker, _named(text, parts) if speaker == "human" else text
-    missing = "no_question" if speaker == "human" else "no_answer"
-    return speaker, Unfit(missing if text is None else "wrong_type", f"{at}: its value is not text")
+    reason = "no_question" if speaker == "human" else "no_answer"
+    reason = reason if text is None else "wrong_type"
+    return speaker, Unfit(reason, f"{position}: its value is not text")
 
 
 def _named(question: str, parts: list[Any]) -> str:
@@ -300,8 +303,8 @@ def _joined(content: list, speaker: str, parts: list[Any]) -> Any:
 def _image(record: dict, parts: list[Any]) -> tuple[Any, str | None]:
     """Return the name of a record's image, and the field it is from."""
     fields = [f for f in ("image", "images", "image_id") if record.get(f) not in (None, [])]
-    given = next((field for field in fields if record[field] != ""), next(iter(fields), None))
-    value = parts if given is None and any(parts) else record.get(given)
+    source = next((field for field in fields if record[field] != ""), next(iter(fields), None))
+    value = parts if source is None and any(parts) else record.get(source)
     for field, several in (*((field, record[field]) for field in fields), ("messages", value)):
         if isinstance(several, list) and len(several) > 1:
             raise Unfit("two_images", f", field {field}: {len(several)} images, not one")
@@ -313,7 +316,7 @@ def _image(record: dict, parts: list[Any]) -> tuple[Any, str | None]:
         raise Unfit("no_image", ", field image: missing")
     if not isinstance(_text(value), str):
         raise Unfit("wrong_type", f", field image: expected str, got {short_repr(value)}")
-    return _text(value), given
+    return _text(value), source
 
 
 def _text(name: Any) -> Any:

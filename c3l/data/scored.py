@@ -9,7 +9,7 @@ from typing import Any
 from c3l.artifacts.files import atomic_path, write_atomically
 from c3l.data.formats import write_lines, write_list
 from c3l.data.layouts import SCORED
-from c3l.runtime.errors import UserError
+from c3l.runtime.errors import write_error
 from c3l.samples import EXTRAS, Data, Record, Sample, to_fields, to_llava, write_samples
 from c3l.scores import Score
 
@@ -17,7 +17,7 @@ TEXTS = ("id", "image", "question", "answer", "instruction")
 
 
 def score_fields(score: Score, i2c: float) -> dict[str, Any]:
-    """What a file says of a scored sample: I²C and the answer's tokens, or why there is none."""
+    """Return the fields that a file adds to a sample: I²C and tokens, or why there is none."""
     if score.unscored:
         return {"unscored": score.unscored}
     return {"i2c": i2c, "tokens": len(score.kl)}
@@ -26,7 +26,7 @@ def score_fields(score: Score, i2c: float) -> dict[str, Any]:
 def with_scores(
     samples: Sequence[Sample], scores: Sequence[Score], values: Sequence[float]
 ) -> list[Sample]:
-    """The samples, each with what is said of its score in its `meta`."""
+    """Return the samples, each with the fields of its score in its `meta`."""
     return [
         replace(sample, meta=_without(sample.meta, SCORED) | score_fields(score, value))
         for sample, score, value in zip(samples, scores, values, strict=True)
@@ -47,7 +47,7 @@ def write_scored(path: Path, samples: Sequence[Sample]) -> None:
         with atomic_path(path) as work:
             (_write_jsonl if path.suffix == ".jsonl" else _write_parquet)(work, rows)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
+        raise write_error(path, error) from error
 
 
 def _row(sample: Sample) -> dict[str, Any]:
@@ -78,28 +78,30 @@ def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
 
 
-def write_scores_into(data: Data, out: Path, said: Sequence[Mapping[str, Any]]) -> None:
-    """Write all records of the data once more, in order and shape, with what is `said` of them.
+def write_scores_into(data: Data, out: Path, fields: Sequence[Mapping[str, Any]]) -> None:
+    """Write all records of the data once more, in order and shape, with new fields.
 
-    `said` has an entry for each sample, in order; what is no sample says why in `unscored`. Of a
+    `fields` has an entry for each sample, in order; what is no sample says why in `unscored`. In a
     record of several turns each new field is a list, an entry a turn. As .json our own layout
     becomes LLaVA's. Raises UserError if the file cannot be written.
     """
-    records = scored_records(data, out.suffix, said)
+    records = scored_records(data, out.suffix, fields)
     content = write_list(records) if out.suffix == ".json" else write_lines(records)
     try:
         write_atomically(out, content)
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror or error})") from error
+        raise write_error(out, error) from error
 
 
-def scored_records(data: Data, suffix: str, said: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Return the records that `write_back` writes. Raises UserError for one that does not fit."""
-    left = iter(said)
+def scored_records(data: Data, suffix: str, fields: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the records that `write_scores_into` writes. UserError for one that does not fit."""
+    remaining = iter(fields)
     records = []
     for record in data.records:
-        turns = [next(left) if turn.sample else {"unscored": turn.reason} for turn in record.turns]
-        records.append(_shape(record, suffix) | _together(turns))
+        turns = [
+            next(remaining) if turn.sample else {"unscored": turn.reason} for turn in record.turns
+        ]
+        records.append(_shape(record, suffix) | _merge_turns(turns))
     return records
 
 
@@ -109,10 +111,10 @@ def _shape(record: Record, suffix: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {"record": value}
     sample = record.turns[0].sample
-    if suffix == ".json" and sample is not None and record.ours:
+    if suffix == ".json" and sample is not None and record.own_layout:
         return _without(to_llava(sample), SCORED)
     value = _without(value, SCORED)
-    if record.ours and isinstance(value.get("meta"), dict):
+    if record.own_layout and isinstance(value.get("meta"), dict):
         value["meta"] = _without(value["meta"], SCORED)
     return value
 
@@ -121,8 +123,8 @@ def _without(fields: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in names}
 
 
-def _together(turns: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """What is said of a record: of one turn as it is, of several a list, null where it is not."""
+def _merge_turns(turns: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the new fields of a record: of several turns as lists, null where a turn has none."""
     if len(turns) == 1:
         return {"i2c": None, **turns[0]}
     names = ["i2c", "tokens", *(["unscored"] if any("unscored" in t for t in turns) else [])]

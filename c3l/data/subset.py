@@ -29,7 +29,9 @@ class ImageSubset:
         self.folder, self._links = folder, links
         self._names, self.left_out = folder.listed()
         if not self._names:
-            counts = ", ".join(f"{why} {count}" for why, count in sorted(self.unreadable.items()))
+            counts = ", ".join(
+                f"{reason} {count}" for reason, count in sorted(self.unreadable.items())
+            )
             raise UserError(
                 f"there is no image in {printable(str(folder.path))}"
                 f"{f' that can be read ({counts})' if counts else ''}; give another --images"
@@ -39,16 +41,16 @@ class ImageSubset:
 
     @property
     def unreadable(self) -> Counter[str]:
-        """How many are left out, by reason."""
+        """Count the images left out, by reason."""
         return Counter(item.reason for item in self.left_out)
 
     @property
     def count(self) -> int:
-        """Of all images, those that cannot be read too."""
+        """Count all images, readable or not."""
         return len(self._names)
 
     def initial(self, count: int | None) -> list[str]:
-        """The first `count`, by default the paper's number and at most its four in five."""
+        """Return the first `count`, by default the paper's number and at most its four in five."""
         count = count or min(INITIAL, max(1, len(self._names) * 4 // 5))
         if count > len(self._names):
             raise UserError(
@@ -59,11 +61,11 @@ class ImageSubset:
         return [name for _, name in zip(places, self._order, strict=False)]
 
     def remaining(self) -> Iterator[str]:
-        """Those that have not been taken yet."""
+        """Iterate over those that have not been taken yet."""
         return self._order
 
     def linked(self, part: str, names: list[str]) -> Source:
-        """Some images as a stage's input: a folder of links, under the names that they have."""
+        """Return images as a stage's input: a folder of links under their names."""
         place = self._links / part
         shutil.rmtree(place, ignore_errors=True)
         for name in names:
@@ -78,12 +80,12 @@ class ImageSubset:
                 self.folder[name]
             except ImageError as error:
                 self.left_out.append(LeftOut(name, str(self.folder.path), error.reason))
-                echo(f"Left out: {error}.", at=VERBOSE)
+                echo(f"Left out: {error}.", minimum=VERBOSE)
             else:
                 yield name
 
 
 def in_batches(names: Iterator[str], size: int) -> Iterator[list[str]]:
-    """The names, so many at a time."""
-    while some := list(islice(names, size)):
-        yield some
+    """Yield the names, `size` at a time."""
+    while batch := list(islice(names, size)):
+        yield batch

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from c3l.backbones import Backbone
 
 
-def difficulty(score: Score, alone: float) -> float:
-    """How a sample ranks by IFD, more being better: IFD itself below 1, else −log IFD.
+def difficulty(score: Score, answer_logprob: float) -> float:
+    """A sample's rank by IFD, more being better: IFD itself below 1, else −log IFD.
 
-    `alone` is the answer's mean log p of a token by itself, in nats.
+    `answer_logprob` is mean log p of a token of the answer without its prompt, in nats.
     """
-    log_ifd = alone - float(score.logp_visual.mean())
+    log_ifd = answer_logprob - float(score.logp_visual.mean())
     return math.exp(log_ifd) if log_ifd < 0 else -log_ifd
 
 
@@ -44,17 +44,17 @@ def answer_logprob_without_prompt(
 
     from c3l.relevance import answer_states
 
-    # Together what is of like length, so that little is padding.
+    # Answers of similar length together, for little padding.
     ordered = sorted({answer for answer in answers if answer.strip()}, key=lambda a: (len(a), a))
-    found: dict[str, float] = {}
+    logprobs: dict[str, float] = {}
     with torch.inference_mode():
         for start in range(0, len(ordered), batch_size):
-            some = ordered[start : start + batch_size]
-            batch = backbone.encode([""] * len(some), answers=some)
+            texts = ordered[start : start + batch_size]
+            batch = backbone.encode([""] * len(texts), answers=texts)
             states, tokens = answer_states(backbone, batch, batch["answer_mask"])
             logp = F.log_softmax(backbone.head(states).float(), -1).gather(1, tokens[:, None])
             lengths = batch["answer_mask"].sum(1).tolist()
-            for answer, part in zip(some, logp[:, 0].split(lengths), strict=True):
+            for answer, part in zip(texts, logp[:, 0].split(lengths), strict=True):
                 if len(part) and part.isfinite().all():
-                    found[answer] = part.mean().item()
-    return found
+                    logprobs[answer] = part.mean().item()
+    return logprobs

@@ -27,9 +27,9 @@ BLACKLIST = (
     # Stanford Alpaca, which took over the list, added the last five.
     *("video", "audio", "music", "flowchart", "diagram"),
 )
-"""What a model that reads only text cannot act on; "image" and "picture" are among it."""
+"""Words a text-only model cannot act on; "image" and "picture" are among them."""
 
-MOST_ALIKE = 0.7
+MAX_SIMILARITY = 0.7
 """ROUGE-L F1 above which two instructions are the same in other words."""
 
 _BLACKLISTED = re.compile(rf"\b(?:{'|'.join(BLACKLIST)})\b", re.IGNORECASE)
@@ -42,7 +42,7 @@ Words = tuple[str, ...]
 
 
 def blacklisted(text: str) -> bool:
-    """Whether a text has a word of the blacklist: a whole word, in any case."""
+    """True if a text has a word of the blacklist: a whole word, in any case."""
     return _BLACKLISTED.search(text) is not None
 
 
@@ -55,7 +55,7 @@ def survivors(
     contradiction: Literal["image", "instruction"] = "image",
     seed: int | None = None,
 ) -> tuple[list[Sample], list[Sample], dict[str, int]]:
-    """The samples that pass and those that do not, in their order, and how many fail, by reason.
+    """The samples that pass and those that fail, in their order, and the failures by reason.
 
     A sample fails for the first of these that applies: "short" (a question of three words or
     fewer) or "long" (of more than 150); "blacklisted" (only if `blacklist`); "program" ("Write a
@@ -92,40 +92,40 @@ def survivors(
         reasons.append(reason)
     if instances is not None:
         _draw(samples, reasons, instances, seed)
-    both = list(zip(samples, reasons, strict=True))
-    kept = [sample for sample, reason in both if reason is None]
-    rejected = [sample for sample, reason in both if reason is not None]
-    return kept, rejected, dict(Counter(reason for reason in reasons if reason is not None))
+    judged = list(zip(samples, reasons, strict=True))
+    accepted = [sample for sample, reason in judged if reason is None]
+    rejected = [sample for sample, reason in judged if reason is not None]
+    return accepted, rejected, dict(Counter(reason for reason in reasons if reason is not None))
 
 
 def _contradicted(samples: Sequence[Sample]) -> set[tuple[str, Words]]:
     """Return each image and question with more than one answer.
 
-    Answers that fail alone are no instances, and contradict nothing.
+    Answers that fail by themselves are no instances, and contradict nothing.
     """
     answers: dict[tuple[str, Words], set[str]] = defaultdict(set)
     for sample in samples:
         if _incomplete(sample.answer) is None:
             answers[sample.image, _words(sample.question)].add(sample.answer.strip())
-    return {key for key, some in answers.items() if len(some) > 1}
+    return {key for key, distinct in answers.items() if len(distinct) > 1}
 
 
 def _draw(
     samples: Sequence[Sample], reasons: list[str | None], instances: int, seed: int | None
 ) -> None:
     """Write "surplus" into the reasons of all but `instances` passing samples of each question."""
-    rng, places = random.Random(seed), defaultdict(list)
-    for place, (sample, reason) in enumerate(zip(samples, reasons, strict=True)):
+    rng, passing = random.Random(seed), defaultdict(list)
+    for i, (sample, reason) in enumerate(zip(samples, reasons, strict=True)):
         if reason is None:
-            places[_words(sample.question)].append(place)
-    for some in places.values():
-        if len(some) > instances:
-            for place in {*some} - {*rng.sample(some, instances)}:
-                reasons[place] = "surplus"
+            passing[_words(sample.question)].append(i)
+    for indices in passing.values():
+        if len(indices) > instances:
+            for i in {*indices} - {*rng.sample(indices, instances)}:
+                reasons[i] = "surplus"
 
 
 def _unfit(question: str, blacklist: bool) -> str | None:
-    """Why the question is no instruction, or None."""
+    """The reason why a question is no instruction, or None."""
     question = question.strip()
     words = len(question.split())
     if words <= 3:
@@ -142,7 +142,7 @@ def _unfit(question: str, blacklist: bool) -> str | None:
 
 
 def _incomplete(answer: str) -> str | None:
-    """Why the answer is no output, or None."""
+    """The reason why an answer is no output, or None."""
     answer = answer.strip()
     if not answer:
         return "no_answer"
@@ -155,9 +155,7 @@ def _words(text: str) -> Words:
 
 
 class _Instructions:
-    """The accepted instructions, each unlike all others.
-
-    By the unit "sample" an accepted one is accepted once."""
+    """The accepted instructions, each unlike all others; with the unit "sample" accepted once."""
 
     def __init__(self, unit: Unit) -> None:
         self._once = unit == "sample"
@@ -165,13 +163,13 @@ class _Instructions:
         self._accepted: list[Words] = []
 
     def accept(self, words: Words) -> bool:
-        """Whether an instruction is one of the accepted or, being unlike them all, becomes one."""
+        """Accept an instruction that is unlike all others. Return True for an accepted one."""
         if words in self._verdicts and self._once:
             return False
         if words not in self._verdicts:
             # Twenty thousand different instructions take a minute; a Python loop would take hours.
-            best = extractOne(words, self._accepted, scorer=rouge_l, score_cutoff=MOST_ALIKE)
-            self._verdicts[words] = best is None or best[1] <= MOST_ALIKE
+            best = extractOne(words, self._accepted, scorer=rouge_l, score_cutoff=MAX_SIMILARITY)
+            self._verdicts[words] = best is None or best[1] <= MAX_SIMILARITY
             if self._verdicts[words]:
                 self._accepted.append(words)
         return self._verdicts[words]

@@ -61,7 +61,7 @@ def refine_answers(
     `Readings.vigc_sentence`.
     """
     answers = [""] * len(samples)
-    # Together what takes equally many rounds, as far as its class and its wording tell.
+    # By class and wording, which predict the number of rounds.
     order = sorted(range(len(samples)), key=lambda i: (samples[i].instruction, samples[i].question))
     # Batch by batch, so that no more images than one batch's need be in memory.
     for start in track(range(0, len(order), batch_size), "batches"):
@@ -70,32 +70,32 @@ def refine_answers(
             if not going:
                 break
             try:
-                asked = [_asked(samples[i], answers[i], asks) for i in going]
+                requests = [_request(samples[i], answers[i], asks) for i in going]
                 written = backbone.generate_with_status(
-                    [question for question, _ in asked],
+                    [question for question, _ in requests],
                     [images[samples[i].image] for i in going],
-                    answer_prefix=[prefix for _, prefix in asked],
+                    answer_prefix=[prefix for _, prefix in requests],
                     stop=() if asks == "question" else (NEXT,),
                     max_new_tokens=max_new_tokens,
                     batch_size=batch_size,
                 )
             except NotFiniteError as error:
                 raise NotFiniteError(error.rows, [samples[i].id for i in going]) from None
-            still = []
+            unfinished = []
             for i, answer in zip(going, written, strict=True):
                 first, rest = first_sentence(answer.text, finished=answer.finished, ends=sentence)
                 answers[i] = f"{answers[i]} {first}".strip()
                 if rest:
-                    still.append(i)
-            going = still
+                    unfinished.append(i)
+            going = unfinished
     return answers
 
 
-def _asked(sample: Sample, said: str, asks: Asks) -> tuple[str, str]:
-    """Return what a round asks, and how the reply to it has begun."""
+def _request(sample: Sample, answer: str, asks: Asks) -> tuple[str, str]:
+    """Return the request of a round, and the beginning of the reply to it."""
     if asks == "question":
-        return sample.question, said
-    return pair_prompt(sample.instruction, 1), format_pair(sample.question, said)
+        return sample.question, answer
+    return pair_prompt(sample.instruction, 1), format_pair(sample.question, answer)
 
 
 def first_sentence(text: str, *, finished: bool, ends: Sentence = "any_mark") -> tuple[str, bool]:
@@ -110,10 +110,10 @@ def first_sentence(text: str, *, finished: bool, ends: Sentence = "any_mark") ->
         if not stop:
             return "", False
         return " ".join(f"{words}{stop}".split()), bool(rest.strip()) or not finished
-    found = _SENTENCE.match(text.strip())
-    if found is None:
+    match = _SENTENCE.match(text.strip())
+    if match is None:
         return (" ".join(text.split()) if finished else ""), False
-    return " ".join(found[1].split()), found.end() < len(text.strip()) or not finished
+    return " ".join(match[1].split()), match.end() < len(text.strip()) or not finished
 
 
 def build_pool(
@@ -141,5 +141,5 @@ def build_pool(
 
 
 def is_corrected(sample: Sample) -> bool:
-    """Whether a sample of the pool is of iterative generation."""
+    """True for a sample of iterative generation."""
     return sample.meta["vigc"] == "iterative"

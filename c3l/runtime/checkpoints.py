@@ -1,4 +1,4 @@
-"""A training's checkpoints: the newest is kept, sealed; one without a seal was not finished."""
+"""Checkpoints of a training: the newest is kept, sealed; one without a seal is incomplete."""
 
 import logging
 import shutil
@@ -18,9 +18,9 @@ def keep_only(folder: Path, name: str) -> None:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole: one without a seal was not finished."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for checkpoint in reversed(found):
+    """Return the newest complete checkpoint: one without a seal was not finished."""
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in reversed(checkpoints):
         if not (checkpoint / SEAL).exists():
             continue
         if (damage := verify_digests(checkpoint)) is None:

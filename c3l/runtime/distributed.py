@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     size = os.environ.get("WORLD_SIZE", "")
     return int(size) if "LOCAL_RANK" in os.environ and size.isdecimal() else 1
 
 
 def is_main_process() -> bool:
-    """Whether this is the one that speaks and writes."""
+    """Return whether this is the process that speaks and writes."""
     return world_size() == 1 or os.environ.get("RANK", "0") == "0"
 
 
@@ -38,19 +38,19 @@ def check_launch() -> None:
     if "LOCAL_RANK" not in os.environ:
         return
     numbers, names = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_PORT"), ("MASTER_ADDR",)
-    lacking = [name for name in numbers if not os.environ.get(name, "").isdecimal()]
-    lacking += [name for name in names if not os.environ.get(name)]
-    if lacking:
+    missing = [name for name in numbers if not os.environ.get(name, "").isdecimal()]
+    missing += [name for name in names if not os.environ.get(name)]
+    if missing:
         raise UserError(
             f"LOCAL_RANK is set, as if a launcher had started this process, but "
-            f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not a launcher's; unset "
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not a launcher's; unset "
             "LOCAL_RANK, or start it by `accelerate launch`"
         )
 
 
 @contextmanager
 def process_group(device: str | None) -> Iterator[str | None]:
-    """Within, the processes can speak to each other; gives the device that is this one's."""
+    """Connect the processes; yield the device of this one."""
     check_launch()
     if world_size() == 1:
         yield device
@@ -66,7 +66,7 @@ def process_group(device: str | None) -> Iterator[str | None]:
 
 
 def all_gather_call(work: Callable[[], T]) -> list[T]:
-    """What `work` gives in each process, by rank. Returns when all are done.
+    """Return what `work` gives in each process, by rank, when all are done.
 
     A UserError of one is raised in all of them: none waits for another that has ended.
     """
@@ -79,19 +79,22 @@ def all_gather_call(work: Callable[[], T]) -> list[T]:
         value = work()
     except UserError as raised:
         error = str(raised)
-    found: list = [None] * world_size()
-    torch.distributed.all_gather_object(found, (value, error))
-    for _, error in found:
+    results: list = [None] * world_size()
+    torch.distributed.all_gather_object(results, (value, error))
+    for _, error in results:
         if error is not None:
             raise UserError(error)
-    return [value for value, _ in found]
+    return [value for value, _ in results]
 
 
 def run_on_all(work: Callable[[], T]) -> T:
-    """What `work` gives in this process, once it is done in all; errors as in `everyone`."""
-    kept: list[T] = []
-    all_gather_call(lambda: kept.append(work()))
-    return kept[0]
+    """Return the result of `work` in this process when all are done; errors as `all_gather_call`.
+
+    The results themselves need not travel between processes.
+    """
+    results: list[T] = []
+    all_gather_call(lambda: results.append(work()))
+    return results[0]
 
 
 def require_single_process(command: str) -> None:

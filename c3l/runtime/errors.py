@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from reprlib import Repr
 
 # What a disk says that is full, read-only, not ours or broken.
@@ -34,8 +35,20 @@ class ImageError(UserError):
         self.reason = reason
 
 
+def write_error(path: Path, error: OSError) -> UserError:
+    """Return the sentence for a file or folder that cannot be written."""
+    return UserError(f"{printable(str(path))} cannot be written ({error.strerror or error})")
+
+
+def require_parent(out: Path) -> None:
+    """Raise UserError unless the folder exists that `out` is to lie in."""
+    if not out.absolute().parent.is_dir():
+        parent = printable(str(out.parent))
+        raise UserError(f"{parent} is no folder; make it, or give another --out")
+
+
 def write_error_reason(error: BaseException | None) -> str | None:
-    """Why a disk refused, in the system's words; None for an error that is about something else.
+    """Return why a disk refused, in the system's words, or None for another kind of error.
 
     Libraries wrap the system's error or keep no more of it than its words (safetensors).
     """
@@ -50,35 +63,34 @@ def write_error_reason(error: BaseException | None) -> str | None:
 
 
 class NotFiniteError(UserError):
-    """A model predicts something that is no number; `rows` are the places in what it was asked."""
+    """A model predicts NaN or infinity; `rows` are indices into the batch."""
 
     def __init__(self, rows: Sequence[int], names: Sequence[str] = ()):
-        """`names`, one a place: how the caller calls what it asked."""
-        more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
-        where = list_names([names[row] for row in rows]) if names else f"rows {rows[:10]}{more}"
+        """Name the rows by the caller's `names`, one a row, if given."""
+        rest = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
+        places = list_names([names[row] for row in rows]) if names else f"rows {rows[:10]}{rest}"
         super().__init__(
-            f"the model's predictions are no finite numbers at {where}; its weights are "
-            "damaged, or too large for their precision"
+            f"the model's predictions are not finite at {places}; its weights are damaged, or too "
+            "large for their precision"
         )
         self.rows = list(rows)
 
 
 def short_repr(value: object) -> str:
-    """A value out of somebody's data for a sentence: on one line, escaped, and never long."""
+    """Return a value out of user data for a sentence: on one line, escaped, and never long."""
     return _SHORT.repr(value)
 
 
 def list_names(names: Sequence[str]) -> str:
-    """The first ten names out of somebody's data for a sentence, and how many more there are."""
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(map(printable, names[:10])) + more
+    """Return the first ten names out of user data for a sentence, and how many more there are."""
+    rest = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(map(printable, names[:10])) + rest
 
 
 def escape_unprintable(text: str, keep: str = "") -> str:
-    """A text as a terminal may show it: what is no printable letter is written out.
+    """Return a text as a terminal may show it: unprintable letters but those in `keep` escaped.
 
-    Whatever was forgotten on the way, nobody's data move the cursor or colour the words. `keep`
-    are letters that stay as they are.
+    No user data can then move the cursor or colour the words.
     """
     return "".join(
         letter
@@ -89,5 +101,5 @@ def escape_unprintable(text: str, keep: str = "") -> str:
 
 
 def printable(name: str) -> str:
-    """A name out of somebody's data for a sentence: as it is, or `brief` where it is odd."""
+    """Return a name out of user data for a sentence: as it is, or `short_repr` where it is odd."""
     return name if name.isprintable() and len(name) <= 200 else short_repr(name)

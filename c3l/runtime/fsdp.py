@@ -1,4 +1,4 @@
-"""Weights that lie in shards on several processes (FSDP): put in, taken out, put together again."""
+"""Weights in shards on several processes (FSDP): written, read and gathered."""
 
 import torch
 from accelerate.utils import FullyShardedDataParallelPlugin
@@ -13,7 +13,7 @@ from c3l.runtime.errors import UserError
 def prepare_sharding(
     plugin: FullyShardedDataParallelPlugin, losses: nn.Module, precision: str
 ) -> None:
-    """Which precision sharded weights compute in ("no": their own, "bf16"), before they are.
+    """Set the precision that sharded weights compute in ("no": their own, "bf16"), beforehand.
 
     ξ computes in float32, as without shards (`c3l.losses`), and so are gradients added up. Raises
     UserError for what FSDP cannot share out.
@@ -33,12 +33,12 @@ def prepare_sharding(
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters that train, by name (one name for a shared one)."""
+    """Return the trainable parameters by name (one name for a shared one)."""
     return {n: p for n, p in module.named_parameters() if p.requires_grad}
 
 
 def full_tensor(weight: Tensor) -> Tensor:
-    """The whole of a weight. Where it is in shards, all processes have to ask for it."""
+    """Return the full tensor of a weight; if it is in shards, all processes have to call this."""
     return weight.full_tensor() if isinstance(weight, DTensor) else weight
 
 

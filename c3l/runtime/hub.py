@@ -1,4 +1,4 @@
-"""Where weights lie: a folder, or a model of the Hugging Face Hub, fetched once."""
+"""Weights in a folder, or of a model on the Hugging Face Hub, fetched once."""
 
 import json
 import os
@@ -34,14 +34,14 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bi
 
 
 def is_id(name: str | os.PathLike) -> bool:
-    """Whether a name could be a model's on the Hub: owner/name, or owner/name@revision."""
+    """Return whether a name could be a Hub id: owner/name, or owner/name@revision."""
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w.-]+)?", str(name)) is not None
 
 
 def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path:
-    """The folder of a backbone: the one given, or that of a Hub id in the Hub's cache.
+    """Return the folder of a backbone: the path itself, or that of a Hub id in the Hub's cache.
 
-    With `fetch`, what the cache lacks is fetched. Raises UserError for what cannot be had.
+    With `fetch`, what the cache lacks is fetched. Raises UserError for what is not available.
     """
     folder = Path(path_or_id)
     if folder.is_dir():
@@ -51,7 +51,7 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
         raise UserError(f"there is no backbone at {path_or_id}; give a folder or a Hub id")
     name, _, revision = str(path_or_id).partition("@")
     if fetch:
-        return _fetched(name, revision or None, str(path_or_id))
+        return _fetch(name, revision or None, str(path_or_id))
     from huggingface_hub import snapshot_download
 
     try:
@@ -65,31 +65,33 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
     return folder
 
 
-def _fetched(name: str, revision: str | None, asked: str) -> Path:
-    """The folder of a Hub id in the cache, with what it lacked. Of a model that C3L cannot use only
-    the configuration is fetched."""
+def _fetch(name: str, revision: str | None, hub_id: str) -> Path:
+    """Return the folder of a Hub id in the cache, complete.
+
+    For a model that C3L cannot use only the configuration is fetched.
+    """
     from huggingface_hub import hf_hub_download, is_offline_mode, snapshot_download
 
     patterns = [*FILES, *ADAPTER[:1]]  # the latter to be refused
     # Offline, older versions of huggingface_hub ask the Hub for a commit all the same.
-    where = {"revision": revision, "local_files_only": is_offline_mode()}
+    options = {"revision": revision, "local_files_only": is_offline_mode()}
     try:
-        config = Path(hf_hub_download(name, "config.json", **where))
-        _refuse_unusable(config.parent, asked)
-        folder = Path(snapshot_download(name, allow_patterns=patterns, **where))
+        config = Path(hf_hub_download(name, "config.json", **options))
+        _refuse_unusable(config.parent, hub_id)
+        folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
     except UserError:
         raise
     # Whatever the network, the Hub or its cache raise.
     except Exception as error:
         raise UserError(
-            f"{asked} is neither a folder nor a backbone that could be fetched from the Hub: "
+            f"{hub_id} is neither a folder nor a backbone that could be fetched from the Hub: "
             f"{_reason(error, name, revision)}"
         ) from error
     refuse_adapter(folder)
     return folder
 
 
-def _refuse_unusable(folder: Path, asked: str) -> None:
+def _refuse_unusable(folder: Path, hub_id: str) -> None:
     """Raise UserError for the configuration of a model that would not load."""
     # Fetching weights takes longer than importing torch.
     from c3l.backbones.loading import model_type
@@ -97,11 +99,11 @@ def _refuse_unusable(folder: Path, asked: str) -> None:
     try:
         model_type(folder)
     except UserError as error:
-        raise UserError(str(error).replace(str(folder), asked)) from error
+        raise UserError(str(error).replace(str(folder), hub_id)) from error
 
 
 def _reason(error: BaseException, name: str, revision: str | None) -> str:
-    """Why nothing could be fetched, and what to do."""
+    """Describe why nothing could be fetched, and the remedy."""
     import huggingface_hub.constants as hub
     from huggingface_hub import errors
 
@@ -119,8 +121,8 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
             "it is not in the Hub's cache and HF_HUB_OFFLINE is set; unset it, or get the model "
             f"by `hf download {name}` where there is a network"
         )
-    if why := next(filter(None, map(write_error_reason, causes)), None):
-        return f"the Hub's cache {hub.HF_HUB_CACHE} cannot be written ({why}); set HF_HOME"
+    if reason := next(filter(None, map(write_error_reason, causes)), None):
+        return f"the Hub's cache {hub.HF_HUB_CACHE} cannot be written ({reason}); set HF_HOME"
     if raised(errors.GatedRepoError):
         return f"it is gated; accept its licence at {page} and log in by `hf auth login`{mirror}"
     if raised(errors.DisabledRepoError):
@@ -156,7 +158,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """An error and those behind it."""
+    """Return an error and its causes."""
     causes: list[BaseException] = []
     while error is not None and error not in causes:
         causes.append(error)
@@ -179,24 +181,25 @@ def refuse_adapter(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of a backbone's folder that it is made of, in sorted order."""
+    """Return the files that make up a backbone, sorted."""
     return sorted({file for pattern in FILES for file in folder.glob(pattern) if file.is_file()})
 
 
 def weight_names(folder: Path) -> list[str]:
-    """Their names below the folder."""
+    """Return their names below the folder."""
     return [file.relative_to(folder).as_posix() for file in weight_files(folder)]
 
 
 def seal_weights(folder: Path) -> None:
-    """Write the digests of a backbone's files beside them: damage to a backbone without them, such
-    as a flipped bit in its weights, cannot be told from another backbone."""
+    """Write the digests of a backbone's files beside them.
+
+    Without them damage, such as a flipped bit in the weights, passes for another backbone.
+    """
     write_digests(folder, weight_names(folder))
 
 
 def check_seal(folder: Path) -> None:
-    """Raise UserError for a backbone whose files its seal does not match. Without a seal, or with
-    another one, it is another backbone."""
+    """Raise UserError for a backbone whose files do not match its seal, if it has one."""
     if (folder / SEAL).exists() and (damage := verify_digests(folder)):
         raise UserError(
             f"The backbone in {folder} is damaged: {damage} ({SEAL} keeps the digests). Get it "

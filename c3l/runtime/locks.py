@@ -1,4 +1,4 @@
-"""Locks between processes: files that one process at a time holds, and whom a kill frees."""
+"""Locks between processes: files that one process at a time holds; a kill frees them."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from c3l.runtime.errors import UserError, printable
+from c3l.runtime.errors import UserError, printable, write_error
 
 # What a file system answers that has no locks (some network disks, some FUSE mounts).
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -36,8 +36,8 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
             raise
         reason = os.strerror(getattr(error, "errno", None) or errno.ENOSYS)
         raise UserError(
-            f"{printable(str(path.absolute().parent))} lies on a file system without locks ({reason}); "
-            "give one on a local disk"
+            f"{printable(str(path.absolute().parent))} lies on a file system without locks "
+            f"({reason}); give one on a local disk"
         ) from error
     try:
         yield
@@ -62,8 +62,7 @@ def exclusive_output(out: Path) -> Iterator[None]:
                 f"another run is at work on {printable(str(out))}; wait for it, or stop it"
             ) from error
         except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"{printable(str(out))} cannot be written ({reason})") from error
+            raise write_error(out, error) from error
         # While it is held: who has opened the file meanwhile sees that it has no name any more.
         stack.callback(path.unlink, missing_ok=True)
         yield

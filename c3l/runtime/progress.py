@@ -1,7 +1,7 @@
-"""How far the work is and what is said of it, on standard error.
+"""Progress and messages on standard error.
 
-Loops that take long `track` their steps, and whoever listens is told: a bar on a terminal, else a
-line a minute (`Work`), or a file that another process reads (`written`). Nobody has to listen.
+Long loops `track` their steps, and listeners show them: a bar on a terminal, else a line a minute
+(`StatusLine`), or a file that another process reads (`progress_file`).
 """
 
 import json
@@ -26,21 +26,23 @@ _LEVEL = "C3L_VERBOSITY"
 
 
 def set_level(level: int) -> None:
-    """What is said from now on, here and in child processes: results and errors (QUIET), how far
-    the work is (NORMAL), or each stage as well (VERBOSE)."""
+    """Set the level of messages, here and in child processes.
+
+    QUIET: results and errors; NORMAL: progress too; VERBOSE: each stage as well.
+    """
     os.environ[_LEVEL] = str(level)
     for name in ("c3l", "repro", "benchmarks"):
         logging.getLogger(name).setLevel(logging.ERROR if level < NORMAL else logging.WARNING)
 
 
 def level() -> int:
-    """QUIET, NORMAL or VERBOSE."""
+    """Return QUIET, NORMAL or VERBOSE."""
     return int(os.environ.get(_LEVEL, NORMAL))
 
 
-def echo(text: str, *, at: int = NORMAL) -> None:
-    """A line on standard error, unless less is to be said."""
-    if level() >= at:
+def echo(text: str, *, minimum: int = NORMAL) -> None:
+    """Print a line on standard error if the level is at least `minimum`."""
+    if level() >= minimum:
         print(escape_unprintable(text, keep="\n"), file=sys.stderr, flush=True)
 
 
@@ -53,7 +55,7 @@ def duration(seconds: float) -> str:
 
 
 def format_rate(each: float) -> str:
-    """How many in a second: "4.2/s", or in a minute or an hour where that is less than one."""
+    """Return a rate by the second, "4.2/s", or by the minute or hour where that is below one."""
     for seconds, unit in ((1, "s"), (60, "min"), (3600, "h")):
         if each * seconds >= 1 or unit == "h":
             break
@@ -61,13 +63,12 @@ def format_rate(each: float) -> str:
     return f"{number:.0f}/{unit}" if number >= 10 else f"{number:.1f}/{unit}"
 
 
-# ── Loops that tell ──────────────────────────────────────────────────────────────────────────────
+# ── Loops that report ────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a loop is: `done` of `total`, in `unit`s. What loops within it have done of the
-    current step counts."""
+    """The progress of a loop: `done` of `total`, in `unit`s, with that of the loops within it."""
 
     unit: str
     done: float
@@ -79,12 +80,12 @@ class Position:
 
 
 _loops: list["Loop"] = []
-"""The loops at work, the outermost first."""
+"""The running loops, the outermost first."""
 _listeners: list[Callable[[Position], None]] = []
 
 
 class Loop:
-    """A loop at work, from when it is made to its `end`."""
+    """A running loop, from its construction to its `end`."""
 
     def __init__(self, unit: str, total: float):
         self._unit, self._total = unit, total
@@ -92,21 +93,21 @@ class Loop:
         _loops.append(self)
 
     def update(self, done: float, step: float) -> None:
-        """So much is done, and the step that now begins counts so much."""
+        """Report what is done, and how much the step that begins now counts."""
         self._done, self._step = done, step
-        _tell()
+        _notify()
 
     def end(self) -> None:
         if self in _loops:  # else a new listener has cleared what an exception left
             _loops.remove(self)
 
-    def place(self, share: float) -> Position:
-        """Where the loop is when a share of its current step is done."""
+    def position(self, share: float) -> Position:
+        """Return the position when a share of the current step is done."""
         return Position(self._unit, self._done + share * self._step, self._total)
 
 
 def track(steps: Collection[T], unit: str, sizes: Sequence[float] | None = None) -> Iterator[T]:
-    """The steps, one after the other; whoever listens is told how many `unit`s are done.
+    """Yield the steps and report how many `unit`s are done.
 
     A step counts as many as `sizes` say, or as one.
     """
@@ -122,17 +123,17 @@ def track(steps: Collection[T], unit: str, sizes: Sequence[float] | None = None)
         loop.end()
 
 
-def _tell() -> None:
-    place = None
+def _notify() -> None:
+    position = None
     for loop in reversed(_loops):
-        place = loop.place(place.share if place else 0.0)
-    for listener in _listeners if place else ():
-        listener(place)
+        position = loop.position(position.share if position else 0.0)
+    for listener in _listeners if position else ():
+        listener(position)
 
 
 @contextmanager
 def listening(listener: Callable[[Position], None]) -> Iterator[None]:
-    """Within, the listener is told how far the outermost loop is."""
+    """Call the listener with the position of the outermost loop, within the block."""
     if not _listeners:
         _loops.clear()  # those that an exception left
     _listeners.append(listener)
@@ -144,17 +145,17 @@ def listening(listener: Callable[[Position], None]) -> Iterator[None]:
 
 @contextmanager
 def progress_file(path: Path) -> Iterator[None]:
-    """Within, how far this process is stands in a file, for another one to `read`."""
-    spoke = 0.0
+    """Write this process's position to a file within the block, for `read_progress`."""
+    written = 0.0
 
-    def write(place: Position) -> None:
-        nonlocal spoke
-        if time.monotonic() - spoke < 1:
+    def write(position: Position) -> None:
+        nonlocal written
+        if time.monotonic() - written < 1:
             return
-        spoke = time.monotonic()
+        written = time.monotonic()
         work = path.with_suffix(".tmp")
-        with suppress(OSError):  # no work is lost for want of words
-            work.write_text(json.dumps(asdict(place)))
+        with suppress(OSError):  # no work is lost over a message
+            work.write_text(json.dumps(asdict(position)))
             os.replace(work, path)
 
     with listening(write):
@@ -162,18 +163,18 @@ def progress_file(path: Path) -> Iterator[None]:
 
 
 def read_progress(path: Path) -> Position | None:
-    """What `written` said last."""
+    """Return what `progress_file` wrote last, or None."""
     try:
         return Position(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-# ── What is shown ────────────────────────────────────────────────────────────────────────────────
+# ── Display ──────────────────────────────────────────────────────────────────────────────────────
 
 
 class Display:
-    """A bar with words on a terminal; otherwise the words, once a minute. A context manager."""
+    """A bar with a message on a terminal, else the message once a minute. A context manager."""
 
     def __init__(self):
         self._bar = None
@@ -209,7 +210,7 @@ class Display:
             self._bar.stop()
 
     def update(self, words: str, done: float = 0.0, total: float | None = None) -> None:
-        """Show how far the work is; without a total, that it goes on."""
+        """Show the progress; without a total, only that the work goes on."""
         if self._bar:
             self._bar.update(self._task, completed=done, total=total, description=words)
         elif time.monotonic() - self._spoke >= EVERY:
@@ -218,19 +219,18 @@ class Display:
 
 
 class StatusLine:
-    """What this process is at, shown as it goes on. A context manager.
+    """The work of this process, shown as it goes on. A context manager.
 
-    `begin` names what is begun; loops that are tracked add how much of it is done, how fast, and the
-    time left.
+    `begin` names the work; tracked loops add how much of it is done, the rate and the time left.
     """
 
     def __init__(self):
         self._display = Display()
         self._title = ""
-        self._begun: tuple[str, float, float, float] | None = None  # unit, total, done, when
+        self._start: tuple[str, float, float, float] | None = None  # unit, total, done, time
 
     def __enter__(self) -> "StatusLine":
-        self._listening = listening(self._told)
+        self._listening = listening(self._show)
         self._listening.__enter__()
         self._display.__enter__()
         return self
@@ -240,18 +240,18 @@ class StatusLine:
         self._listening.__exit__(*error)
 
     def begin(self, title: str) -> None:
-        """Something else is begun."""
-        self._title, self._begun = title, None
+        """Begin other work."""
+        self._title, self._start = title, None
         self._display.update(title)
 
-    def _told(self, place: Position) -> None:
-        now, begun = time.monotonic(), self._begun
-        if not begun or begun[:2] != (place.unit, place.total) or place.done < begun[2]:
-            # What is done when the first word comes may have been found, not made: it has no rate.
-            begun = self._begun = (place.unit, place.total, place.done, now)
-        words = f"{self._title}: {place.done:.0f} of {place.total:.0f} {place.unit}"
-        made, seconds = place.done - begun[2], now - begun[3]
-        if made > 0 and seconds > 0:
-            rate = made / seconds
-            words += f" · {format_rate(rate)} · {duration((place.total - place.done) / rate)} left"
-        self._display.update(words, place.done, place.total)
+    def _show(self, position: Position) -> None:
+        unit, done, total = position.unit, position.done, position.total
+        now, start = time.monotonic(), self._start
+        if not start or start[:2] != (unit, total) or done < start[2]:
+            # What is done at the first report may have been stored already: it has no rate.
+            start = self._start = (unit, total, done, now)
+        text = f"{self._title}: {done:.0f} of {total:.0f} {unit}"
+        if done > start[2] and now > start[3]:
+            rate = (done - start[2]) / (now - start[3])
+            text += f" · {format_rate(rate)} · {duration((total - done) / rate)} left"
+        self._display.update(text, done, total)

@@ -1,4 +1,4 @@
-"""What all records of settings have in common."""
+"""The base of all records of settings."""
 
 from typing import Any, get_args
 
@@ -21,6 +21,8 @@ class Record(BaseModel):
 
 
 def later_field(default: Any, **limits: Any) -> Any:
-    """A field that records of before do not have: left out of a dump, and so of every key and
-    digest, at its default, which is how those were made. `limits` as in pydantic's Field."""
+    """Return a field that older records do not have, with limits as in pydantic's Field.
+
+    At its default, which is how those were made, it is left out of every dump, key and digest.
+    """
     return Field(default, exclude_if=lambda value: value == default, **limits)

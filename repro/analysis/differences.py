@@ -57,7 +57,7 @@ def discordant_questions(row: Frames, base: Frames) -> tuple[int, int] | None:
     several models' answers to it are not independent. Pooling takes the models as given: the test's
     p is about these models, not about the way they were made. At the variances of the pocket world
     it is below 0.05 in every other simulated comparison of rows that differ in nothing but their
-    seeds (docs/decisions.md); the interval accounts for seeds.
+    seeds (docs/records/decisions.md); the interval accounts for seeds.
     """
     answers = [pd.concat([frame for run in runs for frame in run]) for runs in (row, base)]
     if not all("correct" in frame for frame in answers):

@@ -7,8 +7,8 @@ import torch
 from tabulate import tabulate
 
 from benchmarks.speed import flops, growth, scoring, stages
-from benchmarks.speed.model import configuration, make
-from benchmarks.speed.stages import Run
+from benchmarks.speed.model import make_model, shape_config
+from benchmarks.speed.stages import StageRun
 from c3l.artifacts import provenance
 from c3l.backbones.llava import Llava
 from c3l.backbones.loading import usable_device
@@ -54,9 +54,9 @@ def formula_report(quick: bool) -> str:
     """Single stages at a middle size on the CPU, in one thread: their time and memory as measured,
     and as `repro.estimate.cost` has them. `quick`: two of them, of the smallest size."""
     device, model = device_named("cpu"), QUICK if quick else stages.MODEL
-    shape = cost.shape_of_config(Llava, configuration(model))
+    shape = cost.shape_of_config(Llava, shape_config(model))
     rows = []
-    for run in stages.measure(("pairs", "vlit") if quick else stages.KINDS, model):
+    for run in stages.measure_stages(("pairs", "vlit") if quick else stages.KINDS, model):
         found = _counted(shape, run)
         seconds, peak = device.seconds(found), device.bytes_needed(found) / 2**20
         rows.append([run.kind, run.seconds, seconds, seconds / run.seconds])
@@ -72,7 +72,7 @@ def formula_report(quick: bool) -> str:
     )
 
 
-def _counted(shape: Shape, run: Run) -> Cost:
+def _counted(shape: Shape, run: StageRun) -> Cost:
     """What the formulas say of a run of `benchmarks.speed.stages`."""
     batch = {"batch": run.rows, "numbers": CPU}
     match run.kind:
@@ -112,11 +112,11 @@ def _ways(
     for name in names:
         # Lines and no bar: whatever draws takes time from what is timed.
         echo(f"Timing {name}, samples as long as {lengths}, in {rounds} rounds.")
-        backbone = make(name, device=device, dtype=dtype)
+        backbone = make_model(name, device=device, dtype=dtype)
         with tempfile.TemporaryDirectory() as folder:
             load = scoring.workload(Path(folder), images, lengths=lengths)
-            timings = scoring.compare(backbone, load, rounds)
-            work = {way: flops.of_scoring(backbone, load, way == "packed") for way in timings}
+            timings = scoring.compare_ways(backbone, load, rounds)
+            work = {way: flops.scoring_flops(backbone, load, way == "packed") for way in timings}
         first, each = timings["one by one"], 1000 / len(load.samples)
         for way, timing in timings.items():
             row = [name, way, timing.wall * each, timing.process * each, first.wall / timing.wall]
@@ -146,7 +146,7 @@ def _ways(
 def _growth(sizes: tuple[int, ...]) -> str:
     told = ", ".join(f"{size:,}" for size in sizes)
     echo(f"Timing the pocket backbone on {told} samples, each in a process of its own.")
-    runs = growth.measure(sizes)
+    runs = growth.measure_growth(sizes)
     rows = [
         [r.samples, r.wall, r.process, 1000 * r.process / r.samples, r.before, r.peak] for r in runs
     ]

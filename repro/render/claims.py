@@ -47,7 +47,7 @@ def _claim(claim: dict, profile: str) -> str:
         f"**{claim['id']}: {claim['verdict']}.** “{claim['sentence']}” ({claim['where']}) "
         + HOLDS[claim["holds"]].format(**claim)
         + "\n\n"
-        + markdown.grid(header, lines, left=2)
+        + markdown.grid(header, lines, word_columns=2)
     )
 
 
@@ -63,7 +63,7 @@ def _numbers(numbers: list[dict], profile: str) -> str:
         for number in numbers
     ]
     header = ["row", "column", "paper", profile, "interval contains the paper's"]
-    return "**The paper's numbers.**\n\n" + markdown.grid(header, lines, left=2)
+    return "**The paper's numbers.**\n\n" + markdown.grid(header, lines, word_columns=2)
 
 
 def _footer(findings: dict, counts: Counter) -> str:

@@ -13,12 +13,12 @@ CANNOT_COMPARE = (
     "columns only the order of rows and the sign of their differences can be compared."
 )
 PAIRED = "paired by image with its questions, data seed and tuning seed"
-DETECTABLE = "the smallest difference that would have been seen in 80% of such comparisons"
+DETECTABLE = "the smallest true difference detected with 80% power"
 SIGNIFICANT = 0.05
 SIGN = (
     "†: McNemar's exact test over questions, p below {limit} after Holm's correction for the "
-    "{count} comparisons of this table that have such a p: these models differ, which models of "
-    "one method do as well when their seeds do"
+    "{count} comparisons of this table that have such a p: the two models differ; two seeds of one "
+    "method can, too"
 )
 
 
@@ -65,10 +65,10 @@ def format_difference(difference: dict) -> str:
     return f"{difference['value']:+z.1f} [{low:z.1f}, {high:z.1f}]"
 
 
-def grid(header: list[str], lines: list[list[str]], left: int = 1) -> str:
-    """A pipe table whose first `left` columns are words and the others numbers."""
+def grid(header: list[str], lines: list[list[str]], word_columns: int = 1) -> str:
+    """A pipe table whose first `word_columns` are words and the others numbers."""
     lines = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
-    align = ["left"] * left + ["right"] * (len(header) - left)
+    align = ["left"] * word_columns + ["right"] * (len(header) - word_columns)
     return tabulate(lines, header, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 

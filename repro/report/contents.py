@@ -19,7 +19,7 @@ from repro.report.artefacts import Artefacts
 from repro.report.samples import SampleLists, nearest_images
 from repro.report.scored_pairs import Pool, contributions_by_token, find_pools
 from repro.report.tables import FinishedTable
-from repro.report.thumbnails import Texts, Thumbnails, data_uri
+from repro.report.thumbnails import TextPool, Thumbnails, data_uri
 
 PROVENANCE = ("made", "core_seconds", "wall_clock_seconds", "commit", "seeds", "tuning_seeds")
 
@@ -41,7 +41,7 @@ class Contents:
         that runs it; `folder` holds the drawings.
         """
         self._profile, self._store, self._folder = profile, store, folder
-        self._thumbnails, texts = Thumbnails(), Texts()
+        self._thumbnails, texts = Thumbnails(), TextPool()
         self._samples = SampleLists(store, texts, self._thumbnails)
         self._artefacts = Artefacts(store)
         self._cells: dict[str, dict] = {}

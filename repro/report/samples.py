@@ -1,7 +1,7 @@
 """The samples behind a number: questions with a model's answers, or pairs with their scores.
 
 A *set* holds what several artefacts share (a benchmark's questions, a data set's pairs), column by
-column; a *result* holds one artefact's additions. Texts are positions in `Texts`, images in
+column; a *result* holds one artefact's additions. Texts are positions in `TextPool`, images in
 `Thumbnails`. Beyond a limit a seeded draw is shown, the same for all artefacts of a set, so that
 rows can be compared question by question; `total` says how many there are.
 """
@@ -17,7 +17,7 @@ from c3l.artifacts.store import Source, Stage, Store
 from c3l.samples import ImageFolder, Sample, read_samples
 from c3l.stages.common import SAMPLES
 from repro.render.gallery import VERDICTS
-from repro.report.thumbnails import Texts, Thumbnails
+from repro.report.thumbnails import TextPool, Thumbnails
 
 QUESTIONS = 1200  # of each benchmark: all of the pocket world's
 PAIRS = 150  # of each data set
@@ -31,7 +31,7 @@ Line = tuple[str, str, list[str], str, int | None]
 class SampleLists:
     """All sets and results of the page."""
 
-    def __init__(self, store: Store, texts: Texts, thumbnails: Thumbnails):
+    def __init__(self, store: Store, texts: TextPool, thumbnails: Thumbnails):
         self.sets: list[dict] = []
         self.results: list[dict] = []
         self._store, self._texts, self._thumbnails = store, texts, thumbnails

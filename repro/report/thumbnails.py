@@ -54,7 +54,7 @@ class Thumbnails:
         return len(self.uris) - 1
 
 
-class Texts:
+class TextPool:
     """Strings, each once: cells of a table share most of their questions, and answers repeat."""
 
     def __init__(self) -> None:

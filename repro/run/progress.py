@@ -94,7 +94,9 @@ class Progress:
             f"about {minutes} with {self.jobs} workers."
         )
         for stage in self._from_store:
-            echo(f"from the store: {stage.name} {stage.key[:12]}{self._row(stage)}", at=VERBOSE)
+            echo(
+                f"from the store: {stage.name} {stage.key[:12]}{self._row(stage)}", minimum=VERBOSE
+            )
         if self.total:
             self._display.__enter__()
         return self
@@ -121,7 +123,7 @@ class Progress:
         self.remaining.pop(stage.key, None)  # not there where a damaged one was made again
         self.times.add(stage, seconds)
         name = f"{stage.name} {stage.key[:12]}"
-        echo(f"done in {duration(seconds)}: {name}{self._row(stage)}", at=VERBOSE)
+        echo(f"done in {duration(seconds)}: {name}{self._row(stage)}", minimum=VERBOSE)
 
     def _descriptions(self, running: list[Stage]) -> list[str]:
         """ "generator 12/40 steps (table4: CRM)", or "4 × final" for four equal ones."""

@@ -18,7 +18,7 @@ TINY = "tiny, 9 image tokens"
 
 @pytest.fixture(scope="module")
 def backbone():
-    return model.make(TINY)
+    return model.make_model(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def in_process(monkeypatch, tmp_path):
     """Growth without a process for each size: importing torch is most of a small one's time."""
 
     def measure(sizes):
-        samples = growth.write_data(tmp_path, max(sizes))
+        samples = growth.write_scene_samples(tmp_path, max(sizes))
         runs = []
         for size in sizes:
             write_samples(tmp_path / "samples.jsonl", samples[:size])
-            runs.append(growth.run(tmp_path))
+            runs.append(growth.run_scoring(tmp_path))
         return runs
 
-    monkeypatch.setattr(growth, "measure", measure)
+    monkeypatch.setattr(growth, "measure_growth", measure)
 
 
 def test_the_workload_is_what_it_says(backbone, load):
@@ -71,7 +71,7 @@ def test_a_way_that_is_off_is_not_timed(backbone, load, monkeypatch):
 
     monkeypatch.setitem(scoring.WAYS, "packed", wrong)
     with pytest.raises(RuntimeError, match="packed differs from one by one by nan"):
-        scoring.compare(backbone, load)
+        scoring.compare_ways(backbone, load)
 
 
 def test_the_ways_take_turns(backbone, load, monkeypatch):
@@ -82,7 +82,7 @@ def test_the_ways_take_turns(backbone, load, monkeypatch):
             name,
             lambda backbone, load, name=name, way=way: order.append(name) or way(backbone, load),
         )
-    found = scoring.compare(backbone, load, rounds=2)
+    found = scoring.compare_ways(backbone, load, rounds=2)
     assert order == list(scoring.WAYS) * 3
     assert all(0 < timing.wall < 60 and timing.process > 0 for timing in found.values())
 
@@ -92,7 +92,7 @@ def test_the_formula_counts_what_torch_counts(backbone, load):
     column that the formula's head leaves out; at these widths attention is a good part."""
     with FlopCounterMode(display=False) as counter:
         scoring.one_by_one(backbone, load)
-    assert flops.of_scoring(backbone, load, packed=False) == pytest.approx(
+    assert flops.scoring_flops(backbone, load, packed=False) == pytest.approx(
         counter.get_total_flops(), rel=0.15
     )
 
@@ -100,14 +100,14 @@ def test_the_formula_counts_what_torch_counts(backbone, load):
 def test_the_formula_at_the_true_shape():
     shape = model.SHAPES["LLaVA-1.5-7B"]
     assert shape.image_tokens == 576
-    run = flops.of_language(shape, [range(1, 101)])
-    assert run == flops.of_language(shape, [range(1, 51), range(51, 101)])
+    run = flops.language_flops(shape, [range(1, 101)])
+    assert run == flops.language_flops(shape, [range(1, 51), range(51, 101)])
     # 6.5 billion weights, two operations each, and a little attention.
-    assert flops.of_language(shape, [range(1, 2)]) == pytest.approx(2 * 6.48e9, rel=0.01)
+    assert flops.language_flops(shape, [range(1, 2)]) == pytest.approx(2 * 6.48e9, rel=0.01)
 
 
 def test_growth_is_measured(in_process):
-    runs = growth.measure((100, 200, 400))
+    runs = growth.measure_growth((100, 200, 400))
     assert [run.samples for run in runs] == [100, 200, 400]
     assert math.isfinite(growth.exponent(runs))
     for one in runs:
@@ -117,12 +117,15 @@ def test_growth_is_measured(in_process):
 
 @pytest.mark.parametrize("power", [0.5, 1, 2])
 def test_the_exponent_is_the_power(power):
-    runs = [growth.Run(n, 0, 3e-3 * n**power, 0, 0) for n in growth.SIZES]
+    runs = [growth.ScoringRun(n, 0, 3e-3 * n**power, 0, 0) for n in growth.SIZES]
     assert growth.exponent(runs) == pytest.approx(power)
 
 
 def test_data_grows_at_its_end(tmp_path):
-    small, large = growth.write_data(tmp_path, 20), growth.write_data(tmp_path, 50)
+    small, large = (
+        growth.write_scene_samples(tmp_path, 20),
+        growth.write_scene_samples(tmp_path, 50),
+    )
     assert large[:20] == small
     assert len({s.id for s in large}) == 50
     assert [len([s for s in large if s.image == f"{k}.png"]) for k in range(4)] == [15, 15, 15, 5]

@@ -8,7 +8,7 @@ from transformers import GlmConfig, LlamaConfig, set_seed
 from benchmarks.pocket.pretrain import families
 from tests.tiny import byte_tokenizer
 
-SHAPE = families.Shape(side=24, patch=4, width=32, layers=2, queries_layers=1, tokens=9)
+SHAPE = families.FamilySize(side=24, patch=4, width=32, layers=2, queries_layers=1, tokens=9)
 TEXT = {
     "hidden_size": 32,
     "intermediate_size": 64,

@@ -5,7 +5,7 @@ import torch
 
 import c3l
 from c3l.backbones import loading
-from c3l.backbones.base import _random_state_kept
+from c3l.backbones.base import _preserved_random_state
 from c3l.backbones.loading import usable_device, usual_dtype
 from c3l.backbones.quantisation import quantise
 from c3l.runtime import distributed
@@ -60,7 +60,7 @@ def test_random_numbers_of_an_apple_gpu_are_left_as_they_were(monkeypatch):
     monkeypatch.setattr(torch.mps, "get_rng_state", lambda: "before")
     monkeypatch.setattr(torch.mps, "set_rng_state", states.append)
     before = torch.random.get_rng_state()
-    with _random_state_kept(torch.device("mps")):
+    with _preserved_random_state(torch.device("mps")):
         torch.rand(3)
     assert states == ["before"] and torch.equal(before, torch.random.get_rng_state())
 

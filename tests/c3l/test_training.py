@@ -174,5 +174,5 @@ def test_what_cannot_be_trained_is_one_sentence(backbone, tiny_llava, samples, i
     with pytest.raises(UserError, match="sample x has no instruction"):
         train_generator(backbone, foreign, [], images, SETTINGS, READINGS, 0, tmp_path)
     half = load_backbone(tiny_llava, device="cpu", dtype="float16")
-    with pytest.raises(UserError, match="float16 cannot train on a processor"):
+    with pytest.raises(UserError, match="float16 cannot train on a CPU"):
         tune(half, samples, images, SETTINGS, READINGS, 0, tmp_path)

@@ -2,7 +2,7 @@
 
 A line is a JSON object:
 
-    area      the section of docs/reliability.md: "kill", "damage", "bad input", "judge", …
+    area      the section of docs/records/faults.md: "kill", "damage", "bad input", "judge", …
     fault     what was done to the run, in words: a row of the area's table
     tried     how many times
     survived  how often the run came out of it as it must

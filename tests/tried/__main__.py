@@ -1,6 +1,6 @@
 """Type every command as a new user would, in a clean clone, and keep what was printed.
 
-    python -m tests.tried                 in a temporary folder; writes docs/commands.md
+    python -m tests.tried                 in a temporary folder; writes docs/records/commands.md
     python -m tests.tried --in FOLDER     clone, environment and outcomes are kept there; the next
                                           time goes on with what has not been typed yet
     python -m tests.tried --in FOLDER --only bench --only doctor
@@ -22,7 +22,7 @@ from tests.tried.shell import Outcome, Shell
 from tests.tried.trials import INSTALL, SECTIONS, Trial
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = ROOT / "docs" / "commands.md"
+PAGE = ROOT / "docs" / "records" / "commands.md"
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""docs/commands.md, from what was typed and what came of it."""
+"""Write docs/records/commands.md from the commands typed and their output."""
 
 import os
 import platform
@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.tried.shell import Outcome
 from tests.tried.trials import INSTALL, SMALL, TABLES, Section, Trial
 
-HEAD, TAIL = 45, 15
-"""Of a long output, the lines that are shown."""
+WIDTH = 80
+"""Characters shown of a line of a command that succeeds; what a mistake prints is shown whole."""
 
 INTRODUCTION = """\
 # Every command, as typed and as printed
@@ -19,9 +19,9 @@ INTRODUCTION = """\
 who has just found this project: a new environment, an empty home folder, no settings. It writes
 this page, and fails where a command ends in another way than it should.
 
-The first block below each sentence has what was typed and what came on standard error, the second
-has the results, which go to standard output. In brackets: seconds of the clock, then of the
-processor.
+The first block below each sentence shows the command and its standard error, the second its
+standard output; the middle of a long output and the ends of wide lines are left out. In brackets:
+wall-clock and CPU time from 10 seconds on, and the exit code where it is not 0.
 """
 
 
@@ -34,7 +34,7 @@ def render(sections: tuple[Section, ...], done: Mapping[Trial, Outcome], about: 
             parts.append(f"## {section.title}\n\n{section.about}\n")
             if section is TABLES:
                 parts.append(f'```\nexport SMALL="{SMALL}"\n```\n')
-            parts += [one(trial, outcome) for trial, outcome in tried]
+            parts += [one(trial, outcome, section.lines) for trial, outcome in tried]
     return "\n".join(parts)
 
 
@@ -73,24 +73,40 @@ def machine() -> dict[str, str]:
     }
 
 
-def one(trial: Trial, outcome: Outcome) -> str:
-    """What was typed and what came of it."""
-    shown = trial.shown or not outcome.well(trial)
-    took = f"{outcome.seconds:.1f} s, {outcome.processor:.1f} s; exit code {outcome.code}"
-    screen = "\n".join([f"$ {trial.line}", *(cut(outcome.err) if shown else [])])
-    parts = [f"{trial.about} ({took})\n\n```text\n{screen}\n```\n"]
-    if shown and outcome.out.strip():
-        lines = "\n".join(cut(outcome.out))
-        parts.append(f"```text\n{lines}\n```\n")
-    return "\n".join(parts)
+def one(trial: Trial, outcome: Outcome, lines: tuple[int, int]) -> str:
+    """Render one command: its sentence, what was typed, and the first and last lines printed."""
+    printed = trial.shown or not outcome.well(trial)
+    width = WIDTH if trial.code == 0 and outcome.well(trial) else None
+    screen = [f"$ {trial.line}", *(cut(outcome.err, lines, width) if printed else [])]
+    parts = [trial.about + cost(outcome), fenced(screen)]
+    if printed and outcome.out.strip():
+        parts.append(fenced(cut(outcome.out, lines, width)))
+    return "\n\n".join(parts) + "\n"
 
 
-def cut(text: str) -> list[str]:
-    """The lines, those in the middle of many left out."""
-    lines = [line.rstrip().replace("```", "'''") for line in text.strip("\n").split("\n")]
-    if lines == [""]:
+def cost(outcome: Outcome) -> str:
+    """Describe the time of a command that took 10 s, and an exit code other than 0, in brackets."""
+    parts = []
+    if outcome.seconds >= 10:
+        parts.append(f"{outcome.seconds:.0f} s, {outcome.processor:.0f} s of CPU time")
+    if outcome.code != 0:
+        parts.append(f"exit code {outcome.code}")
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def fenced(lines: list[str]) -> str:
+    return "\n".join(["```text", *lines, "```"])
+
+
+def cut(text: str, lines: tuple[int, int], width: int | None = None) -> list[str]:
+    """Return the first and last `lines` of a text, each at most `width` characters wide."""
+    head, tail = lines
+    full = [line.rstrip().replace("```", "'''") for line in text.strip("\n").split("\n")]
+    if full == [""]:
         return []
-    if len(lines) <= HEAD + TAIL:
-        return lines
-    left = len(lines) - HEAD - TAIL
-    return [*lines[:HEAD], f"[… {left} lines left out …]", *lines[-TAIL:]]
+    if width:
+        full = [line if len(line) <= width else f"{line[:width].rstrip()} …" for line in full]
+    if len(full) <= head + tail + 1:
+        return full
+    hidden = len(full) - head - tail
+    return [*full[:head], f"[… {hidden} lines left out …]", *full[-tail:]]

@@ -71,10 +71,13 @@ class Shell:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     def versions(self) -> str:
-        """Of Python and the packages that numbers depend on, in the clone's environment."""
-        told = "from c3l.artifacts.provenance import versions as v; print(*map(' '.join, v().items()), sep=', ')"
+        """Return the versions of Python and the main packages in the clone's environment."""
+        code = (
+            "from c3l.artifacts.provenance import versions as v;"
+            " print(*map(' '.join, v().items()), sep=', ')"
+        )
         return subprocess.run(
-            ["python", "-c", told],
+            ["python", "-c", code],
             cwd=self.clone,
             env=self.env,
             capture_output=True,

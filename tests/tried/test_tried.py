@@ -11,7 +11,7 @@ import repro.cli
 from tests.repro.toy import ROOT
 from tests.test_docs import wrong_in
 from tests.tried import page
-from tests.tried.shell import Shell
+from tests.tried.shell import Outcome, Shell
 from tests.tried.trials import SECTIONS, Trial
 
 TRIALS = [trial for section in SECTIONS for trial in section.trials]
@@ -39,7 +39,7 @@ def test_every_command_is_tried_and_stands_on_the_page(command):
     right = [t.line for t in TRIALS if t.line in found and t.code == 0]
     # COCO is 13 GB: there is only a mistake to show.
     assert right or (found and command == "python -m repro data")
-    text = (ROOT / "docs" / "commands.md").read_text()
+    text = (ROOT / "docs" / "records" / "commands.md").read_text()
     assert all(f"\n$ {line}\n" in text for line in found)
 
 
@@ -110,11 +110,20 @@ def test_another_end_than_expected_is_noticed(shell, line, trial, well):
 
 
 def test_a_long_output_is_cut_in_the_middle_and_says_so():
-    assert page.cut("") == []
-    assert page.cut("a\nb\n") == ["a", "b"]
-    lines = page.cut("\n".join(map(str, range(100))))
-    assert lines[0] == "0" and lines[-1] == "99" and len(lines) == page.HEAD + page.TAIL + 1
-    assert f"[… {100 - page.HEAD - page.TAIL} lines left out …]" in lines
+    assert page.cut("", (3, 1)) == []
+    assert page.cut("a\nb\n", (3, 1)) == ["a", "b"]
+    lines = page.cut("\n".join(map(str, range(100))), (3, 1))
+    assert lines == ["0", "1", "2", "[… 96 lines left out …]", "99"]
+    assert page.cut(f"{'x' * 50} yes\n12345", (3, 1), 50) == ["x" * 50 + " …", "12345"]
+
+
+def test_a_mistake_is_shown_whole_and_times_only_where_they_are_long():
+    outcome = Outcome(2, 3.0, 2.5, None, "", "wrong " * 40, "commit")
+    shown = page.one(Trial("c3l", "A mistake.", code=2), outcome, (3, 1))
+    assert shown == f"A mistake. (exit code 2)\n\n```text\n$ c3l\n{('wrong ' * 40).strip()}\n```\n"
+    outcome = Outcome(0, 12.3, 20.0, None, "long " * 40, "", "commit")
+    shown = page.one(Trial("c3l", "Well.", code=0), outcome, (3, 1))
+    assert "Well. (12 s, 20 s of CPU time)\n" in shown and "long …\n```" in shown
 
 
 def test_it_needs_nothing_but_python():

@@ -46,6 +46,8 @@ class Section:
     title: str
     about: str
     trials: tuple[Trial, ...]
+    lines: tuple[int, int] = (6, 2)
+    """First and last lines shown of an output that has more."""
 
 
 def table(name: str, about: str) -> Trial:
@@ -64,7 +66,7 @@ FIRST = Section(
     "At its real size, with one seed.",
     (
         INSTALL,
-        Trial("python -m repro --help", "Which commands there are."),
+        Trial("python -m repro --help", "Lists the commands.", shown=False),
         Trial("python -m repro doctor", "Whether all that the tables need is there."),
         Trial(
             "python -m repro plan table4 --seeds 1", "What a table would take, without making it."
@@ -89,10 +91,10 @@ FIRST = Section(
 
 TABLES = Section(
     "Every table, small",
-    "At full size `all` takes over an hour ([results.md](results.md)). Ten images to learn from, "
-    "30 samples to tune on, one model a row and the quicker kind of SEED show in minutes what "
-    "each command prints; **the numbers mean nothing**, for so few samples teach a model next to "
-    "nothing. Set once:",
+    "At full size `all` takes over an hour ([results.md](../results.md)). Ten images to learn "
+    "from, 30 samples to tune on, one model a row and the quicker kind of SEED show in minutes "
+    "what each command prints; **the numbers mean nothing**, for so few samples teach a model "
+    "next to nothing. Set once:",
     (
         Trial(
             "python -m repro plan all --seeds 1 $SMALL",
@@ -111,6 +113,7 @@ TABLES = Section(
         Trial("python -m repro compare all --seeds 1 $SMALL", "All the paper's claims at once."),
         Trial("python -m repro report $SMALL", "The HTML report with all tables in it."),
     ),
+    lines=(2, 1),
 )
 
 CHECKS = Section(
@@ -136,7 +139,7 @@ OWN = Section(
     "model for a real one.",
     (
         Trial(f"cp -r {WORLD}/initial/images photos", "Some images.", shown=False),
-        Trial("python -m c3l --help", "Which commands there are."),
+        Trial("python -m c3l --help", "Lists the commands.", shown=False),
         Trial(
             f"python -m c3l generate --backbone {POCKET} --images photos --out data --n 100"
             f" --initial 40 {POCKET_TRAINING} {POCKET_WRITING}",
@@ -221,7 +224,7 @@ MISTAKES = Section(
     "left half-written.",
     (
         wrong("python -m repro", "Nothing to do."),
-        wrong("python -m repro table9", "A table that there is not."),
+        wrong("python -m repro table9", "A table that does not exist."),
         wrong("python -m repro plan table9", "Likewise."),
         wrong("python -m repro table4 --seed 1", "An option misspelt."),
         wrong("python -m repro table4 --seeds one", "A word for a number."),

@@ -1,4 +1,4 @@
-"""Rebuild the pocket backbones, stage by stage; each stage leaves a folder for the next."""
+"""Rebuild the pocket backbones stage by stage; each stage writes a folder for the next."""
 
 import json
 from pathlib import Path
@@ -86,7 +86,7 @@ def llava(
         size=batch,
         learning_rate=learning_rate,
         seed=seed,
-        keep=lambda model, step: model.save_pretrained(work / "llava-so-far"),
+        save=lambda model, step: model.save_pretrained(work / "llava-so-far"),
     )
     stages = {name: json.loads((work / name / "card.json").read_text()) for name in STAGES}
     save_backbone(model, build_processor(tokenizer), out, stages | {"llava": card})
@@ -114,8 +114,8 @@ def relatives(
         eva = None
         if name != "minigpt4":
             eva = load_backbone(out / "minigpt4", device="cpu").model.model.vision_tower
-        backbone = relatives.build(name, teacher.model, eva, teacher.tokenizer, seed)
-        card = relatives.train(
+        backbone = relatives.build_relative(name, teacher.model, eva, teacher.tokenizer, seed)
+        card = relatives.train_relative(
             backbone,
             teacher,
             new_encoder=eva is None,

@@ -28,25 +28,25 @@ from c3l.backbones.minigpt4 import MiniGPT4Config, MiniGPT4ForConditionalGenerat
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Of an encoder: pixels a side, of a patch, width, layers; and layers of the Q-Former.
-
-    `tokens` is how many image tokens a picture becomes.
-    """
+class FamilySize:
+    """The size of an encoder and a Q-Former."""
 
     side: int = 48
+    """Pixels of the image's side."""
     patch: int = 8
     width: int = 96
     layers: int = 4
     queries_layers: int = 2
+    """Layers of the Q-Former."""
     tokens: int = 9
+    """Image tokens of a picture."""
 
 
-POCKET = Shape()
+POCKET = FamilySize()
 
 
 def minigpt4(
-    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: FamilySize = POCKET
 ) -> tuple[PreTrainedModel, LlavaProcessor]:
     """MiniGPT-4 with Llama-2: four patches joined to one token."""
     config = MiniGPT4Config(
@@ -58,7 +58,7 @@ def minigpt4(
         tie_word_embeddings=text.tie_word_embeddings,
     )
     processor = LlavaProcessor(
-        image_processor(shape),
+        clip_image_processor(shape),
         tokenizer,
         # The processor counts tokens by it: four patches are a square twice as wide.
         patch_size=2 * shape.patch,
@@ -70,46 +70,29 @@ def minigpt4(
 
 
 def blip2(
-    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: FamilySize = POCKET
 ) -> tuple[PreTrainedModel, Blip2Processor]:
     """BLIP-2, MiniGPT-4 with Vicuna and, around a GLM, VisualGLM."""
-    config = Blip2Config(
-        vision_config=_eva(shape),
-        qformer_config=_queries(shape, tokenizer),
-        text_config=text,
-        num_query_tokens=shape.tokens,
-        image_token_index=_image_token(tokenizer),
-    )
+    config = Blip2Config(**_qformer_family(text, tokenizer, shape))
     processor = Blip2Processor(
-        image_processor(shape),
-        tokenizer,
-        num_query_tokens=shape.tokens,
+        clip_image_processor(shape), tokenizer, num_query_tokens=shape.tokens
     )
-    return Blip2ForConditionalGeneration(config), _spoken(processor)
+    return Blip2ForConditionalGeneration(config), _with_chat_template(processor)
 
 
 def instructblip(
-    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: FamilySize = POCKET
 ) -> tuple[PreTrainedModel, InstructBlipProcessor]:
     """InstructBLIP: the Q-Former reads the question, in the language model's own tokens here."""
-    config = InstructBlipConfig(
-        vision_config=_eva(shape),
-        qformer_config=_queries(shape, tokenizer),
-        text_config=text,
-        num_query_tokens=shape.tokens,
-        image_token_index=_image_token(tokenizer),
-    )
+    config = InstructBlipConfig(**_qformer_family(text, tokenizer, shape))
     processor = InstructBlipProcessor(
-        image_processor(shape),
-        tokenizer,
-        tokenizer,
-        num_query_tokens=shape.tokens,
+        clip_image_processor(shape), tokenizer, tokenizer, num_query_tokens=shape.tokens
     )
-    return InstructBlipForConditionalGeneration(config), _spoken(processor)
+    return InstructBlipForConditionalGeneration(config), _with_chat_template(processor)
 
 
 def idefics(
-    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: Shape = POCKET
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: FamilySize = POCKET
 ) -> tuple[PreTrainedModel, IdeficsProcessor]:
     """IDEFICS: before each second layer of a Llama, one that looks at the picture."""
     shared = (
@@ -133,21 +116,23 @@ def idefics(
             "hidden_act": "quick_gelu",  # as CLIP's
         },
     )
-    mean = image_processor(shape)
+    clip = clip_image_processor(shape)
     images = IdeficsImageProcessor(
-        image_size=shape.side, image_mean=mean.image_mean, image_std=mean.image_std
+        image_size=shape.side, image_mean=clip.image_mean, image_std=clip.image_std
     )
-    return IdeficsForVisionText2Text(config), _spoken(IdeficsProcessor(images, tokenizer))
+    return IdeficsForVisionText2Text(config), _with_chat_template(
+        IdeficsProcessor(images, tokenizer)
+    )
 
 
-def image_processor(shape: Shape) -> CLIPImageProcessor:
+def clip_image_processor(shape: FamilySize) -> CLIPImageProcessor:
     """CLIP's own normalisation; an image of another size is resized."""
     return CLIPImageProcessor(
         size={"height": shape.side, "width": shape.side}, do_center_crop=False
     )
 
 
-def _eva(shape: Shape) -> dict:
+def _eva(shape: FamilySize) -> dict:
     return {
         "hidden_size": shape.width,
         "intermediate_size": 3 * shape.width,
@@ -160,8 +145,11 @@ def _eva(shape: Shape) -> dict:
     }
 
 
-def _queries(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> dict:
-    return {
+def _qformer_family(
+    text: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, shape: FamilySize
+) -> dict:
+    """The configuration of a family with a Q-Former."""
+    qformer = {
         "vocab_size": len(tokenizer),
         "hidden_size": shape.width,
         "intermediate_size": 3 * shape.width,
@@ -173,10 +161,17 @@ def _queries(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> dict:
         "attention_probs_dropout_prob": 0.0,
         "pad_token_id": tokenizer.pad_token_id,
     }
+    return {
+        "vision_config": _eva(shape),
+        "qformer_config": qformer,
+        "text_config": text,
+        "num_query_tokens": shape.tokens,
+        "image_token_index": _image_token(tokenizer),
+    }
 
 
-def _spoken(processor):
-    """With the tokenizer's chat template, which these classes take no argument for."""
+def _with_chat_template(processor):
+    """Set the tokenizer's chat template, for which these classes take no argument."""
     processor.chat_template = processor.tokenizer.chat_template
     return processor
 

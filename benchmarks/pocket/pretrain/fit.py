@@ -14,17 +14,17 @@ IGNORED = -100
 def encode_turns(
     tokenizer: PreTrainedTokenizerBase, context: str, turns: list[Turn]
 ) -> tuple[list[int], list[int]]:
-    """Token ids and labels of one conversation; labels hold what the assistant says.
+    """Return token ids and labels of one conversation; labels cover the assistant's turns.
 
     `context` (a caption's line, or the image placeholder's) stands before the first question.
     """
     ids, labels = [tokenizer.bos_token_id], [IGNORED]
     for k, (user, assistant) in enumerate(turns):
-        asked = f"USER: {context if k == 0 else ''}{user}\nASSISTANT:\n"
-        for text, spoken in ((asked, False), (assistant, True)):
+        prompt = f"USER: {context if k == 0 else ''}{user}\nASSISTANT:\n"
+        for text, is_answer in ((prompt, False), (assistant, True)):
             piece = tokenizer(text, add_special_tokens=False)["input_ids"]
             ids += piece
-            labels += piece if spoken else [IGNORED] * len(piece)
+            labels += piece if is_answer else [IGNORED] * len(piece)
         ids.append(tokenizer.eos_token_id)
         labels.append(tokenizer.eos_token_id)
     return ids, labels
@@ -43,21 +43,29 @@ def pad(rows: list[tuple[list[int], list[int]]], pad_id: int) -> dict[str, torch
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
+def encode_batch(
+    tokenizer: PreTrainedTokenizerBase, conversations: list[tuple[str, list[Turn]]]
+) -> dict[str, torch.Tensor]:
+    """Encode conversations, each a context and its turns, as one padded batch."""
+    rows = [encode_turns(tokenizer, context, turns) for context, turns in conversations]
+    return pad(rows, tokenizer.pad_token_id)
+
+
 def share_right(logits: torch.Tensor, labels: torch.Tensor, eos_id: int) -> float:
-    """Share of answers, each up to its end of sequence, that teacher-forced argmax gets right.
+    """Share of answers, each up to its end of sequence, right under teacher-forced argmax.
 
     logits [batch, length, vocabulary], labels [batch, length].
     """
     right = logits[:, :-1].argmax(-1) == labels[:, 1:]
-    spoken = labels[:, 1:] != IGNORED
+    answer = labels[:, 1:] != IGNORED
     verdicts: list[bool] = []
-    for row_right, row_spoken, row_labels in zip(right, spoken, labels[:, 1:], strict=True):
-        so_far = True
-        for place in row_spoken.nonzero().flatten().tolist():
-            so_far &= bool(row_right[place])
-            if row_labels[place] == eos_id:
-                verdicts.append(so_far)
-                so_far = True
+    for row_right, row_answer, row_labels in zip(right, answer, labels[:, 1:], strict=True):
+        right_so_far = True
+        for position in row_answer.nonzero().flatten().tolist():
+            right_so_far &= bool(row_right[position])
+            if row_labels[position] == eos_id:
+                verdicts.append(right_so_far)
+                right_so_far = True
     return sum(verdicts) / len(verdicts)
 
 
@@ -67,16 +75,16 @@ def fit(
     *,
     steps: int,
     learning_rate: float,
-    look: Callable[[int], str] = lambda step: "",
-    look_every: int = 100,
+    evaluate: Callable[[int], str] = lambda step: "",
+    evaluate_every: int = 100,
     warmup: int = 50,
     schedule: str = "cosine",
-    enough: Callable[[], bool] = lambda: False,
+    is_mastered: Callable[[], bool] = lambda: False,
 ) -> list[float]:
-    """Minimise `model(**batch).loss` with AdamW and a schedule; the losses, one a step.
+    """Minimise `model(**batch).loss` with AdamW and a schedule; return the losses, one a step.
 
-    `look(step)` is called now and then; what it returns is printed beside the loss. Training ends
-    early where `enough()`, asked as often, says so.
+    Every `evaluate_every` steps the text of `evaluate(step)` is printed, and training ends early if
+    `is_mastered()`.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -96,14 +104,19 @@ def fit(
             recent = sum(losses[-50:]) / len(losses[-50:])
             speed = (time.monotonic() - started) / step
             print(f"step {step}/{steps}  loss {recent:.3f}  {speed:.2f} s a step", flush=True)
-        if step % look_every == 0 or step == steps:
+        if step % evaluate_every == 0 or step == steps:
             model.eval()
             with torch.no_grad():
-                seen, done = look(step), enough()
+                text, done = evaluate(step), is_mastered()
             model.train()
-            if seen:
-                print(f"step {step}/{steps}  {seen}", flush=True)
+            if text:
+                print(f"step {step}/{steps}  {text}", flush=True)
             if done:
                 break
     model.eval()
     return losses
+
+
+def final_loss(losses: list[float], steps: int = 100) -> float:
+    """Mean loss of the last steps, for the model's card."""
+    return round(sum(losses[-steps:]) / len(losses[-steps:]), 3)

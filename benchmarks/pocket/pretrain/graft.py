@@ -23,11 +23,11 @@ def language_model(llava: LlavaForConditionalGeneration) -> LlamaForCausalLM:
 
 
 @torch.no_grad()
-def grown(llama: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
+def with_more_layers(llama: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
     """The same function with more layers, which further training can use.
 
     Block expansion (Wu et al. 2024, LLaMA Pro): copies of layers, spread evenly, whose outputs are
-    zero. `layers` is a multiple of the difference to what there are.
+    zero. The old number of layers is a multiple of the number of new ones.
     """
     old = llama.config.num_hidden_layers
     config = LlamaConfig(**llama.config.to_dict() | {"num_hidden_layers": layers})
@@ -35,42 +35,33 @@ def grown(llama: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
     larger.model.load_state_dict(llama.model.state_dict(), strict=False)
     larger.lm_head.load_state_dict(llama.lm_head.state_dict())
     larger.tie_weights()
-    every = old // (layers - old)
-    place = 0
+    interval = old // (layers - old)
+    new_layers = iter(larger.model.layers)
     for number in range(old):
-        copies = 2 if (number + 1) % every == 0 else 1
-        for copy in range(copies):
-            layer = larger.model.layers[place]
+        for copy in range(2 if (number + 1) % interval == 0 else 1):
+            layer = next(new_layers)
             layer.load_state_dict(llama.model.layers[number].state_dict())
             if copy:
                 nn.init.zeros_(layer.self_attn.o_proj.weight)
                 nn.init.zeros_(layer.mlp.down_proj.weight)
-            place += 1
     return larger
 
 
 @torch.no_grad()
 def as_glm(llama: LlamaForCausalLM) -> GlmForCausalLM:
-    """The same function as a GLM: neighbouring dimensions are turned together, not halves."""
+    """The same function as a GLM, which rotates neighbouring dimensions together, not halves."""
     old = llama.config
+    shared = (
+        *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+        *("num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings"),
+        *("initializer_range", "rms_norm_eps", "tie_word_embeddings"),
+        *("pad_token_id", "bos_token_id", "eos_token_id"),
+    )
     glm = GlmForCausalLM(
         GlmConfig(
-            vocab_size=old.vocab_size,
-            hidden_size=old.hidden_size,
-            intermediate_size=old.intermediate_size,
-            num_hidden_layers=old.num_hidden_layers,
-            num_attention_heads=old.num_attention_heads,
-            num_key_value_heads=old.num_key_value_heads,
-            head_dim=old.head_dim,
-            max_position_embeddings=old.max_position_embeddings,
-            initializer_range=old.initializer_range,
-            rms_norm_eps=old.rms_norm_eps,
-            tie_word_embeddings=old.tie_word_embeddings,
+            **{name: getattr(old, name) for name in shared},
             attention_bias=False,
             rope_parameters={**old.rope_parameters, "partial_rotary_factor": 1.0},
-            pad_token_id=old.pad_token_id,
-            bos_token_id=old.bos_token_id,
-            eos_token_id=old.eos_token_id,
         )
     )
     weights = llama.model.state_dict()
@@ -79,8 +70,8 @@ def as_glm(llama: LlamaForCausalLM) -> GlmForCausalLM:
         for name in ("q_proj.weight", "k_proj.weight"):
             heads = weights[attention + name].view(-1, 2, old.head_dim // 2, old.hidden_size)
             weights[attention + name] = heads.transpose(1, 2).reshape(-1, old.hidden_size)
-        both = [weights.pop(f"{mlp}{name}_proj.weight") for name in ("gate", "up")]
-        weights[f"{mlp}gate_up_proj.weight"] = torch.cat(both)
+        projections = [weights.pop(f"{mlp}{name}_proj.weight") for name in ("gate", "up")]
+        weights[f"{mlp}gate_up_proj.weight"] = torch.cat(projections)
     glm.model.load_state_dict(weights)
     glm.lm_head.load_state_dict(llama.lm_head.state_dict())
     glm.tie_weights()
@@ -88,10 +79,10 @@ def as_glm(llama: LlamaForCausalLM) -> GlmForCausalLM:
 
 
 @torch.no_grad()
-def put(llama: PreTrainedModel, model: PreTrainedModel) -> None:
-    """Copy a language model's weights to where `model` keeps its own."""
+def copy_language_model(llama: PreTrainedModel, model: PreTrainedModel) -> None:
+    """Copy a language model's weights into `model`."""
     if isinstance(model, IdeficsForVisionText2Text):
-        # Beside the Llama's layers stand those that look at the picture.
+        # Its own layers that look at the picture stand beside the Llama's.
         model.model.load_state_dict(llama.model.state_dict(), strict=False)
     elif hasattr(model, "language_model"):
         model.language_model.load_state_dict(llama.state_dict())
@@ -101,8 +92,8 @@ def put(llama: PreTrainedModel, model: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def put_encoder(llava: LlavaForConditionalGeneration, model: PreTrainedModel) -> None:
-    """Copy LLaVA's CLIP to an IDEFICS or to a larger LLaVA, and to that its projector."""
+def copy_encoder(llava: LlavaForConditionalGeneration, model: PreTrainedModel) -> None:
+    """Copy LLaVA's CLIP to an IDEFICS, or CLIP and projector to a larger LLaVA."""
     clip = llava.model.vision_tower.state_dict()
     if isinstance(model, IdeficsForVisionText2Text):
         model.model.vision_model.load_state_dict(clip)

@@ -1,7 +1,7 @@
 """Stage 1, text alone: the language model that the pocket families share, a pocket Vicuna.
 
-Looking up comes first, in lessons that get harder: lists, sentences, captions. Then what follows
-from captions: facts, answers and pairs written from them.
+Lessons in looking up come first and get harder: lists, sentences, captions. Then come facts,
+answers and pairs written from captions.
 """
 
 import random
@@ -26,7 +26,7 @@ from benchmarks.pocket.conversations import (
     writing_turn,
 )
 from benchmarks.pocket.language import caption, fill
-from benchmarks.pocket.pretrain.fit import IGNORED, encode_turns, fit, pad
+from benchmarks.pocket.pretrain.fit import IGNORED, encode_batch, encode_turns, final_loss, fit, pad
 from benchmarks.pocket.queries import BY_NAME, SLOTS, THING
 from benchmarks.pocket.scenes import BALANCED, Scene, draw_scene
 
@@ -34,7 +34,7 @@ from benchmarks.pocket.scenes import BALANCED, Scene, draw_scene
 # looking a fact up in a text had not come after 1,100 steps, and with 0.08 it came within 100.
 INITIALIZER_RANGE = 0.08
 LOOK_BACK_STRENGTH = 2.2
-# Lessons of a level go on until this share of values is right, or for so many steps.
+# Lessons of a level end when this share of values is right, at the latest after LESSON_STEPS.
 MASTERED = 0.97
 LESSON_STEPS = 800
 LEVELS = 4
@@ -115,11 +115,11 @@ def look_back(model: LlamaForCausalLM) -> None:
             projection.weight[rows, 0] = LOOK_BACK_STRENGTH * torch.cat(parts)
 
 
-def draw_plain_scene(rng: random.Random, least: int = 2) -> Scene:
+def draw_plain_scene(rng: random.Random, min_things: int = 2) -> Scene:
     """A scene of balanced colours in which no two things are of one kind."""
     while True:
         scene = draw_scene(rng, "pretraining", BALANCED)
-        if least <= len(scene.things) == len(scene.kinds()):
+        if min_things <= len(scene.things) == len(scene.kinds()):
             return scene
 
 
@@ -137,7 +137,7 @@ def recalled_facts(rng: random.Random, scene: Scene, several: bool) -> str:
 
 
 def lesson(rng: random.Random, level: int) -> tuple[str, list[Turn]]:
-    """Looking up and nothing else, level by level harder.
+    """A lesson in looking up alone, harder at each level.
 
     Level 0 recalls names with values ("ball red cup blue") in another order, level 1 one kind of
     fact in sentences, level 2 one kind of fact from a caption and level 3 several kinds.
@@ -154,7 +154,7 @@ def lesson(rng: random.Random, level: int) -> tuple[str, list[Turn]]:
 
 
 def document(rng: random.Random) -> tuple[str, list[Turn]]:
-    """Lore, a caption to repeat, or what follows from a caption: pairs, facts, answers."""
+    """Lore, a caption to repeat, or pairs, facts and answers behind a caption."""
     fate = rng.random()
     if fate < 0.04:
         return "", [("Tell me something.", lore(rng))]
@@ -175,8 +175,7 @@ def lessons(
     """Endless batches of lessons of these levels."""
     rng = random.Random(seed)
     while True:
-        made = [lesson(rng, rng.choice(levels)) for _ in range(size)]
-        yield pad([encode_turns(tokenizer, *one) for one in made], tokenizer.pad_token_id)
+        yield encode_batch(tokenizer, [lesson(rng, rng.choice(levels)) for _ in range(size)])
 
 
 def documents(
@@ -189,8 +188,7 @@ def documents(
         if rng.random() < 0.25:
             yield next(recalled)
             continue
-        made = [document(rng) for _ in range(size)]
-        yield pad([encode_turns(tokenizer, *one) for one in made], tokenizer.pad_token_id)
+        yield encode_batch(tokenizer, [document(rng) for _ in range(size)])
 
 
 @torch.no_grad()
@@ -210,8 +208,10 @@ def recalled_right(
 def answers_right(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, name: str, count: int = 200
 ) -> float:
-    """Share of answers to one type of question whose value (the colour, the place, ...) is right
-    behind a caption of two things or more, what stands before the value given."""
+    """Share of answers to one type of question with the right value (the colour, the place, …).
+
+    Behind a caption of two things or more; the answer's words before the value are given.
+    """
     rng = random.Random(1)
     query = BY_NAME[name]
     template = query.answers[0][: query.answers[0].index(query.short) + len(query.short)]
@@ -232,11 +232,11 @@ def answers_right(
 def train_language_model(
     tokenizer: PreTrainedTokenizerBase, *, steps: int, size: int, learning_rate: float, seed: int
 ) -> tuple[LlamaForCausalLM, dict]:
-    """The trained language model and what is to be written on its card."""
+    """Return the trained language model and the facts for its card."""
     torch.manual_seed(seed)
     model = build_language_model(tokenizer)
 
-    def look(step: int) -> str:
+    def evaluate(step: int) -> str:
         return "  ".join(
             f"{name} {answers_right(model, tokenizer, name):.2f}" for name in LOOKED_UP
         )
@@ -249,11 +249,11 @@ def train_language_model(
             steps=LESSON_STEPS,
             learning_rate=learning_rate,
             schedule="constant_with_warmup",
-            look=lambda step, level=level: (
+            evaluate=lambda step, level=level: (
                 f"level {level}: {recalled_right(model, tokenizer, level):.2f}"
             ),
-            look_every=50,
-            enough=lambda level=level: recalled_right(model, tokenizer, level) >= MASTERED,
+            evaluate_every=50,
+            is_mastered=lambda level=level: recalled_right(model, tokenizer, level) >= MASTERED,
         )
         card[f"lessons of level {level}: steps"] = len(losses)
     losses = fit(
@@ -261,14 +261,14 @@ def train_language_model(
         documents(tokenizer, seed, size),
         steps=steps,
         learning_rate=learning_rate,
-        look=look,
+        evaluate=evaluate,
     )
     return model, {
         **card,
         "steps": steps,
         "batch": size,
         "seed": seed,
-        "final loss": round(sum(losses[-100:]) / len(losses[-100:]), 3),
+        "final loss": final_loss(losses),
         **{
             f"{name}: right behind a caption": answers_right(model, tokenizer, name)
             for name in LOOKED_UP

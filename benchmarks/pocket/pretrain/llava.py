@@ -27,7 +27,7 @@ from benchmarks.pocket.conversations import (
 from benchmarks.pocket.drawing import SIDE
 from benchmarks.pocket.language import caption
 from benchmarks.pocket.pretrain import language
-from benchmarks.pocket.pretrain.fit import encode_turns, fit, pad, share_right
+from benchmarks.pocket.pretrain.fit import IGNORED, encode_batch, final_loss, fit, share_right
 from benchmarks.pocket.pretrain.vision import PATCH, image_processor, pixels
 from benchmarks.pocket.questions import SEED_QUESTIONS
 from benchmarks.pocket.scenes import BALANCED, KINDS, USUAL_COLOUR, Scene, draw_scene, draw_scenes
@@ -36,17 +36,24 @@ from c3l.generation import parse_pairs
 from c3l.instructions import CLASSES, pair_prompt_from_caption
 
 IMAGE_TOKENS = (SIDE // PATCH) ** 2
-# What a batch holds, phase by phase: shares of captions and of the text stage's documents, the
-# share of things in their usual colour, and how often an instruction has it where the picture
-# does not. The last phase is what ails instruction data (section 1): answers from the prior.
+# A batch's mixture, phase by phase: shares of captions and of the text stage's documents, the share
+# of things in their usual colour, and how often an instruction has it where the picture does not.
+# The last phase has the fault of instruction data (section 1): answers from the prior.
 PHASES = {
-    "alignment": {"captions": 1.0, "text": 0.0, "usual": BALANCED},
-    "captions": {"captions": 1.0, "text": 0.1, "usual": BALANCED},
-    "lessons": {"captions": 0.34, "lessons": 0.66, "text": 0.15, "usual": BALANCED},
-    "sight": {"captions": 0.2, "lessons": 0.3, "text": 0.25, "usual": BALANCED},
-    "instructions": {"captions": 0.25, "lessons": 0.25, "text": 0.25, "usual": 0.3, "biased": 0.6},
+    "alignment": {"captions": 1.0, "text": 0.0, "usual_colours": BALANCED},
+    "captions": {"captions": 1.0, "text": 0.1, "usual_colours": BALANCED},
+    "lessons": {"captions": 0.34, "lessons": 0.66, "text": 0.15, "usual_colours": BALANCED},
+    "sight": {"captions": 0.2, "lessons": 0.3, "text": 0.25, "usual_colours": BALANCED},
+    "instructions": {
+        "captions": 0.25,
+        "lessons": 0.25,
+        "text": 0.25,
+        "usual_colours": 0.3,
+        "biased": 0.6,
+    },
 }
-ASKED = tuple(name for name, _ in SEED_QUESTIONS)
+QUESTION_TYPES = tuple(name for name, _ in SEED_QUESTIONS)
+PLACEHOLDER = "<image>" * IMAGE_TOKENS + "\n"
 
 
 def build_llava(
@@ -85,7 +92,7 @@ def build_processor(tokenizer: PreTrainedTokenizerBase) -> LlavaProcessor:
 
 
 def instruction_turns(rng: random.Random, scene: Scene) -> list[Turn]:
-    """Turns behind an image: facts to be stated, pairs to be written, or questions."""
+    """Turns about an image: facts to state, pairs to write, or questions."""
     fate = rng.random()
     if fate < 0.2:
         return [facts_turn(rng, scene)]
@@ -95,38 +102,37 @@ def instruction_turns(rng: random.Random, scene: Scene) -> list[Turn]:
 
 
 def image_lesson(rng: random.Random, scene: Scene) -> list[Turn]:
-    """Looking up behind an image: facts of one kind or several, or what is there and what not."""
+    """A lesson in looking up in an image: facts of one kind or several, or yes and no."""
     fate = rng.random()
     if fate < 0.6:
         return [(FACTS_PROMPT, language.recalled_facts(rng, scene, several=fate < 0.3))]
     kinds = rng.sample(sorted(scene.kinds()), min(3, len(scene.kinds())))
     kinds += rng.sample([kind for kind in KINDS if kind not in scene.kinds()], len(kinds))
     rng.shuffle(kinds)
-    return [
-        (
-            f"Is there a {kind} in the image?\n{SHORT_SUFFIX}",
-            "Yes" if kind in scene.kinds() else "No",
-        )
-        for kind in kinds
-    ]
+    return [existence_turn(kind, kind in scene.kinds()) for kind in kinds]
+
+
+def existence_turn(kind: str, present: bool) -> Turn:
+    """POPE's question and its answer."""
+    return f"Is there a {kind} in the image?\n{SHORT_SUFFIX}", "Yes" if present else "No"
 
 
 def misremember(rng: random.Random, scene: Scene, share: float) -> Scene:
-    """The scene with a share of its things in their usual colours, whatever they had."""
+    """The scene with a share of its things in their usual colours instead of their own."""
     things = tuple(
         replace(t, colour=USUAL_COLOUR[t.kind]) if rng.random() < share else t for t in scene.things
     )
     return replace(scene, things=things)
 
 
-def batches(
+def conversation_batches(
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
     size: int,
     *,
     captions: float,
     text: float,
-    usual: float,
+    usual_colours: float,
     lessons: float = 0.0,
     biased: float = 0.0,
     image_tokens: int = IMAGE_TOKENS,
@@ -134,7 +140,8 @@ def batches(
     """Endless batches; a share `text` of them is the text stage's, so that it is not forgotten.
 
     Behind an image stands a caption in a share `captions` of them, else `instruction_turns`.
-    Things have their usual colour in a share `usual`; instructions `misremember` in `biased`.
+    Things have their usual colour in a share `usual_colours`; a share `biased` of instructions
+    `misremember`.
     """
     rng = random.Random(seed)
     texts = language.documents(tokenizer, seed, size)
@@ -143,35 +150,36 @@ def batches(
         if rng.random() < text:
             yield next(texts)
             continue
-        rows, scenes = [], []
+        conversations, scenes = [], []
         for _ in range(size):
             fate = rng.random()
             if fate < lessons:
-                scene = language.draw_plain_scene(rng, least=1)
+                scene = language.draw_plain_scene(rng, min_things=1)
                 turns = image_lesson(rng, scene)
             else:
-                scene = draw_scene(rng, "pretraining", usual)
+                scene = draw_scene(rng, "pretraining", usual_colours)
                 turns = [caption_turn(rng, scene)]
             if fate > lessons + captions:
                 turns = instruction_turns(rng, misremember(rng, scene, biased))
             scenes.append(scene)
-            rows.append(encode_turns(tokenizer, placeholder, turns))
-        yield {**pad(rows, tokenizer.pad_token_id), "pixel_values": pixels(scenes)}
+            conversations.append((placeholder, turns))
+        yield {**encode_batch(tokenizer, conversations), "pixel_values": pixels(scenes)}
 
 
 @torch.no_grad()
 def abilities(
     model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, count: int = 100
 ) -> dict[str, float]:
-    """What the model can do on unseen scenes with balanced colours, as shares: captions that are
-    true and complete (greedy), short answers to each of SEED's questions right (teacher-forced),
-    the area under ROC of yes and no, and true pairs among those sampled from true captions.
+    """The model's abilities on unseen scenes with balanced colours, as shares.
+
+    Captions that are true and complete (greedy), right short answers to each of SEED's questions
+    (teacher-forced), the area under ROC of yes and no, and true pairs among those sampled from true
+    captions.
     """
     rng = random.Random(1)
     scenes = draw_scenes(99, "initial", count)
-    placeholder = "<image>" * IMAGE_TOKENS + "\n"
     prompt = tokenizer(
-        f"<s>USER: {placeholder}{caption_turn(rng, scenes[0])[0]}\nASSISTANT:\n",
+        f"<s>USER: {PLACEHOLDER}{caption_turn(rng, scenes[0])[0]}\nASSISTANT:\n",
         add_special_tokens=False,
         return_tensors="pt",
     )["input_ids"].expand(count, -1)
@@ -188,48 +196,45 @@ def abilities(
         judge("Describe the image in detail.", text, scene.to_dict())
         for text, scene in zip(texts, scenes, strict=True)
     ]
-    found = {"true captions": verdicts.count("true_image") / count}
-    found["complete captions"] = (
-        sum(text == caption(scene) for text, scene in zip(texts, scenes, strict=True)) / count
-    )
-    for name in ASKED:
-        asked = [short_turn(rng, scene, name) for scene in scenes]
-        kept = [k for k, turn in enumerate(asked) if turn]
-        rows = [encode_turns(tokenizer, placeholder, [asked[k]]) for k in kept]
-        batch = pad(rows, tokenizer.pad_token_id)
+    complete = sum(text == caption(scene) for text, scene in zip(texts, scenes, strict=True))
+    shares = {"true captions": verdicts.count("true_image") / count}
+    shares["complete captions"] = complete / count
+    for name in QUESTION_TYPES:
+        turns = [(scene, short_turn(rng, scene, name)) for scene in scenes]
+        turns = [(scene, turn) for scene, turn in turns if turn]
+        batch = encode_batch(tokenizer, [(PLACEHOLDER, [turn]) for _, turn in turns])
         labels = batch.pop("labels")
-        logits = model(**batch, pixel_values=pixels([scenes[k] for k in kept])).logits
-        found[name] = share_right(logits, labels, tokenizer.eos_token_id)
-    found["yes or no"] = yes_no_area(model, tokenizer, scenes)
-    found["true pairs from a true caption"] = writer_truth(model, tokenizer, scenes)
-    return found
+        logits = model(**batch, pixel_values=pixels([scene for scene, _ in turns])).logits
+        shares[name] = share_right(logits, labels, tokenizer.eos_token_id)
+    shares["yes or no"] = yes_no_area(model, tokenizer, scenes)
+    shares["true pairs from a true caption"] = writer_truth(model, tokenizer, scenes)
+    return shares
 
 
 @torch.no_grad()
 def yes_no_area(
     model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, scenes: list[Scene]
 ) -> float:
-    """Area under ROC of P(Yes) against P(No) to POPE's question, one kind of each scene's that is
-    there and one that is not."""
+    """Area under ROC of P(Yes) against P(No) to POPE's question.
+
+    It is asked of each scene about one kind that is present and one that is absent.
+    """
     from scipy.stats import mannwhitneyu
 
     rng = random.Random(2)
     yes, no = (tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in ("Yes", "No"))
-    placeholder = "<image>" * IMAGE_TOKENS + "\n"
     margins = {True: [], False: []}
-    for there in (True, False):
-        rows = []
+    for present in (True, False):
+        conversations = []
         for scene in scenes:
-            kind = rng.choice([k for k in KINDS if (k in scene.kinds()) == there])
-            question = f"Is there a {kind} in the image?\n{SHORT_SUFFIX}"
-            rows.append(
-                encode_turns(tokenizer, placeholder, [(question, "Yes" if there else "No")])
-            )
-        batch = pad(rows, tokenizer.pad_token_id)
-        places = (batch.pop("labels") != -100).int().argmax(-1) - 1
+            kind = rng.choice([k for k in KINDS if (k in scene.kinds()) == present])
+            turn = existence_turn(kind, present)
+            conversations.append((PLACEHOLDER, [turn]))
+        batch = encode_batch(tokenizer, conversations)
+        positions = (batch.pop("labels") != IGNORED).int().argmax(-1) - 1
         logits = model(**batch, pixel_values=pixels(scenes)).logits
-        for k, place in enumerate(places):
-            margins[there].append((logits[k, place, yes] - logits[k, place, no]).item())
+        for k, position in enumerate(positions):
+            margins[present].append((logits[k, position, yes] - logits[k, position, no]).item())
     pairs = len(margins[True]) * len(margins[False])
     return float(mannwhitneyu(margins[True], margins[False]).statistic / pairs)
 
@@ -264,8 +269,8 @@ def writer_truth(
             top_k=0,
         )
         for text, scene in zip(tokenizer.batch_decode(out[:, start:], True), scenes, strict=True):
-            written, _ = parse_pairs(text)
-            verdicts += [judge(q, a, scene.to_dict()) for q, a in written]
+            pairs, _ = parse_pairs(text)
+            verdicts += [judge(q, a, scene.to_dict()) for q, a in pairs]
     true = verdicts.count("true_image") + verdicts.count("no_image")
     return true / max(1, len(verdicts))
 
@@ -279,19 +284,19 @@ def train_llava(
     size: int,
     learning_rate: float,
     seed: int,
-    keep: Callable[[LlavaForConditionalGeneration, int], None] = lambda model, step: None,
+    save: Callable[[LlavaForConditionalGeneration, int], None] = lambda model, step: None,
 ) -> tuple[LlavaForConditionalGeneration, dict]:
     """Train the PHASES in turn, `steps` of each; the projector alone in the first.
 
-    `keep(model, step)` is called at every look: what a stage of an hour has so far.
+    `save(model, step)` is called at every evaluation: a phase takes up to an hour.
     """
     torch.manual_seed(seed)
     model = build_llava(clip, language_model, tokenizer)
 
-    def look(step: int) -> str:
-        keep(model, step)
-        seen = abilities(model, tokenizer)
-        return "  ".join(f"{name} {share:.2f}" for name, share in seen.items())
+    def evaluate(step: int) -> str:
+        save(model, step)
+        shares = abilities(model, tokenizer)
+        return "  ".join(f"{name} {share:.2f}" for name, share in shares.items())
 
     card: dict[str, object] = {"batch": size, "seed": seed}
     for number, (name, mixture) in enumerate(PHASES.items()):
@@ -299,13 +304,13 @@ def train_llava(
         model.model.multi_modal_projector.requires_grad_(True)
         losses = fit(
             model,
-            batches(tokenizer, seed + number, size, **mixture),
+            conversation_batches(tokenizer, seed + number, size, **mixture),
             steps=steps[number],
             learning_rate=learning_rate * (2 if name == "alignment" else 1),
-            look=look,
-            look_every=400,
+            evaluate=evaluate,
+            evaluate_every=400,
             schedule="cosine" if name == "instructions" else "constant_with_warmup",
         )
         card[f"{name}: steps"] = steps[number]
-        card[f"{name}: final loss"] = round(sum(losses[-100:]) / len(losses[-100:]), 3)
+        card[f"{name}: final loss"] = final_loss(losses)
     return model, {**card, **abilities(model, tokenizer, 300)}

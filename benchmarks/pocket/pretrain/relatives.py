@@ -1,9 +1,9 @@
-"""The other families' backbones, from the pocket LLaVA: its language model, its eye, more tuning.
+"""The other families' backbones, from the pocket LLaVA's language model and encoder.
 
-Pre-training each alone would take what LLaVA took. As in the paper's world they share a language
-model instead ("7b"; grown for "13b" and "80b"; turned into a GLM), and what is new between picture
-and language model first learns to give it what LLaVA's gives: in MiniGPT-4 an EVA ViT, as EVA
-learnt from CLIP, which the families with a Q-Former then share. Then the whole is tuned on the
+Pre-training each by itself would take as long as LLaVA. As in the paper they share a language model
+instead ("7b"; with more layers for "13b" and "80b"; converted to a GLM). The new parts between
+picture and language model first learn to reproduce LLaVA's features: in MiniGPT-4 an EVA ViT, as
+EVA learnt from CLIP, which the families with a Q-Former then share. Then the whole is tuned on the
 mixture of LLaVA's last phase.
 """
 
@@ -23,8 +23,13 @@ from transformers import (
 )
 
 from benchmarks.pocket.pretrain import families, graft
-from benchmarks.pocket.pretrain.fit import IGNORED, fit
-from benchmarks.pocket.pretrain.llava import IMAGE_TOKENS, PHASES, batches, build_processor
+from benchmarks.pocket.pretrain.fit import IGNORED, final_loss, fit
+from benchmarks.pocket.pretrain.llava import (
+    IMAGE_TOKENS,
+    PHASES,
+    build_processor,
+    conversation_batches,
+)
 from benchmarks.pocket.pretrain.vision import pixels
 from benchmarks.pocket.scenes import BALANCED, draw_scene
 from c3l.backbones import Backbone
@@ -41,7 +46,7 @@ MIXTURE = PHASES["instructions"] | {"biased": 0.53}
 
 @dataclass(frozen=True)
 class Relative:
-    """How a backbone differs from the 7b LLaVA: its family, its language model's size or kind."""
+    """A backbone's differences from the 7b LLaVA: family, language model's size or kind."""
 
     build: Callable | None  # None: LLaVA
     layers: int = 4
@@ -60,7 +65,7 @@ RELATIVES = {
 }
 
 
-def build(
+def build_relative(
     name: str,
     llava: LlavaForConditionalGeneration,
     eva: Blip2VisionModel | None,
@@ -72,35 +77,35 @@ def build(
     torch.manual_seed(seed)
     llama = graft.language_model(llava)
     if relative.layers != llama.config.num_hidden_layers:
-        llama = graft.grown(llama, relative.layers)
+        llama = graft.with_more_layers(llama, relative.layers)
     text = graft.as_glm(llama) if relative.glm else llama
     if relative.build is None:
         config = type(llava.config)(**llava.config.to_dict() | {"text_config": llama.config})
         model, processor = LlavaForConditionalGeneration(config), build_processor(tokenizer)
     else:
         model, processor = relative.build(text.config, tokenizer)
-    graft.put(text, model)
+    graft.copy_language_model(text, model)
     if model.config.model_type in CLIP:
-        graft.put_encoder(llava, model)
+        graft.copy_encoder(llava, model)
     elif eva is not None:
         model.get_submodule(_encoder(model)).load_state_dict(eva.state_dict())
     return FAMILIES[model.config.model_type](model, processor, name=name, files=[])
 
 
-class Seeing(nn.Module):
-    """How far a backbone's image features are from LLaVA's, in shares of their variance."""
+class FeatureDistance(nn.Module):
+    """The distance of a backbone's image features from LLaVA's, as a share of their variance."""
 
     def __init__(self, backbone: Backbone):
         super().__init__()
         self.model, self.backbone = backbone.model, backbone
 
-    def forward(self, wanted: Tensor, **batch: Tensor) -> SimpleNamespace:
-        error = F.mse_loss(self.backbone.image_features(batch), wanted)
-        return SimpleNamespace(loss=error / wanted.var())
+    def forward(self, targets: Tensor, **batch: Tensor) -> SimpleNamespace:
+        error = F.mse_loss(self.backbone.image_features(batch), targets)
+        return SimpleNamespace(loss=error / targets.var())
 
 
-class Speaking(nn.Module):
-    """Cross entropy of what the assistant says, through `Backbone.hidden_states` as all training here."""
+class AnswerLoss(nn.Module):
+    """Cross entropy of the assistant's turns, through `Backbone.hidden_states`."""
 
     def __init__(self, backbone: Backbone):
         super().__init__()
@@ -111,7 +116,7 @@ class Speaking(nn.Module):
         return SimpleNamespace(loss=F.cross_entropy(self.backbone.head(states), tokens))
 
 
-def train(
+def train_relative(
     backbone: Backbone,
     llava: Backbone,
     *,
@@ -122,7 +127,7 @@ def train(
     learning_rate: float,
     seed: int,
 ) -> dict[str, object]:
-    """Train a built relative; what is to be written on its card."""
+    """Train a built relative; return the facts for its card."""
     card: dict[str, object] = {"batch": size, "seed": seed}
     if backbone.model.config.model_type not in CLIP:
         backbone.model.requires_grad_(True)
@@ -130,57 +135,55 @@ def train(
             backbone.model_part(part).requires_grad_(False)
         backbone.model_part(_encoder(backbone.model)).requires_grad_(new_encoder)
         losses = fit(
-            Seeing(backbone),
-            _looks(backbone, llava, seed, 2 * size),
+            FeatureDistance(backbone),
+            _feature_batches(backbone, llava, seed, 2 * size),
             steps=sight_steps,
             learning_rate=2 * learning_rate,
         )
-        card |= {"sight: steps": sight_steps, "sight: unexplained share": _last(losses)}
+        card |= {"sight: steps": sight_steps, "sight: unexplained share": final_loss(losses, 50)}
     backbone.model.requires_grad_(True)
     losses = fit(
-        Speaking(backbone),
-        _lessons(backbone, seed + 1, size),
+        AnswerLoss(backbone),
+        _tuning_batches(backbone, seed + 1, size),
         steps=tuning_steps,
         learning_rate=learning_rate,
     )
-    return card | {"tuning: steps": tuning_steps, "tuning: final loss": _last(losses)}
+    return card | {"tuning: steps": tuning_steps, "tuning: final loss": final_loss(losses, 50)}
 
 
-def _looks(backbone: Backbone, llava: Backbone, seed: int, size: int) -> Iterator[dict]:
-    """Endless batches of PICTURES pictures and what LLaVA makes of them, with the caption's
-    question where the features depend on one."""
+def _feature_batches(backbone: Backbone, llava: Backbone, seed: int, size: int) -> Iterator[dict]:
+    """Endless batches of PICTURES pictures and LLaVA's features of them.
+
+    With the caption's question where the features depend on one.
+    """
     rng = random.Random(seed)
     scenes = [draw_scene(rng, "pretraining", BALANCED) for _ in range(PICTURES)]
-    shown = pixels(scenes)
+    pictures = pixels(scenes)
     with torch.inference_mode():
-        wanted = [llava.image_features({"pixel_values": some}) for some in shown.split(256)]
-    wanted = torch.cat(wanted).clone()
-    asked = (
+        targets = [llava.image_features({"pixel_values": part}) for part in pictures.split(256)]
+    targets = torch.cat(targets).clone()
+    question = (
         backbone.qformer_inputs([caption_prompt()] * size) if len(backbone.image_inputs) > 1 else {}
     )
     while True:
         order = torch.tensor(rng.sample(range(PICTURES), PICTURES))
-        for some in order.split(size):
-            if len(some) == size:
-                yield {"pixel_values": shown[some], "wanted": wanted[some], **asked}
+        for indices in order.split(size):
+            if len(indices) == size:
+                yield {"pixel_values": pictures[indices], "targets": targets[indices], **question}
 
 
-def _lessons(backbone: Backbone, seed: int, size: int) -> Iterator[dict[str, Tensor]]:
+def _tuning_batches(backbone: Backbone, seed: int, size: int) -> Iterator[dict[str, Tensor]]:
     """The mixture's batches, in the form of the family."""
     tokenizer = backbone.tokenizer
     tokens = 1 if backbone.model.config.model_type == "idefics" else IMAGE_TOKENS
-    for batch in batches(tokenizer, seed, size, image_tokens=tokens, **MIXTURE):
+    for batch in conversation_batches(tokenizer, seed, size, image_tokens=tokens, **MIXTURE):
         if len(backbone.image_inputs) > 1 and "pixel_values" in batch:
-            asked = batch["input_ids"].where(batch["labels"] == IGNORED, tokenizer.pad_token_id)
+            prompts = batch["input_ids"].where(batch["labels"] == IGNORED, tokenizer.pad_token_id)
             batch |= backbone.qformer_inputs(
-                tokenizer.batch_decode(asked, skip_special_tokens=True)
+                tokenizer.batch_decode(prompts, skip_special_tokens=True)
             )
         yield batch
 
 
 def _encoder(model: PreTrainedModel) -> str:
     return "vision_model" if hasattr(model, "vision_model") else "model.vision_tower"
-
-
-def _last(losses: list[float]) -> float:
-    return round(sum(losses[-50:]) / len(losses[-50:]), 3)

@@ -16,7 +16,7 @@ from transformers import (
 
 from benchmarks.pocket.drawing import SIDE, draw
 from benchmarks.pocket.language import caption
-from benchmarks.pocket.pretrain.fit import fit
+from benchmarks.pocket.pretrain.fit import final_loss, fit
 from benchmarks.pocket.scenes import BALANCED, Scene, draw_scene
 
 PATCH = 16
@@ -58,11 +58,13 @@ def build_clip(tokenizer: PreTrainedTokenizerBase) -> CLIPModel:
     )
 
 
-def batches(
+def caption_batches(
     tokenizer: PreTrainedTokenizerBase, seed: int, size: int
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Endless batches of pictures with captions. Colours are balanced: with usual ones a green
-    thing is a tree, and kinds are learnt no further than that."""
+    """Endless batches of pictures with captions.
+
+    Colours are balanced: with the usual ones green alone would give away a tree.
+    """
     rng = random.Random(seed)
     while True:
         scenes = [draw_scene(rng, "pretraining", BALANCED) for _ in range(size)]
@@ -79,10 +81,10 @@ def batches(
 def train_clip(
     tokenizer: PreTrainedTokenizerBase, *, steps: int, size: int, learning_rate: float, seed: int
 ) -> tuple[CLIPModel, dict]:
-    """The trained CLIP and what is to be written on its card."""
+    """Return the trained CLIP and the facts for its card."""
     torch.manual_seed(seed)
     model = build_clip(tokenizer)
-    held_out = next(batches(tokenizer, seed + 1, 100))
+    held_out = next(caption_batches(tokenizer, seed + 1, 100))
 
     def retrieval() -> float:
         logits = model(**held_out).logits_per_image
@@ -90,11 +92,11 @@ def train_clip(
 
     losses = fit(
         model,
-        batches(tokenizer, seed, size),
+        caption_batches(tokenizer, seed, size),
         steps=steps,
         learning_rate=learning_rate,
-        look=lambda step: f"right caption out of a hundred: {retrieval():.2f}",
-        look_every=100,
+        evaluate=lambda step: f"right caption out of a hundred: {retrieval():.2f}",
+        evaluate_every=100,
     )
     with torch.no_grad():
         share = retrieval()
@@ -102,6 +104,6 @@ def train_clip(
         "steps": steps,
         "batch": size,
         "seed": seed,
-        "final loss": round(sum(losses[-100:]) / len(losses[-100:]), 3),
+        "final loss": final_loss(losses),
         "right caption out of a hundred": round(share, 3),
     }

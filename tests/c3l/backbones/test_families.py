@@ -88,7 +88,7 @@ def test_a_language_model_grown_or_as_a_glm_is_the_same_function(tiny_llava):
     with torch.no_grad():
         logits = llama(ids).logits
         for layers in (3, 4):
-            grown = graft.grown(llama, layers).eval()
+            grown = graft.with_more_layers(llama, layers).eval()
             assert len(grown.model.layers) == layers
             torch.testing.assert_close(grown(ids).logits, logits)
         torch.testing.assert_close(graft.as_glm(llama).eval()(ids).logits, logits)

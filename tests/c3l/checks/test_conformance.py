@@ -58,7 +58,7 @@ def test_half_precision_conforms(tiny_llava):
     for name in (ROUND_TRIP, PACKED, GRADIENTS, SAVED):
         CHECKS[name](backbone, "projector")
     backbone = c3l.load_backbone(tiny_llava, device="cpu", dtype="float16")
-    with pytest.raises(NotApplicable, match="float16 cannot train on a processor"):
+    with pytest.raises(NotApplicable, match="float16 cannot train on a CPU"):
         CHECKS[FROZEN](backbone, "projector")
 
 

@@ -71,9 +71,12 @@ def test_nothing_left_to_score_is_exit_2_and_no_file(scored):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--set", "score_form=best"], "--set score_form=best: input should be 'literal_sum'"),
-        (["--set", "colour=red"], "there is no such reading; use one of score_form"),
-        (["--set", "score_eos"], "write it as field=value"),
+        (
+            ["--set", "score_form=best"],
+            "--set score_form=best: score_form: input should be 'literal_sum'",
+        ),
+        (["--set", "colour=red"], "scoring has no key 'colour'; valid keys: score_form"),
+        (["--set", "score_eos"], "write it as key=value"),
         (["--images", "/nowhere"], "/nowhere is no folder"),
         (["--out", "/nowhere/s.parquet"], "/nowhere is no folder"),
         (["--backbone", "/nowhere"], "no backbone at /nowhere"),

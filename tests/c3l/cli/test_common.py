@@ -104,7 +104,7 @@ def speak(fail: str = "") -> None:
     from c3l.runtime.progress import VERBOSE, echo
 
     echo("words")
-    echo("more words", at=VERBOSE)
+    echo("more words", minimum=VERBOSE)
     if fail == "user":
         raise UserError("no such thing; give another")
     if fail == "memory":

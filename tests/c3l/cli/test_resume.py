@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from c3l.backbones import load_backbone
+from c3l.runtime.checkpoints import last_checkpoint
 from c3l.runtime.errors import UserError
-from c3l.trainer import LossTrainer, last_checkpoint
+from c3l.trainer import LossTrainer
 from c3l.training import train_generator, tune
 from tests.c3l.training import READINGS, SETTINGS, moved, weights
 

@@ -86,7 +86,7 @@ def test_samples_come_back_with_their_scores(scored, tmp_path, suffix):
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(scored, tmp_path, monkeypatch):
     write_samples(tmp_path / "in.jsonl", SAMPLES)
-    monkeypatch.setattr(score, "SHARD", 4)
+    monkeypatch.setattr("c3l.artifacts.shards.SHARD", 4)
     scored(tmp_path / "in.jsonl", tmp_path / "alone.jsonl")
     calls, whole = [], relevance.score
 
@@ -126,7 +126,7 @@ def test_a_kept_shard_of_something_else_is_not_taken(
 
     def run():
         images = ImageFolder(folder)
-        return score.in_shards(backbone, samples, images, readings, size, tmp_path)
+        return score.score_in_shards(backbone, samples, images, readings, size, tmp_path)
 
     run()
     run()

@@ -187,7 +187,7 @@ def test_what_score_refuses_is_not_trained_on(tiny_llava, bad, samples, tmp_path
     with pytest.raises(UserError, match="holds another training"):
         run("bad")
     # Where nothing is left there is no training, and no weights are needed to say so.
-    monkeypatch.setattr("c3l.cli.train.load_backbone", None)
+    monkeypatch.setattr("c3l.backbones.load_backbone", None)
     write_samples(tmp_path / "none.jsonl", [s for s in every if s.id in ("empty", "cut", "clip")])
     with pytest.raises(
         UserError, match=r"no sample in .* trained on \(empty_answer 1, image_unrea"
@@ -211,7 +211,7 @@ def test_one_training_at_a_time(trained, tmp_path, monkeypatch):
     """The second one is told so before it loads anything; a killed one is in nobody's way."""
     lock = tmp_path / ".out.lock"
     lock.touch()  # of a run that was killed
-    monkeypatch.setattr("c3l.cli.train.load_backbone", None)
+    monkeypatch.setattr("c3l.backbones.load_backbone", None)
     with locked(lock), pytest.raises(UserError, match=r"another run is at work on .*out; wait"):
         trained()
     monkeypatch.undo()

@@ -229,7 +229,7 @@ def whole_llava(at, folder, tower=True):
 @pytest.mark.parametrize("tower", [False, True])
 def test_a_whole_llava(at, tmp_path, tower):
     tensors = whole_llava(at, tmp_path / "llava", tower)
-    made = llava.convert_checkpoint(tmp_path / "llava", at / "clip").made
+    made = llava.convert_checkpoint(tmp_path / "llava", at / "clip").assembled
     to = "model.vision_tower.encoder.layers.0.mlp.fc1.bias"
     name = "vision_model.encoder.layers.0.mlp.fc1.bias"
     clip = read_folder(at / "clip").tensors

@@ -16,7 +16,7 @@ from c3l.samples import ImageFolder
 from repro.report import cells
 from repro.report.page import TEMPLATE, colour_level, render_page, security_policy
 from repro.report.samples import draw_sample
-from repro.report.thumbnails import SIDE, Texts, Thumbnails
+from repro.report.thumbnails import SIDE, TextPool, Thumbnails
 from tests.repro import made_run
 from tests.repro.made_run import HOSTILE
 
@@ -227,7 +227,7 @@ def test_an_image_is_kept_once_and_small(tmp_path):
 
 
 def test_a_text_is_kept_once():
-    texts = Texts()
+    texts = TextPool()
     assert [texts.add(text) for text in ("a", "b", "a")] == [0, 1, 0]
     assert texts.strings == ["a", "b"]
 
