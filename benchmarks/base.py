@@ -224,13 +224,11 @@ def _metric_columns(value: object) -> dict:
     value = _native(value)
     if isinstance(value, Number):
         return {"correct": float(value)}  # type: ignore[arg-type]  # numbers have __float__
-    if isinstance(value, Mapping):
-        entries = value.items()
-    elif isinstance(value, list | tuple):
-        entries = enumerate(value)
-    else:
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping):
         return {"scored": _storable(value)}
-    return {f"scored.{name}": _storable(entry) for name, entry in entries}
+    return {f"scored.{name}": _storable(entry) for name, entry in value.items()}
 
 
 def _storable(value: object) -> str | bool | int | float | None:
@@ -239,10 +237,11 @@ def _storable(value: object) -> str | bool | int | float | None:
     if isinstance(value, str):
         # half a surrogate pair has no place in a file
         return value.encode("utf-8", "replace").decode("utf-8")
-    small = isinstance(value, int) and abs(value) < 2**63
-    if isinstance(value, Number) and not small:
-        return float(value)
-    return value if small or value is None else _storable(_json(value))
+    if value is None or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    if isinstance(value, Number):
+        return float(value)  # type: ignore[arg-type]
+    return _storable(_json(value))
 
 
 def _native(value: object) -> object:

@@ -28,6 +28,7 @@ QUESTIONS = {"What", "Whether", "Of", "Why", "How", "Where", "Which", "Who"}
 FLOORS = {
     "c3l.__main__": 6,
     "c3l.cli": 6,
+    "c3l.generate": 6,
     "c3l.method": 5,
     "c3l.stages": 4,
     "c3l": 3,
@@ -40,6 +41,7 @@ FLOORS = {
     "c3l.packing": 1,
     "c3l.readings": 1,
     "c3l.samples": 1,
+    "c3l.score_forms": 1,
     "c3l.scores": 1,
     "c3l.settings": 1,
 }
