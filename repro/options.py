@@ -3,11 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from c3l.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from repro.profile import Profile
 
 ProfileOption = Annotated[
     str,
@@ -73,6 +76,15 @@ def changes_of(set_: list[str] | None, judge: str | None, judge_model: str | Non
     # Quoted: a name such as 4o or null is a text.
     named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     return [*(set_ or []), *named]
+
+
+def load_profile(
+    profile: str, set_: list[str] | None, judge: str | None = None, judge_model: str | None = None
+) -> "Profile":
+    """Load a profile with the changes of the command line."""
+    from repro.profile import load
+
+    return load(profile, changes_of(set_, judge, judge_model))
 
 
 # torch would take seconds to say whether there is one.

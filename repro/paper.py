@@ -13,9 +13,9 @@ class _Part(BaseModel):
 
 
 class PaperRow(_Part):
-    """One row: cells maps a column to the printed number, on the paper's scale (0 to 100).
+    """One row: `cells` maps a column to the printed number, on the paper's scale (0 to 100).
 
-    A cell that is empty in the paper is absent. `printed` holds what else the paper prints there.
+    A cell that is empty in the paper is absent. `printed` holds the paper's other text.
     """
 
     label: str
@@ -26,7 +26,7 @@ class PaperRow(_Part):
 class PaperTable(_Part):
     """One table of the paper, or figure; rows in the paper's order.
 
-    Footnotes are ours, for all who read its numbers: where the paper disagrees with itself.
+    Footnotes are ours: where the paper disagrees with itself.
     """
 
     title: str
@@ -48,7 +48,7 @@ class PaperTable(_Part):
 
 
 class Pair(NamedTuple):
-    """Two rows' numbers in a column, of which a claim is about the difference: row minus base."""
+    """Two rows' numbers in a column; a claim is about the difference, row minus base."""
 
     row: str
     base: str
@@ -56,7 +56,7 @@ class Pair(NamedTuple):
 
 
 class Pairs(_Part):
-    """A row beside each of some others, in each of some columns."""
+    """A row beside each of several bases, in each of several columns."""
 
     row: str
     bases: list[str] = Field(min_length=1)
@@ -64,20 +64,21 @@ class Pairs(_Part):
 
 
 class Claim(_Part):
-    """A sentence of the paper that a program can check: of each pair, the difference `holds`.
+    """A sentence of the paper that a program can check.
 
-    That is, it is above zero, below zero, or within a margin of zero on either side.
+    It `holds` where the difference of each pair is above zero, below zero, or within a margin of
+    zero on either side.
     """
 
     id: str
     table: str
     where: str
-    """In the paper."""
+    """Its place in the paper."""
     sentence: str
     holds: Literal["above", "below", "within"]
     margin: float | None = Field(default=None, gt=0)
     why: str | None = None
-    """Where the margin comes from if the paper names none."""
+    """Origin of the margin if the paper names none."""
     compared: list[Pairs] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -88,35 +89,34 @@ class Claim(_Part):
 
     @property
     def pairs(self) -> list[Pair]:
-        """All that has to hold, each for itself: the claim is their conjunction."""
+        """The differences whose conjunction the claim is."""
         return [
-            Pair(some.row, base, column)
-            for some in self.compared
-            for base in some.bases
-            for column in some.columns
+            Pair(pairs.row, base, column)
+            for pairs in self.compared
+            for base in pairs.bases
+            for column in pairs.columns
         ]
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The differences for which the claim holds lie between these."""
+        """Lower and upper bound of the differences for which the claim holds."""
         if self.margin is not None:
             return -self.margin, self.margin
         return (0, inf) if self.holds == "above" else (-inf, 0)
 
 
 def load() -> dict[str, PaperTable]:
-    """The paper's tables by name: load()["table4"].rows[0].cells["SEED"] is 53.2."""
+    """Return the paper's tables by name: load()["table4"].rows[0].cells["SEED"] is 53.2."""
     return {name: PaperTable.model_validate(table) for name, table in _read("paper.yaml").items()}
 
 
 def claims() -> list[Claim]:
-    """The paper's claims, in its order."""
+    """Return the paper's claims, in its order."""
     return [Claim.model_validate(claim) for claim in _read("claims.yaml")]
 
 
 def data_folder() -> Path:
-    """Folder of the paper's numbers and committed results: `tables/` of the clone, or its copy in
-    the wheel."""
+    """Return the folder of the paper's numbers and committed results, in the clone or the wheel."""
     installed = Path(__file__).with_name("tables")
     return installed if installed.is_dir() else Path(__file__).parents[1] / "tables"
 

@@ -1,4 +1,4 @@
-"""A profile: on which backbones, images and sizes the tables run, from a YAML file."""
+"""A profile: the backbones, images and sizes that the tables run on, from a YAML file."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -21,19 +21,18 @@ PROFILES = Path(__file__).parent / "profiles"
 
 
 class BackboneSpec(Record):
-    """What the label of a backbone in the tables' rows stands for. Where there is nothing but the
-    weights to say, a profile has them in place of this record."""
+    """The backbone behind a label of the tables' rows. A profile may give its weights alone."""
 
     weights: str
     """A folder, or the id of a model on the Hub."""
     tuned_on: Literal[tuple(PUBLISHED.values())] | None = None
-    """Others' data that it is tuned on before anything else, as `training.first` says."""
+    """A published data set that it is tuned on first, with the settings `training.first`."""
     readings: dict[str, Any] = Field({})
-    """Those that differ for it from the profile's."""
+    """Its changes to the profile's readings."""
 
 
 class Sizes(Record):
-    """How much is made and measured."""
+    """Numbers of images, samples and models."""
 
     initial_images: int = Field(ge=1)
     final_images: int = Field(ge=1)
@@ -44,8 +43,11 @@ class Sizes(Record):
 
 
 class Training(Record):
-    """How each kind of training is done. What L_c is part of has step sizes of its own: too large
-    a one and the generator writes no well-formed pair any more."""
+    """Settings of each kind of training.
+
+    Those with L_c have step sizes of their own: after too large steps the generator writes no
+    well-formed pair.
+    """
 
     generator: TrainingSettings
     """L_r alone."""
@@ -55,10 +57,10 @@ class Training(Record):
     """L_r + λ L_c."""
     vlit: TrainingSettings
     first: TrainingSettings | None = None
-    """Of a backbone that is `tuned_on` others' data first."""
+    """For a backbone that is `tuned_on` a published data set first."""
 
     def settings_for(self, *, crm: bool, clm: bool) -> TrainingSettings:
-        """The settings of a generator trained with L_r if `crm` and with L_c if `clm`."""
+        """Return the settings of a generator trained with L_r if `crm` and with L_c if `clm`."""
         if crm and clm:
             return self.joint
         return self.generator if crm else self.contrastive
@@ -68,16 +70,16 @@ ADDRESS = f"address of a judge: {ADDRESS_HINT}, or pocket for the pocket judge"
 
 
 class Price(Record):
-    """Of a judge, in whatever currency."""
+    """A judge's prices, in any currency."""
 
     input: float = Field(ge=0)
-    """Of a million tokens that it reads."""
+    """For a million tokens that it reads."""
     output: float = Field(ge=0)
-    """Of a million tokens that it writes."""
+    """For a million tokens that it writes."""
 
 
 class Scoring(Record):
-    """I²C scores and benchmarks. In half precision batch sizes are part of a result."""
+    """Settings of I²C scores and benchmarks. In half precision, batch sizes alter results."""
 
     i2c_batch_size: int = Field(ge=1)
     batch_size: int = Field(ge=1)
@@ -87,18 +89,18 @@ class Scoring(Record):
     """The benchmark behind a column, one of `benchmarks.BENCHMARKS`: SEED may be seedbench or
     seedbench_ppl."""
     judge: str | None = None
-    """Who judges LLaVA^W: "pocket", the address of an OpenAI-compatible server up to and without
-    "/chat/completions", or nobody. Never a key: it would stand in every manifest."""
+    """The judge of LLaVA^W: "pocket", the address of an OpenAI-compatible server without
+    "/chat/completions", or null. Never a key: it would appear in every manifest."""
     judge_model: str = "gpt-4o-2024-11-20"
-    """The model asked for at an address; lmms-eval's own choice. The published numbers are those of
-    a GPT-4 that is no more."""
+    """The model at an address; lmms-eval's own choice. The GPT-4 of the published numbers is
+    retired."""
     judge_key: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the key of an address, not the key."""
     judge_strip_thinking: bool = Field(False, exclude_if=lambda strip: not strip)
-    """Take an address's replies for what follows the <think> block that they open with; more time
-    and tokens for one (docs/judge.md)."""
+    """Drop the <think> block that an address's replies begin with, and allow more time and tokens
+    (docs/judge.md)."""
     judge_price: Price | None = Field(None, exclude_if=lambda price: price is None)
-    """What `plan` reckons with; nothing is assumed where it is not said."""
+    """For `plan`, which assumes no price."""
 
     @field_validator("judge")
     @classmethod
@@ -121,39 +123,38 @@ class Scoring(Record):
 
 
 class Expected(Record):
-    """What a run on the CPU was measured to take, for `plan` to say before the next one is. What is
-    not said is reckoned (`repro.estimate.cost`)."""
+    """Measured times of a run on the CPU, for `plan`, which estimates the others."""
 
     seconds: dict[str, float] = Field({})
-    """Of one stage of each name, on one core of an ordinary machine."""
+    """By stage name, on one core of an ordinary machine."""
     factors: dict[str, float] = Field({})
-    """Likewise, where stages of one name differ by what they have to do: their seconds, by those of
-    `repro.estimate.workload.relative_cost`."""
+    """Seconds divided by `repro.estimate.workload.relative_cost`, where stages of one name differ
+    in their work."""
     memory_gib: float | None = None
-    """Of one worker process."""
+    """One worker process's memory."""
 
 
 class Profile(Record):
     """One frozen record; see profiles/pocket.yaml for what the values mean there."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$")
-    """Of the folder with the tables; the file's name unless given."""
+    """Name of the folder with the tables; by default the file's."""
     data: str
-    """"pocket" for the made world, or a folder laid out like it."""
+    """"pocket" for the synthetic world, or a folder laid out like it."""
     backbones: dict[str, BackboneSpec]
     """By the label that rows name."""
     served: dict[str, Served] = Field({})
-    """Likewise, in place of weights: scored as they are, never trained. For VisualGLM and BLIP-2
-    there is no other way at the paper's sizes."""
+    """Models at an address, by label: scored as they are, never trained. VisualGLM and BLIP-2 can
+    be had at the paper's sizes only so."""
     sizes: Sizes
     share: float = Field(gt=0, le=1)
-    """Of the initial samples, the best ones by I²C that become L_r's targets."""
+    """Share of the initial samples, best by I²C, that become L_r's targets."""
     generation: GenerationSettings
     training: Training
     scoring: Scoring
     readings: Readings = Readings()
     resamples: int = Field(ge=100)
-    """Of the bootstrap."""
+    """Resamples of the bootstrap."""
     expected: Expected = Expected()
 
     @field_validator("backbones", mode="before")
@@ -179,11 +180,11 @@ class Profile(Record):
         return self
 
     def readings_of(self, label: str, **changes: Any) -> Readings:
-        """The profile's readings with those that differ for a backbone, and then these changes."""
+        """Return the profile's readings, changed for a backbone and then by `changes`."""
         return Readings(**self.readings.model_dump() | self.backbones[label].readings | changes)
 
     def with_tuning_seeds(self, *, at_most: int) -> "Profile":
-        """The same with fewer tuning seeds, if it has more."""
+        """Return the profile with at most so many tuning seeds."""
         fewer = min(at_most, self.sizes.tuning_seeds)
         return self.model_copy(
             update={"sizes": self.sizes.model_copy(update={"tuning_seeds": fewer})}
@@ -191,7 +192,7 @@ class Profile(Record):
 
 
 def load(name: str, changes: list[str] | None = None) -> Profile:
-    """A profile by name or file, with `--set` changes such as "sizes.final_images=50".
+    """Load a profile by name or file, with `--set` changes such as "sizes.final_images=50".
 
     Relative paths in a file are relative to the file, those in changes to the current folder.
     Raises UserError that names the profile, key or value that is wrong.
@@ -200,8 +201,8 @@ def load(name: str, changes: list[str] | None = None) -> Profile:
     if not path.is_file():
         path = Path(name)
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise UserError(f"There is no profile {name!r}: give one of {known}, or a YAML file.")
+        names = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise UserError(f"There is no profile {name!r}: give one of {names}, or a YAML file.")
     try:
         values = parsing.from_yaml(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:  # Unicode errors too
@@ -217,7 +218,7 @@ def load(name: str, changes: list[str] | None = None) -> Profile:
 
 
 def _with_paths(profile: Profile, folder: Path) -> dict[str, Any]:
-    """The profile's values, with relative paths read from `folder`."""
+    """Return the profile's values, with relative paths resolved against `folder`."""
     values = values_of(profile)
 
     def place(name: str) -> str:

@@ -1,7 +1,7 @@
-"""A backbone's score on every question, kept in a file to compare a later one with.
+"""A backbone's score on every question, in a file to compare a later one with.
 
-Questions are the same where their names, reference answers and images in common are; not by their
-pixels, for how an image is decoded is part of what is tested.
+Questions are the same if their names, reference answers and shared images are. Pixels do not count:
+the decoding of images is part of the test.
 """
 
 import json
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from benchmarks.base import Benchmark
-from c3l.artifacts.files import digest, write_atomically
+from c3l.artifacts.files import digest
 from c3l.runtime.errors import UserError
 from c3l.runtime.record import Record
+from repro.run.screen import write_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,26 +27,26 @@ class BenchmarkScores(Record):
     """One benchmark of a baseline."""
 
     settings: dict[str, Any]
-    """What the evaluation was asked: task, batch size, length of answers, judge."""
+    """Settings of the evaluation: task, batch size, length of answers, judge."""
     metric: str | None = None
     value: float | None = None
     """0 to 100."""
     unscored: str | None = None
-    """Why there is no value."""
+    """Reason for no value."""
     questions: str | None = None
-    """A digest of what was asked."""
+    """A digest of the questions."""
     scores: dict[str, Score] = Field({})
     """By question."""
 
 
 class Baseline(Record):
-    """What `python -m repro regress` compares with."""
+    """The scores that `python -m repro regress` compares with."""
 
     format: Literal[1] = 1
     backbone: str
-    """As it was named."""
+    """Its folder or Hub id."""
     digest: str
-    """Of its files (`Backbone.digest`)."""
+    """Digest of its files (`Backbone.digest`)."""
     profile: str
     benchmarks: dict[str, BenchmarkScores]
     versions: dict[str, str]
@@ -55,7 +56,7 @@ class Baseline(Record):
 
 
 def read_baseline(path: Path) -> Baseline:
-    """The baseline in a file. Raises UserError for what is none."""
+    """Read a baseline. Raises UserError for a file that is none."""
     try:
         return Baseline.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -70,21 +71,18 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write the file, whole or not at all. Raises UserError where it cannot be written."""
-    text = json.dumps(baseline.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}).") from error
+    """Write a baseline atomically. Raises UserError where it cannot be written."""
+    content = json.dumps(baseline.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+    write_result(path, content)
 
 
 def question_names(frame: "pd.DataFrame") -> list[str]:
-    """The questions' names; numbers alone are not unique in POPE, which counts in each category."""
+    """Return the questions' names; POPE's numbers are unique in a category only."""
     return [f"{c}/{q}" for c, q in zip(frame["category"], frame["question_id"], strict=True)]
 
 
 def questions_digest(frame: "pd.DataFrame") -> str:
-    """A digest of what was asked: names, reference answers, and which are about one image."""
+    """Return a digest of the questions' names, reference answers and shared images."""
     image = frame["image_id"].factorize()[0].tolist()
     return digest([*zip(question_names(frame), frame["answer"].tolist(), image, strict=True)])
 
@@ -113,5 +111,5 @@ def mismatch(
 def restore_scores(
     frame: "pd.DataFrame", stored: dict[str, Score], benchmark: Benchmark
 ) -> "pd.DataFrame":
-    """Return the frame with the stored scores in place of its own: the inverse of `scores`."""
+    """Replace the frame's scores with the stored ones: the inverse of `question_scores`."""
     return benchmark.with_scores(frame, [stored[name] for name in question_names(frame)])

@@ -1,4 +1,4 @@
-"""`python -m repro bench`: how fast scoring is, as markdown. What it measures: benchmarks/speed."""
+"""`python -m repro bench`: the speed of scoring, as markdown (benchmarks/speed)."""
 
 import tempfile
 from pathlib import Path
@@ -29,12 +29,12 @@ QUICK_SIZES = (100, 200, 400)
 
 
 def scoring_report(device: str | None, quick: bool) -> str:
-    """Scoring's three ways on the device, and its growth on the CPU, as markdown tables.
+    """Time three ways of scoring on the device, and growth on the CPU, as markdown tables.
 
     `device` defaults to cuda where there is one, else cpu. On the CPU small models in float32, then
-    growth; on cuda one of them, which proves that the ways agree, and LLaVA-1.5-7B's shape in
-    bfloat16. `quick` takes the smallest model and sizes: whether all of it runs, not how fast.
-    Raises UserError for a device that cannot be used.
+    growth; on cuda one of them, to check that the ways agree, and LLaVA-1.5-7B's shape in bfloat16.
+    `quick` takes the smallest model and sizes, to check that all of it runs. Raises UserError for a
+    device that cannot be used.
     """
     on = _device(device)
     rounds = 3 if quick else 5
@@ -47,33 +47,35 @@ def scoring_report(device: str | None, quick: bool) -> str:
         if not quick:
             parts += [_ways([SMALL[1]], on, torch.float32, 2, rounds, "the pocket world's")]
         parts += [_growth(QUICK_SIZES if quick else growth.SIZES)]
-    return "\n\n".join([*parts, _where(on, device, quick)])
+    return "\n\n".join([*parts, _provenance(on, device, quick)])
 
 
 def formula_report(quick: bool) -> str:
-    """Single stages at a middle size on the CPU, in one thread: their time and memory as measured,
-    and as `repro.estimate.cost` has them. `quick`: two of them, of the smallest size."""
+    """Measure single stages of medium size in one CPU thread, beside `repro.estimate.cost`.
+
+    `quick`: two of them, of the smallest size.
+    """
     device, model = device_named("cpu"), QUICK if quick else stages.MODEL
     shape = cost.shape_of_config(Llava, shape_config(model))
     rows = []
     for run in stages.measure_stages(("pairs", "vlit") if quick else stages.KINDS, model):
-        found = _counted(shape, run)
-        seconds, peak = device.seconds(found), device.bytes_needed(found) / 2**20
+        estimate = _cost_of(shape, run)
+        seconds, peak = device.seconds(estimate), device.bytes_needed(estimate) / 2**20
         rows.append([run.kind, run.seconds, seconds, seconds / run.seconds])
         rows[-1] += [run.peak, run.before, peak, peak / run.peak]
-    head = ["stage", "CPU s", "reckoned", "ratio", "peak MiB", "before", "reckoned", "ratio"]
+    head = ["stage", "CPU s", "estimated", "ratio", "peak MiB", "before", "estimated", "ratio"]
     formats = ["", ".1f", ".1f", ".2f", ".0f", ".0f", ".0f", ".2f"]
     return "\n\n".join(
         [
             f"{model}: {shape.parameters:,} parameters, float32; {device.description}.",
             tabulate(rows, head, tablefmt="pipe", floatfmt=formats),
-            _where(torch.device("cpu"), None, quick, " --stages"),
+            _provenance(torch.device("cpu"), None, quick, " --stages"),
         ]
     )
 
 
-def _counted(shape: Shape, run: StageRun) -> Cost:
-    """What the formulas say of a run of `benchmarks.speed.stages`."""
+def _cost_of(shape: Shape, run: StageRun) -> Cost:
+    """Return the cost of a run of `benchmarks.speed.stages` by formula."""
     batch = {"batch": run.rows, "numbers": CPU}
     match run.kind:
         case "captions" | "pairs":
@@ -84,11 +86,11 @@ def _counted(shape: Shape, run: StageRun) -> Cost:
         case "scores":
             question = run.tokens - run.predicted
             return cost.scoring_cost(shape, 1, run.rows, question, run.predicted, **batch)
-    way = TrainingMode(
+    mode = TrainingMode(
         "lora" if "lora" in run.kind else "language+projector", "checkpointing" in run.kind
     )
     texts = [Texts(stages.STEP, run.tokens, run.predicted, True)]
-    return cost.training_cost(shape, run.rows / stages.STEP, texts, way, parts=1, numbers=CPU)
+    return cost.training_cost(shape, run.rows / stages.STEP, texts, mode, parts=1, numbers=CPU)
 
 
 def _device(device: str | None) -> torch.device:
@@ -144,8 +146,8 @@ def _ways(
 
 
 def _growth(sizes: tuple[int, ...]) -> str:
-    told = ", ".join(f"{size:,}" for size in sizes)
-    echo(f"Timing the pocket backbone on {told} samples, each in a process of its own.")
+    counts = ", ".join(f"{size:,}" for size in sizes)
+    echo(f"Timing the pocket backbone on {counts} samples, each in a process of its own.")
     runs = growth.measure_growth(sizes)
     rows = [
         [r.samples, r.wall, r.process, 1000 * r.process / r.samples, r.before, r.peak] for r in runs
@@ -165,11 +167,11 @@ def _growth(sizes: tuple[int, ...]) -> str:
     )
 
 
-def _where(device: torch.device, asked: str | None, quick: bool, options: str = "") -> str:
-    """What the numbers were measured with and on, and the command that measures them again."""
-    command = "python -m repro bench" + (f" --device {asked}" if asked else "") + options
+def _provenance(device: torch.device, option: str | None, quick: bool, options: str = "") -> str:
+    """Name device, versions and the command that measures the numbers again."""
+    command = "python -m repro bench" + (f" --device {option}" if option else "") + options
     versions = provenance.versions()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return (
         f"Measured on {name} (threads: {torch.get_num_threads()}) with torch {versions['torch']}, "
         f"transformers {versions['transformers']}, by `{command}{' --quick' if quick else ''}` "
@@ -177,8 +179,8 @@ def _where(device: torch.device, asked: str | None, quick: bool, options: str = 
     )
 
 
-def _processor() -> str:
-    """The processor's name where Linux tells it, else its architecture."""
+def _cpu_name() -> str:
+    """Return the CPU's name from Linux, else its architecture."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -1,7 +1,7 @@
 """The criteria that the pocket world and its backbone are frozen by (`python -m repro criteria`).
 
-They look at no row of any table: the backbone before tuning, the pairs it writes by itself, and
-what an ordinary tuning on perfect data gains. benchmarks/pocket/README.md keeps what was measured.
+They involve no row of any table: the backbone before tuning, the pairs it writes, and the gain of
+an ordinary tuning on perfect data. benchmarks/pocket/README.md has the measurements.
 """
 
 import json
@@ -54,7 +54,7 @@ def run_perfect(job: Job) -> dict:
 
 
 def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
-    """The criteria as markdown tables. Raises UserError for data without scene graphs."""
+    """Return the criteria as markdown tables. Raises UserError for data without scene graphs."""
     store.remove_leftovers()
     data = resolve_inputs(profile, store)
     if data.final_graphs is None:
@@ -78,7 +78,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
         for seed in range(sizes.tuning_seeds)
     ]
     after = {task: [score(model, task) for model in tuned] for task in TASKS}
-    targets = [*before.values(), truth, *(stage for some in after.values() for stage in some)]
+    targets = [*before.values(), truth, *(stage for scores in after.values() for stage in scores)]
     todo = not_in_store(targets, store)
     runner.run_missing(targets, todo, store, jobs, log, profile.expected)
     lines = [

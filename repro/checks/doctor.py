@@ -1,4 +1,4 @@
-"""What a profile needs and whether it is there: looked at before hours are spent on a run."""
+"""Checks of a profile's needs, before hours are spent on a run."""
 
 import os
 import shutil
@@ -10,15 +10,13 @@ from pathlib import Path
 from tabulate import tabulate
 
 from benchmarks import BENCHMARKS
-from benchmarks import served as addresses
-from benchmarks.api.keys import missing_key_hint
-from benchmarks.judge import judge as judges
 from c3l.artifacts.graph import closure
 from c3l.runtime import extras
 from c3l.runtime.errors import UserError
 from repro import inputs, recipe
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES
+from repro.run.preflight import require_answer
 from repro.stages.evaluation import configured_judge
 
 GIB = 2**30
@@ -31,43 +29,45 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     part: str
-    found: str
+    status: str
     remedy: str = ""
     """What to do; "" where nothing is missing."""
     needed: bool = True
-    """Whether nothing runs without it. Else only some cells stay unscored."""
+    """Nothing runs without it. Else only some cells stay unscored."""
 
 
 def render_findings(findings: list[Finding]) -> str:
-    """Markdown: what was looked at, what was found and what to do."""
+    """Return markdown: each check, its finding and what to do."""
     marks = {(True, True): "MISSING", (True, False): "absent"}
     rows = [
-        [marks.get((bool(f.remedy), f.needed), "ok"), f.part, f.found, f.remedy] for f in findings
+        [marks.get((bool(f.remedy), f.needed), "ok"), f.part, f.status, f.remedy] for f in findings
     ]
     return tabulate(rows, ["", "what", "found", "what to do"], tablefmt="pipe")
 
 
 def examine_profile(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Finding]:
-    """All findings about a profile whose runs are kept in `runs`. The judge is really asked."""
+    """Yield all findings about a profile whose runs lie in `runs`. Sends the judge one question."""
     yield from _packages()
     yield from _machine()
     yield _disk(profile, runs, seeds)
     for label, backbone in profile.backbones.items():
-        yield _tried(f"backbone {label}", lambda path=backbone.weights: _backbone(path))
+        yield _run_check(f"backbone {label}", lambda path=backbone.weights: _backbone(path))
     for label, served in profile.served.items():
-        yield _tried(f"backbone {label}", lambda served=served: _answers(served), needed=False)
+        yield _run_check(
+            f"backbone {label}", lambda served=served: require_answer(served), needed=False
+        )
     yield from _data(profile)
     if any(BENCHMARKS[task].needs_judge for task in profile.scoring.tasks.values()):
         yield _judge(profile)
 
 
-def _tried(part: str, look: Callable[[], str], *, needed: bool = True) -> Finding:
-    """What `look` says is there; what it raises as UserError says what to do."""
+def _run_check(part: str, check: Callable[[], str], *, needed: bool = True) -> Finding:
+    """Return the status that `check` returns, or its UserError as the remedy."""
     try:
-        return Finding(part, look())
+        return Finding(part, check())
     except UserError as error:
         return Finding(part, "not usable", str(error), needed)
     except ModuleNotFoundError as error:
@@ -96,12 +96,12 @@ def _packages() -> Iterator[Finding]:
             wrong.append(f"{requirement.name} {version} (needed: {requirement})")
     remedy = "pip install -c constraints.txt -e '.[eval,quant,report]' in the repository"
     remedy = remedy if wrong else ""
-    told = ", ".join(f"{name} {versions.get(name)}" for name in ("torch", "transformers"))
-    yield Finding("packages", "; ".join(wrong) or f"all {len(versions)}, {told}", remedy)
+    main = ", ".join(f"{name} {versions.get(name)}" for name in ("torch", "transformers"))
+    yield Finding("packages", "; ".join(wrong) or f"all {len(versions)}, {main}", remedy)
     for extra, names in missing.items():
-        found = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed"
-        yield Finding(EXTRAS[extra], found, f"pip install 'c3l[{extra}]'", needed=extra == "eval")
-    yield _tried("torch with torchvision", _torchvision)
+        absent = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed"
+        yield Finding(EXTRAS[extra], absent, f"pip install 'c3l[{extra}]'", needed=extra == "eval")
+    yield _run_check("torch with torchvision", _torchvision)
 
 
 def _torchvision() -> str:
@@ -124,18 +124,20 @@ def _machine() -> Iterator[Finding]:
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    yield Finding("processors", f"{os.cpu_count()}, {memory:.0f} GiB of memory")
+    yield Finding("CPUs", f"{os.cpu_count()}, {memory:.0f} GiB of memory")
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    told = [
+    descriptions = [
         f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB, capability {gpu.major}.{gpu.minor}"
         for gpu in gpus
     ]
-    yield Finding("GPUs", "; ".join(told) or "none: the pocket profile needs none")
+    yield Finding("GPUs", "; ".join(descriptions) or "none: the pocket profile needs none")
 
 
 def _disk(profile: Profile, runs: Path, seeds: int) -> Finding:
-    """What is free, beside what `all` writes, less what the runs folder holds already. Nothing
-    runs without room for one model; without room for all of them some tables do."""
+    """Compare the free space with the size of all tables, less the size of the runs folder.
+
+    Nothing runs without room for one model; without room for all of them some tables do.
+    """
     folder = runs.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -143,25 +145,24 @@ def _disk(profile: Profile, runs: Path, seeds: int) -> Finding:
         remedy = f"{folder} cannot be written; give another folder with --runs"
         return Finding("disk", "not usable", remedy)
     free = shutil.disk_usage(folder).free
-    told = f"{free / GIB:.1f} GiB free at {folder}"
+    status = f"{free / GIB:.1f} GiB free at {folder}"
     try:
-        need, least = _need(profile, seeds)
-    except UserError:  # of a backbone that is missing, which is found by its own name
-        return Finding("disk", told)
-    held = sum(path.stat().st_size for path in runs.rglob("*") if path.is_file())
-    told += f"; `all --seeds {seeds}` writes some {need / GIB:.1f} GiB"
-    told += f", of which {held / GIB:.1f} GiB may be there" if held else ""
+        need, one_model = _need(profile, seeds)
+    except UserError:  # a missing backbone, which has a finding of its own
+        return Finding("disk", status)
+    used = sum(path.stat().st_size for path in runs.rglob("*") if path.is_file())
+    status += f"; `all --seeds {seeds}` writes some {need / GIB:.1f} GiB"
+    status += f", of which {used / GIB:.1f} GiB may be there" if used else ""
     remedy = "make room, or give a folder on a larger disk with --runs"
-    if free < least:
-        return Finding("disk", told, f"{remedy}: one model takes {least / GIB:.1f} GiB")
-    if free < need - held:
-        return Finding("disk", told, f"{remedy}, or run fewer tables or seeds", needed=False)
-    return Finding("disk", told)
+    if free < one_model:
+        return Finding("disk", status, f"{remedy}: one model takes {one_model / GIB:.1f} GiB")
+    if free < need - used:
+        return Finding("disk", status, f"{remedy}, or run fewer tables or seeds", needed=False)
+    return Finding("disk", status)
 
 
 def _need(profile: Profile, seeds: int) -> tuple[float, float]:
-    """Bytes that all tables write, the models that they train above all; and one model alone, with
-    what it takes to train it."""
+    """Return the bytes that all tables write, and those of one model with its checkpoints."""
     from repro.estimate import workload
     from repro.estimate.devices import device_named
     from repro.estimate.plan import Estimator
@@ -172,15 +173,15 @@ def _need(profile: Profile, seeds: int) -> tuple[float, float]:
     targets = [stage for table in tables for stage in recipe.stages(table)]
     estimator = Estimator(device_named(None), profile)
     stages = closure(targets).values()
-    # While a model trains, the last checkpoint stays until the next one is whole.
+    # While a model trains, the last checkpoint stays until the next one is complete.
     training = [
         (estimator.bytes_on_disk(stage), 2 * estimator.checkpoint_bytes(stage))
         for stage in stages
         if workload.training_mode(stage)
     ]
     checkpoints = max((checkpoint for _, checkpoint in training), default=0.0)
-    least = max(map(sum, training), default=0.0)
-    return sum(map(estimator.bytes_on_disk, stages)) + checkpoints, least
+    one_model = max(map(sum, training), default=0.0)
+    return sum(map(estimator.bytes_on_disk, stages)) + checkpoints, one_model
 
 
 def _backbone(path: str) -> str:
@@ -193,13 +194,6 @@ def _backbone(path: str) -> str:
     return f"{family}, {parameters:,} parameters, {amount}"
 
 
-def _answers(served: addresses.Served) -> str:
-    if reason := addresses.check_server(served):
-        hint = missing_key_hint(served.key_variable)
-        raise UserError(f"{served.name} does not answer: {reason}{hint}")
-    return f"{served.name} answers"
-
-
 def _data(profile: Profile) -> Iterator[Finding]:
     if profile.data == "pocket":
         yield Finding("images and benchmarks", "the pocket world, made on first use")
@@ -207,13 +201,15 @@ def _data(profile: Profile) -> Iterator[Finding]:
     folder, sizes = Path(profile.data), profile.sizes
     for part, count in (("initial", sizes.initial_images), ("final", sizes.final_images)):
         images = folder / part / "images"
-        yield _tried(f"{part} images", lambda images=images, count=count: _images(images, count))
+        yield _run_check(
+            f"{part} images", lambda images=images, count=count: _images(images, count)
+        )
     for column, task in profile.scoring.tasks.items():
-        yield _tried(f"benchmark {column}", lambda task=task: _benchmark(folder, task))
+        yield _run_check(f"benchmark {column}", lambda task=task: _benchmark(folder, task))
     first = {backbone.tuned_on for backbone in profile.backbones.values()}
     for label, name in PUBLISHED.items():
         place = folder / "comparison" / name
-        yield _tried(
+        yield _run_check(
             f"data set {label}", lambda place=place: _comparison(place), needed=name in first
         )
 
@@ -223,7 +219,7 @@ def _images(folder: Path, count: int) -> str:
     from c3l.stages.common import image_names
 
     names = image_names(folder, count)
-    ImageFolder(folder)[names[0]]  # whether an image can be read at all
+    ImageFolder(folder)[names[0]]  # raises where images cannot be read
     return f"{count} images are used of {len(ImageFolder(folder).names())} in {folder}"
 
 
@@ -259,11 +255,4 @@ def _judge(profile: Profile) -> Finding:
     if judge is None:
         remedy = "give --judge https://…/v1, or leave LLaVA^W unscored"
         return Finding("judge", "none", remedy, needed=False)
-    return _tried("judge", lambda: _asked(judge), needed=False)
-
-
-def _asked(judge: judges.Judge) -> str:
-    if reason := judges.check_judge(judge):
-        hint = missing_key_hint(judge.key_variable)
-        raise UserError(f"{judge.name} does not judge{hint}: {reason}")
-    return f"{judge.name} answers"
+    return _run_check("judge", lambda: require_answer(judge), needed=False)

@@ -2,7 +2,6 @@
 
 import re
 import xml.etree.ElementTree as ET
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,26 +11,26 @@ NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     result: Literal["passed", "failed", "skipped"]
     message: str
-    """Why it failed or was skipped, in one line."""
+    """Reason for failing or skipping, in one line."""
     seconds: float
     detail: str
-    """What was asked, or found."""
+    """The assertion, or the numbers."""
 
 
 def xml(name: str, suites: Mapping[str, Sequence[Case]]) -> bytes:
     """`testsuites` of that name, a `testsuite` for each entry, a `testcase` for each case."""
     root = ET.Element("testsuites", name=name, **_counts([c for s in suites.values() for c in s]))
     for suite, cases in suites.items():
-        group = ET.SubElement(root, "testsuite", name=suite, skipped=_skipped(cases))
-        group.attrib |= _counts(cases)
+        skipped = str(sum(case.result == "skipped" for case in cases))
+        group = ET.SubElement(root, "testsuite", name=suite, skipped=skipped, **_counts(cases))
         for case in cases:
-            told = {"classname": f"{name}.{suite}", "time": f"{case.seconds:.3f}"}
-            test = ET.SubElement(group, "testcase", name=_clean(case.name), **told)
+            fields = {"classname": f"{name}.{suite}", "time": f"{case.seconds:.3f}"}
+            test = ET.SubElement(group, "testcase", name=_clean(case.name), **fields)
             if case.result != "passed":
                 kind = "failure" if case.result == "failed" else "skipped"
                 ET.SubElement(test, kind, message=_clean(case.message)).text = _clean(case.message)
@@ -41,20 +40,10 @@ def xml(name: str, suites: Mapping[str, Sequence[Case]]) -> bytes:
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, str]:
-    failures = Counter(case.result for case in cases)["failed"]
-    seconds = sum(case.seconds for case in cases)
-    return {
-        "tests": str(len(cases)),
-        "failures": str(failures),
-        "errors": "0",
-        "time": f"{seconds:.3f}",
-    }
-
-
-def _skipped(cases: Sequence[Case]) -> str:
-    return str(sum(case.result == "skipped" for case in cases))
+    failures, seconds = sum(c.result == "failed" for c in cases), sum(c.seconds for c in cases)
+    return dict(tests=str(len(cases)), failures=str(failures), errors="0", time=f"{seconds:.3f}")
 
 
 def _clean(text: str) -> str:
-    """Without what XML cannot hold."""
+    """Replace characters that XML cannot hold."""
     return NOT_XML.sub("�", text)

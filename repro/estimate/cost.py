@@ -48,29 +48,30 @@ HALF = DtypeSizes(2)
 
 @dataclass(frozen=True)
 class Shape:
-    """A backbone's sizes that decide its cost. Weights are counts of parameters."""
+    """A backbone's sizes that decide its cost; weights are counts of parameters.
+
+    `language` holds the layers, which every token goes through; `head` the output product, which
+    shares the embedding's weights where `tied`. `image_tokens` of an image stand among a text's, 1
+    where it enters by cross-attention. `saved` are the bytes of a weight in the saved files.
+    `shared`: texts behind one image may share it (`c3l.packing`).
+    """
 
     vision: int
     projector: int
     language: int
-    """The layers, which every token goes through."""
     embedding: int
     head: int
-    """The output product, which may share the embedding's weights (`tied`)."""
     tied: bool
     layers: int
     width: int
     inner: int
     keys: int
     image_tokens: int
-    """Per image among a text's tokens; 1 where the image enters by cross-attention."""
     vision_tokens: int
     vision_layers: int
     vision_width: int
     saved: int
-    """Bytes of a weight in the saved files."""
     shared: bool = True
-    """Texts behind one image may share it (`c3l.packing`)."""
 
     @property
     def parameters(self) -> int:

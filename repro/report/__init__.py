@@ -3,13 +3,12 @@
 import shlex
 from pathlib import Path
 
-from c3l.artifacts.files import write_atomically
-from c3l.runtime.errors import UserError
 from c3l.runtime.progress import echo
 from repro.profile import Profile
 from repro.report.contents import Contents
 from repro.report.page import render_page
 from repro.report.tables import find_tables
+from repro.run.screen import write_result
 
 
 def write_report(
@@ -34,8 +33,5 @@ def write_report(
     ]
     page = render_page(Contents(tables, commands, profile, store, folder))
     out = out or folder / "report.html"
-    try:
-        write_atomically(out, page)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}).") from error
+    write_result(out, page)
     return out

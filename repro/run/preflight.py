@@ -15,6 +15,11 @@ from repro.stages.evaluation import run_evaluation
 RETRIES = 2
 """Of a busy server: it may be at work for others."""
 
+REMEDIES = {
+    Judge: "; run this again when it does (--set scoring.judge=null leaves its cells unscored).",
+    Served: "; run this again when it does (--set served={} leaves its rows unscored).",
+}
+
 
 def check(stages: Iterable[Stage]) -> None:
     """Raise UserError for weights that cannot be loaded and addresses that do not answer.
@@ -38,23 +43,18 @@ def check(stages: Iterable[Stage]) -> None:
         if served := stage.config.get("served"):
             services[Served(**served)] = None
     for service in services:
-        _probe(service)
+        require_answer(service, retries=RETRIES, remedy=REMEDIES[type(service)])
     for path in weights:
         from c3l.backbones.loading import inspect  # takes seconds: pocket backbones have seals
 
         inspect(path)
 
 
-def _probe(service: Judge | Served) -> None:
-    if isinstance(service, Judge):
-        probe, verb = check_judge, "judge"
-        remedy = "--set scoring.judge=null leaves its cells unscored"
-    else:
-        probe, verb = check_server, "answer"
-        remedy = "--set served={} leaves its rows unscored"
-    if reason := probe(service, retries=RETRIES):
+def require_answer(service: Judge | Served, *, retries: int = 0, remedy: str = "") -> str:
+    """Return the sentence that a judge or served model answers, or raise UserError."""
+    judges = isinstance(service, Judge)
+    if reason := (check_judge if judges else check_server)(service, retries=retries):
         hint = missing_key_hint(service.key_variable)
-        raise UserError(
-            f"{service.name} does not {verb}: {reason}{hint}; run this again when it does "
-            f"({remedy})."
-        )
+        verb = "judge" if judges else "answer"
+        raise UserError(f"{service.name} does not {verb}{hint}: {reason}{remedy}")
+    return f"{service.name} answers"

@@ -21,6 +21,7 @@ from repro.profile import Profile
 from repro.recipe import Cells, stages
 from repro.rows import TABLES, Ranking, Row, Table
 from repro.run import engines, preflight, runner
+from repro.run.screen import write_result
 from repro.stages import evaluation as driver
 
 
@@ -131,7 +132,6 @@ class Run:
         Without `seconds` the wall-clock stays that of the run before: a run that finds everything
         stored writes the same bytes again.
         """
-        from c3l.artifacts.files import write_atomically
         from repro.analysis.table import finished_table
         from repro.render import markdown
 
@@ -149,13 +149,7 @@ class Run:
         }
         with locked(self.store.root / "locks" / f"tables-{self.profile.name}.lock"):
             for file, content in files.items():
-                try:
-                    (folder / file).parent.mkdir(exist_ok=True)
-                    write_atomically(folder / file, content)
-                except OSError as error:
-                    raise UserError(
-                        f"{folder / file} cannot be written ({error.strerror})."
-                    ) from error
+                write_result(folder / file, content, make_folder=True)
         return files[f"{name}.md"]
 
     def _draw(self, name: str, table: dict, cells: Cells) -> tuple[dict, dict[str, bytes]]:

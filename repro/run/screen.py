@@ -1,15 +1,30 @@
-"""Results on standard output: tables that fit a terminal, else the markdown's bytes."""
+"""Results in files and on standard output, where tables are made to fit a terminal."""
 
 import re
 import sys
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from c3l.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 # A row of a markdown table, and the line below its head.
 _ROW, _RULE = re.compile(r"^\|.*\|\s*$"), re.compile(r"^\|[\s:|-]+\|\s*$")
+
+
+def write_result(path: Path, content: str | bytes, *, make_folder: bool = False) -> None:
+    """Write a file atomically. Raises UserError where it cannot be written."""
+    from c3l.artifacts.files import write_atomically
+
+    try:
+        if make_folder:
+            path.parent.mkdir(exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}).") from error
 
 
 def show(markdown: str) -> None:

@@ -108,3 +108,24 @@ def test_a_damaged_backbone_is_one_sentence(tmp_path, tiny_llava):
     assert str(broken) in done.stderr.splitlines()[-1]
     assert not list((tmp_path / "runs").rglob(".tmp-*"))
     assert not list((tmp_path / "runs" / "toy").glob("table4*"))
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [("benchmarks/__init__.py", 2), ("benchmarks.py", 2), ("c3l.py", 2), ("benchmarks/data", 0)],
+)
+def test_a_directory_that_hides_our_packages_is_one_sentence(tmp_path, file, code):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "repro", "plan", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    hint = f"{path} hides this project's own package of that name: run c3l-repro instead"
+    assert done.stderr.startswith(hint if code else "")
+    assert len(done.stderr.splitlines()) == (1 if code else 0)

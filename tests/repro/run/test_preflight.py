@@ -111,5 +111,5 @@ def test_the_pocket_profile_needs_no_look(monkeypatch):
     weights = backbone_source(pocket.backbones["LLaVA-7B"].weights)
     stage = evaluation.evaluation(weights, "llava_w", weights, pocket.scoring)
     monkeypatch.setattr("c3l.backbones.loading.inspect", None)
-    monkeypatch.setattr(preflight, "_probe", None)
+    monkeypatch.setattr(preflight, "require_answer", None)
     preflight.check([stage])
