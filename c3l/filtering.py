@@ -63,7 +63,7 @@ def judged(
         yield sample, reason
 
 
-def _invalid(sample: Sample, lengths: tuple[int, int, int, int], questions: set[str]) -> str | None:
+def _invalid(sample: Sample, lengths: Lengths, questions: set[str]) -> str | None:
     """The reason why a sample is invalid in itself, or None."""
     question, answer = _bare(sample.question), _bare(sample.answer)
     question_words, answer_words = len(sample.question.split()), len(sample.answer.split())

@@ -83,8 +83,8 @@ def write_pairs(
     requests = [(name, instruction) for name in captions for instruction in instructions]
     prompts = [
         pair_prompt(instruction, n)
-        if captions[name] is None
-        else pair_prompt_from_caption(instruction, n, captions[name])
+        if (caption := captions[name]) is None
+        else pair_prompt_from_caption(instruction, n, caption)
         for name, instruction in requests
     ]
     try:

@@ -97,6 +97,7 @@ class Losses(nn.Module):
     ) -> Tensor:
         """h of eq. 2 for each text of a batch [b, d], in float32 even under autocast."""
         states, mask = self.backbone.text_states(batch, self.readings.embedding, group_sizes)
+        assert self.projection is not None  # there is one wherever L_c is on
         with torch.autocast(states.device.type, enabled=False):
             return self.projection(states.float(), mask)
 

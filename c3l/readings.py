@@ -251,15 +251,15 @@ class Readings(_Declared):
                 f"The key of this stage does not hold the reading {name}: name the step in the "
                 "field's ReadBy (c3l/readings.py)."
             )
-        return super().__getattr__(name)
+        return super().__getattr__(name)  # type: ignore[misc]  # of pydantic, at run time
 
 
 def read_by(*steps: Step, among: type[Readings] = Readings) -> set[str]:
     """Return the names of the readings that any of these steps reads. TypeError for another."""
-    steps = ReadBy(*steps).steps
+    reading = ReadBy(*steps).steps
     return {
         name
         for name, field in among.model_fields.items()
         for extra in field.metadata
-        if isinstance(extra, ReadBy) and extra.steps & steps
+        if isinstance(extra, ReadBy) and extra.steps & reading
     }

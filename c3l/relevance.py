@@ -151,11 +151,11 @@ def score(
                 spans[i] = slice(len(buffers[0]), len(buffers[0]) + len(result[0]))
                 for buffer, part in zip(buffers, result, strict=True):
                     buffer.frombytes(part.tobytes())
-    arrays = [np.frombuffer(buffer, dtype=np.float32) for buffer in buffers]
+    visual, direct, kl = (np.frombuffer(buffer, dtype=np.float32) for buffer in buffers)
     scores = [
         Score(sample.id, unscored=reasons[i])
         if i in reasons
-        else Score(sample.id, math.nan, *(tokens[spans[i]] for tokens in arrays))
+        else Score(sample.id, math.nan, visual[spans[i]], direct[spans[i]], kl[spans[i]])
         for i, sample in enumerate(samples)
     ]
     values = [

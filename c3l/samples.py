@@ -176,7 +176,7 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
             try:
                 if turn.unfit:
                     raise turn.unfit
-                sample = _sample(turn.values)
+                sample = _sample(turn.values or {})
                 if not as_written and not sample.image.strip():
                     raise Unfit("no_image", ", field image: empty")
                 results.append(Turn(turn.id, location, sample))
@@ -240,10 +240,12 @@ def _sample(record: dict[str, Any]) -> Sample:
         if name not in record:
             raise Unfit(f"no_{name}", f", field {name}: missing")
     for name, value in record.items():
-        expected = {"meta": dict, "history": list | tuple}.get(name, str)
-        if not isinstance(value, expected) or (name == "history" and not layouts.is_history(value)):
-            kind = "pairs of texts" if name == "history" else expected.__name__
-            raise Unfit("wrong_type", f", field {name}: expected {kind}, got {short_repr(value)}")
+        expected = {"meta": "dict", "history": "pairs of texts"}.get(name, "str")
+        kind = dict if name == "meta" else str
+        if not (layouts.is_history(value) if name == "history" else isinstance(value, kind)):
+            raise Unfit(
+                "wrong_type", f", field {name}: expected {expected}, got {short_repr(value)}"
+            )
         try:
             parsing.check_plain(list(map(list, value)) if name == "history" else value)
         except ValueError as error:

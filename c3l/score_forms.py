@@ -68,21 +68,16 @@ def _bernoulli(visual: "Tensor", direct: "Tensor", *_) -> "Tensor":
 FORMS: Registry[Form] = Registry(
     "c3l.score_forms",
     {
-        # Σ p^v log(p^v/p^d), eq. 1 as printed; the same per token
+        # eq. 1 as printed
         "literal_sum": lambda visual, direct, mask, kl: divergence(visual, direct).sum(-1),
         "literal_mean": lambda visual, direct, mask, kl: (
             divergence(visual, direct).sum(-1) / mask.sum(-1)
         ),
-        # Σ_t KL_t over the vocabulary; the same per token
         "full_vocab_sum": lambda visual, direct, mask, kl: _sum_kl(kl, mask),
         "full_vocab_mean": lambda visual, direct, mask, kl: _sum_kl(kl, mask) / mask.sum(-1),
-        # KL of the answer's p^v and p^d, each divided by its sum over the tokens
         "renormalised": _renormalised,
-        # eq. 1 − Σ p^v + Σ p^d
         "generalised": _generalised,
-        # Σ KL of "this token or another one"
         "bernoulli": _bernoulli,
-        # Σ log(p^v/p^d); the same per token
         "logratio": lambda visual, direct, mask, kl: log_ratio(visual, direct).sum(-1),
         "logratio_mean": lambda visual, direct, mask, kl: (
             log_ratio(visual, direct).sum(-1) / mask.sum(-1)

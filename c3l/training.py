@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,12 @@ def train_generator(
     epochs = readings.epochs or settings.epochs
     count = (len(targets) or len(usable)) * epochs
     order = _by_length(targets, settings.batch_size, epochs, seed)
-    l_r = [targets[i] for i in order] or [None] * count
-    stream = _shuffled_groups(usable, settings.max_negatives, seed) if usable else repeat(None)
-    l_c = list(islice(stream, count))
+    absent: list[None] = [None] * count
+    l_r: list[Sample | None] = [targets[i] for i in order] or [*absent]
+    stream = _shuffled_groups(usable, settings.max_negatives, seed)
+    l_c: list[Group | None] = [*islice(stream, count)] if usable else [*absent]
     if targets and usable and readings.joining == "sequential":
-        l_r, l_c = l_r + [None] * count, [None] * count + l_c
+        l_r, l_c = [*l_r, *absent], [*absent, *l_c]
     items = [Item(i, *pair) for i, pair in enumerate(zip(l_r, l_c, strict=True))]
     projection = _projection(backbone, readings, seed) if usable else None
     output_dir = Path(output_dir)

@@ -28,7 +28,7 @@ QUESTIONS = {"What", "Whether", "Of", "Why", "How", "Where", "Which", "Who"}
 FLOORS = {
     "c3l.__main__": 6,
     "c3l.cli": 6,
-    "c3l.generate": 6,
+    "c3l.generate": 5,
     "c3l.method": 5,
     "c3l.stages": 4,
     "c3l": 3,
