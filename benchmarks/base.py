@@ -219,19 +219,19 @@ def _rows(folder: Path) -> Iterator[dict]:
                 yield from batch.to_pylist()
 
 
-def _metric_columns(value: object) -> dict:
+def _metric_columns(value: Any) -> dict:
     """A metric's record of one question, as columns."""
     value = _native(value)
-    if isinstance(value, Number):
-        return {"correct": float(value)}  # type: ignore[arg-type]  # numbers have __float__
+    if _is_number(value):
+        return {"correct": float(value)}
     if isinstance(value, list | tuple):
         value = dict(enumerate(value))
-    if not isinstance(value, Mapping):
-        return {"scored": _storable(value)}
-    return {f"scored.{name}": _storable(entry) for name, entry in value.items()}
+    if isinstance(value, Mapping):
+        return {f"scored.{name}": _storable(entry) for name, entry in value.items()}
+    return {"scored": _storable(value)}
 
 
-def _storable(value: object) -> str | bool | int | float | None:
+def _storable(value: Any) -> str | bool | int | float | None:
     """A value that a table holds; neither text nor number: its JSON."""
     value = _native(value)
     if isinstance(value, str):
@@ -239,12 +239,14 @@ def _storable(value: object) -> str | bool | int | float | None:
         return value.encode("utf-8", "replace").decode("utf-8")
     if value is None or (isinstance(value, int) and abs(value) < 2**63):
         return value
-    if isinstance(value, Number):
-        return float(value)  # type: ignore[arg-type]
-    return _storable(_json(value))
+    return float(value) if _is_number(value) else _storable(_json(value))
 
 
-def _native(value: object) -> object:
+def _is_number(value: object) -> bool:
+    return isinstance(value, Number)
+
+
+def _native(value: Any) -> Any:
     """A value without the numpy or torch type in which many metrics give theirs."""
     return value.tolist() if hasattr(value, "tolist") else value
 

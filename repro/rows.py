@@ -78,7 +78,7 @@ def other_models(c3l: "Row") -> tuple["Row", ...]:
     )
 
 
-BENCHMARKS = ("SEED", "LLaVA^W", "MMB", "POPE")
+BENCHMARK_COLUMNS = ("SEED", "LLaVA^W", "MMB", "POPE")
 
 
 # ── Tables 2 and 3: our final data beside the sets that others made ──────────────────────────────
@@ -241,7 +241,7 @@ RELEVANCE = ("I²C", "I²C a token")
 TABLES: Registry[Table] = Registry(
     "repro.tables",
     {
-        "table1": Table(None, other_models(C3L), BENCHMARKS),
+        "table1": Table(None, other_models(C3L), BENCHMARK_COLUMNS),
         "table2": Table(None, SETS, LENGTHS),
         "table3": Table(
             None,
