@@ -218,7 +218,7 @@ def score_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
 def length_counts(
     samples: "pd.DataFrame", images: list[str], *, names: tuple[str, ...], each: str
 ) -> np.ndarray:
-    """[images, 2]: lengths in the columns `names`, and how many turns or records they are spread over.
+    """[images, 2]: lengths in the columns `names`, and the number of turns or records behind them.
 
     `each` is "turn" or "record"; a record is counted with its first turn.
     """
