@@ -92,11 +92,14 @@ def evaluate(
         judge.running() if judge else contextlib.nullcontext() as url,
         # without a cache of its own it makes a folder in the user's home
         _environment({"LMMS_EVAL_DATASETS_CACHE": cache}),
-        _environment(judging.judge_environment(judge, url) if judge else {}),
+        _environment(judging.judge_environment(judge, url) if judge and url else {}),
         _redirected_output(output_dir / "lmms_eval.log"),
     ):
-        model_class = ServedModel if isinstance(backbone, Served) else C3LModel
-        model = model_class(backbone, batch_size, max_new_tokens=max_new_tokens)
+        model: ServedModel | C3LModel
+        if isinstance(backbone, Served):
+            model = ServedModel(backbone, batch_size, max_new_tokens=max_new_tokens)
+        else:
+            model = C3LModel(backbone, batch_size, max_new_tokens=max_new_tokens)
         source = load_task(task, data_dir, Path(cache))
         aggregations = source.aggregation()
         if benchmark.key not in aggregations:
@@ -134,14 +137,13 @@ def evaluate(
     samples = benchmark.table(log, model.images)
     if missing := [column for column in COLUMNS if column not in samples]:
         raise UserError(f"The table of {task} has no column {', '.join(missing)}.")
+    unscored: str | None = None
     if len(log) != expected:
         unscored = f"lmms-eval returned {len(log)} of {expected} answers"
     elif not any(text.strip() for text in samples["response"]):
         unscored = f"the model answered nothing: all {len(samples)} answers are empty"
     elif benchmark.needs_judge:
         unscored = unjudged or benchmark.judge_failure(samples)
-    else:
-        unscored = None
     cell = _empty_cell(task, benchmark)
     cell |= {"n": len(samples), "unreadable": float((~samples["readable"]).mean())}
     if unscored:
@@ -228,7 +230,7 @@ def _score(
         raise UserError(
             f"lmms-eval gives no number as {benchmark.key} of {task}, but {short_repr(official)}."
         )
-    official = float(official) * benchmark.scale
+    official = float(official) * benchmark.scale  # type: ignore[arg-type]  # numbers have __float__
     if not math.isfinite(official):
         return {"unscored": f"lmms-eval's number is {official}"}
     unscored = benchmark.missing_part(samples)

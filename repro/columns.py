@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from repro.stages import evaluation, published
 if TYPE_CHECKING:
     import pandas as pd
 
-Frames = "list[list[pd.DataFrame]]"
+Frames: TypeAlias = "list[list[pd.DataFrame]]"
 """The samples of a cell's artefacts: [data seed][tuning seed]."""
 
 
@@ -84,17 +84,20 @@ def build_truth(name: str, stages: RowStages) -> list[Stage]:
 
 def build_relevance(name: str, stages: RowStages) -> list[Stage]:
     """Score the data set by I²C under the backbone as it is."""
-    if not stages.dataset:
+    row, backbone, dataset = stages.row, stages.backbone, stages.dataset
+    if not dataset or isinstance(row, Ranking) or isinstance(backbone, Served):
         return []
-    dataset, batch_size = stages.dataset, stages.profile.scoring.i2c_batch_size
-    readings = stages.profile.readings_of(stages.row.backbone, **stages.row.readings)
-    scores = scoring.scores(stages.backbone, dataset.samples, dataset.images, readings, batch_size)
-    return [evaluation.relevance(stages.backbone, dataset.samples, scores, readings)]
+    readings = stages.profile.readings_of(row.backbone, **row.readings)
+    batch_size = stages.profile.scoring.i2c_batch_size
+    scores = scoring.scores(backbone, dataset.samples, dataset.images, readings, batch_size)
+    return [evaluation.relevance(backbone, dataset.samples, scores, readings)]
 
 
 def build_lengths(name: str, stages: RowStages) -> list[Stage]:
     """Measure the texts of the data set."""
-    return [published.lengths(stages.dataset.samples, stages.backbone)] if stages.dataset else []
+    if not stages.dataset or isinstance(stages.backbone, Served):
+        return []
+    return [published.lengths(stages.dataset.samples, stages.backbone)]
 
 
 def build_ranking(name: str, stages: RowStages) -> list[Stage]:
@@ -149,11 +152,12 @@ def counted(
         return [np.array([[counts(frame, images) for frame in run] for run in r]) for r in rows]
 
     def estimate(frames: Frames, resamples: int) -> Estimate:
-        return bootstrap(*over_the_same_images(frames), statistic, resamples=resamples)
+        (images,) = over_the_same_images(frames)
+        return bootstrap(images, statistic, resamples=resamples)
 
     def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
-        pair = over_the_same_images(frames, base)
-        return statistics.bootstrap_difference(*pair, statistic, resamples=resamples)
+        images, base_images = over_the_same_images(frames, base)
+        return statistics.bootstrap_difference(images, base_images, statistic, resamples=resamples)
 
     return Column(unit, estimate, difference, build, metric)
 
@@ -214,7 +218,7 @@ def score_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
 def length_counts(
     samples: "pd.DataFrame", images: list[str], *, names: tuple[str, ...], each: str
 ) -> np.ndarray:
-    """[images, 2]: lengths in the columns `names`, and how many turns or records they are spread over.
+    """[images, 2]: lengths in the columns `names`, and the number of turns or records behind them.
 
     `each` is "turn" or "record"; a record is counted with its first turn.
     """

@@ -25,7 +25,7 @@ class BackboneSpec(Record):
 
     weights: str
     """A folder, or the id of a model on the Hub."""
-    tuned_on: Literal[tuple(PUBLISHED.values())] | None = None
+    tuned_on: Literal[tuple(PUBLISHED.values())] | None = None  # type: ignore[valid-type]
     """A published data set that it is tuned on first, with the settings `training.first`."""
     readings: dict[str, Any] = Field({})
     """Its changes to the profile's readings."""

@@ -251,9 +251,9 @@ TABLES: Registry[Table] = Registry(
         "table4": Table(None, (BASELINE, CLM, CRM, C3L), ABLATION),
         "table5": Table(None, TABLE5_ROWS, ("SEED", TRUTH)),
         "table6": Table("Scores against the truth of the pairs they rank", RANKINGS, RANKING),
-        # One tuning seed for its many rows: a reading changes the data first of all, and their share of
-        # true, image-dependent pairs takes no tuning. Its rows are none of the paper's, and would be a
-        # third of `all`.
+        # One tuning seed for its many rows: a reading changes the data first of all, and their
+        # share of true, image-dependent pairs takes no tuning. Its rows are none of the paper's,
+        # and would be a third of `all`.
         "table7": Table(
             "The full method with one reading changed at a time",
             SENSITIVITY,

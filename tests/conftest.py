@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -65,6 +66,24 @@ def cache(tmp_path, monkeypatch):
         (tmp_path / "toy" / "benchmarks" / name).rename(folder / "snapshots" / revision)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     return revision
+
+
+@pytest.fixture(scope="session")
+def pocket_runs(tmp_path_factory):
+    """A function that makes a runs folder with the pocket world, which is drawn once for all."""
+    from c3l.artifacts.store import Store
+    from repro.stages.evaluation import pocket_world
+
+    base = tmp_path_factory.getbasetemp()  # with xdist, of one of several workers
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    store, stage = Store(folder / "pocket"), pocket_world()
+    store.make(stage)
+
+    def runs(folder):
+        shutil.copytree(store.path(stage), folder / "store" / stage.name / stage.key)
+        return folder
+
+    return runs
 
 
 @pytest.fixture(scope="session")

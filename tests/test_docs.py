@@ -64,9 +64,9 @@ def python_examples() -> dict[str, tuple[str, list[str]]]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, pocket_runs):
     """The examples share what they make, as their reader's do."""
-    return tmp_path_factory.mktemp("runs")
+    return pocket_runs(tmp_path_factory.mktemp("runs"))
 
 
 EXTENDING = (ROOT / "docs" / "extending.md").read_text()

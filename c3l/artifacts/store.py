@@ -23,6 +23,7 @@ import logging
 import os
 import resource
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 INPUTS = "inputs.json"
 PLACE = "place.json"  # in `.partial-<key>`: how far the stage is
 TRIES = 3  # to make what is damaged again and again
+RSS_UNITS_PER_GIB = 2**30 if sys.platform == "darwin" else 2**20  # bytes on macOS, else KiB
 
 
 class Store:
@@ -262,7 +264,9 @@ class Store:
             "device": provenance.device(),
             "seconds": round(seconds, 3),
             # of this process up to now: an upper bound of what the stage itself needed
-            "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+            "peak_memory_gib": round(
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / RSS_UNITS_PER_GIB, 2
+            ),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_checked(work / MANIFEST, manifest)

@@ -56,7 +56,7 @@ def load_backbone(
     precision = torch.float32 if dtype is None else dtype
     if isinstance(precision, str) and precision != "auto":
         precision = named_dtype(precision)
-    folder = weights_folder(path_or_id)
+    folder = weights_folder(path_or_id, check=model_type)
     family = FAMILIES[model_type(folder)]
     indexed_files(folder / INDEX)  # transformers would follow names out of the folder
     config = model_config(family.model_class, folder)

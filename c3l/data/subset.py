@@ -12,7 +12,6 @@ from c3l.data.left_out import LeftOut
 from c3l.runtime.errors import ImageError, UserError, printable
 from c3l.runtime.progress import VERBOSE, echo, track
 from c3l.samples import ImageFolder
-from c3l.stages.common import image_source
 
 INITIAL = 1334  # the paper's 20,000 initial samples, fifteen an image
 
@@ -72,7 +71,7 @@ class ImageSubset:
             link = place / name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((self.folder.path / name).absolute())
-        return image_source(place, len(names))
+        return Source.from_path(place, ImageFolder(place).names())
 
     def _readable(self) -> Iterator[str]:
         for name in self._names:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from c3l.artifacts.files import SEAL, verify_digests, write_digests
@@ -38,10 +39,16 @@ def is_id(name: str | os.PathLike) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w.-]+)?", str(name)) is not None
 
 
-def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path:
+def weights_folder(
+    path_or_id: str | os.PathLike,
+    *,
+    fetch: bool = True,
+    check: Callable[[Path], object] = lambda folder: None,
+) -> Path:
     """Return the folder of a backbone: the path itself, or that of a Hub id in the Hub's cache.
 
-    With `fetch`, what the cache lacks is fetched. Raises UserError for what is not available.
+    With `fetch`, what the cache lacks is fetched: the configuration, and the rest unless `check`
+    raises UserError for its folder. Raises UserError for what is not available.
     """
     folder = Path(path_or_id)
     if folder.is_dir():
@@ -51,7 +58,7 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
         raise UserError(f"there is no backbone at {path_or_id}; give a folder or a Hub id")
     name, _, revision = str(path_or_id).partition("@")
     if fetch:
-        return _fetch(name, revision or None, str(path_or_id))
+        return _fetch(name, revision or None, str(path_or_id), check)
     from huggingface_hub import snapshot_download
 
     try:
@@ -65,11 +72,8 @@ def weights_folder(path_or_id: str | os.PathLike, *, fetch: bool = True) -> Path
     return folder
 
 
-def _fetch(name: str, revision: str | None, hub_id: str) -> Path:
-    """Return the folder of a Hub id in the cache, complete.
-
-    For a model that C3L cannot use only the configuration is fetched.
-    """
+def _fetch(name: str, revision: str | None, hub_id: str, check: Callable[[Path], object]) -> Path:
+    """Return the folder of a Hub id in the cache, complete."""
     from huggingface_hub import hf_hub_download, is_offline_mode, snapshot_download
 
     patterns = [*FILES, *ADAPTER[:1]]  # the latter to be refused
@@ -77,7 +81,10 @@ def _fetch(name: str, revision: str | None, hub_id: str) -> Path:
     options = {"revision": revision, "local_files_only": is_offline_mode()}
     try:
         config = Path(hf_hub_download(name, "config.json", **options))
-        _refuse_unusable(config.parent, hub_id)
+        try:
+            check(config.parent)
+        except UserError as error:
+            raise UserError(str(error).replace(str(config.parent), hub_id)) from error
         folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
     except UserError:
         raise
@@ -89,17 +96,6 @@ def _fetch(name: str, revision: str | None, hub_id: str) -> Path:
         ) from error
     refuse_adapter(folder)
     return folder
-
-
-def _refuse_unusable(folder: Path, hub_id: str) -> None:
-    """Raise UserError for the configuration of a model that would not load."""
-    # Fetching weights takes longer than importing torch.
-    from c3l.backbones.loading import model_type
-
-    try:
-        model_type(folder)
-    except UserError as error:
-        raise UserError(str(error).replace(str(folder), hub_id)) from error
 
 
 def _reason(error: BaseException, name: str, revision: str | None) -> str:

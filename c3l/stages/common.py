@@ -23,7 +23,7 @@ def backbone_source(path_or_id: str | Path, *, fetch: bool = True) -> Source:
     Raises UserError for a folder without weights, and for one that does not match its seal
     (`c3l.runtime.hub.seal_weights`): damaged or edited weights are another backbone.
     """
-    folder = weights_folder(path_or_id, fetch=fetch)
+    folder = weights_folder(path_or_id, fetch=fetch, check=_check_family)
     names = weight_names(folder)
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise UserError(
@@ -34,13 +34,20 @@ def backbone_source(path_or_id: str | Path, *, fetch: bool = True) -> Source:
     return Source.from_path(folder, names)
 
 
+def _check_family(folder: Path) -> None:
+    """Raise UserError for a backbone of an unknown family. To fetch one takes longer than torch."""
+    from c3l.backbones.loading import model_type
+
+    model_type(folder)
+
+
 def image_source(folder: Path, count: int) -> Source:
     """Return the first `count` images of a folder as an input; the others do not count."""
     return Source.from_path(folder, image_names(folder, count))
 
 
 def image_names(folder: Path, count: int) -> list[str]:
-    """Return the first `count` images of a folder by name. Raises UserError when there are fewer."""
+    """Return the first `count` images of a folder by name. Raises UserError if it has fewer."""
     names = ImageFolder(folder).names()
     if len(names) < count:
         raise UserError(

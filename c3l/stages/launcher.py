@@ -1,8 +1,8 @@
 """Stages that train, in several processes: each in an `accelerate launch` of its own.
 
-Once that is requested (`request_launch`), a stage's function marked `trains` waits in the process that makes
-the stage for those that the launcher starts, which do its work (`c3l.stages.launched`). Their
-number is no part of a stage's key: losses differ in their last digits.
+Once that is requested (`request_launch`), a stage's function marked `trains` waits in the process
+that makes the stage for those that the launcher starts, which do its work (`c3l.stages.launched`).
+Their number is no part of a stage's key: losses differ in their last digits.
 """
 
 import json
@@ -63,8 +63,8 @@ class Launch:
 def request_launch(choice: str | None) -> Launch | None:
     """Train stages so from now on, in this process and in those it starts; None: in one process.
 
-    `choice` is ddp or fsdp (the files in c3l/launch) or the file of another configuration, and may end
-    in the number of processes: fsdp:8. Raises UserError where it is none of these.
+    `choice` is ddp or fsdp (the files in c3l/launch) or the file of another configuration, and may
+    end in the number of processes: fsdp:8. Raises UserError where it is none of these.
     """
     os.environ.pop(ASKED, None)
     if choice is None:
@@ -79,8 +79,8 @@ def request_launch(choice: str | None) -> Launch | None:
         sharded = values["distributed_type"] == "FSDP"
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"--launch {printable(choice)}: give ddp, fsdp, or a file that `accelerate config` writes, "
-            "perhaps with the number of processes behind it: fsdp:8."
+            f"--launch {printable(choice)}: give ddp, fsdp, or a file that `accelerate config` "
+            "writes, perhaps with the number of processes behind it: fsdp:8."
         ) from error
     if processes < 2:
         raise UserError(

@@ -148,3 +148,17 @@ def test_free_disk_is_set_beside_what_is_written(place, monkeypatch):
     (place / "runs").mkdir()
     (place / "runs" / "kept").write_bytes(bytes(int(need)))
     assert not disk(int(least) + 1).remedy
+
+
+def test_packages_of_an_extra_are_named_with_what_installs_them(monkeypatch):
+    texts = ["numpy", 'no-a; extra == "eval"', 'no-b; extra == "report"', 'no-c; extra == "test"']
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: texts)
+    found = {finding.part: finding for finding in doctor._packages()}
+    assert found["packages"].remedy == ""
+    benchmarks = found["packages for benchmarks"]
+    assert (benchmarks.status, benchmarks.remedy) == (
+        "no-a is not installed",
+        "pip install 'c3l[eval]'",
+    )
+    assert benchmarks.needed and not found["packages for figures and the report"].needed
+    assert not any("no-c" in finding.status for finding in found.values())

@@ -112,7 +112,7 @@ def test_a_backbone_that_its_seal_does_not_match_is_told_what_to_do(toys, tiny_l
         (folder / SEAL).write_text("{}")  # the seal itself is damaged
 
 
-def test_a_damaged_backbone_regresses_against_the_shipped_baseline(tmp_path):
+def test_a_damaged_backbone_regresses_against_the_shipped_baseline(tmp_path, pocket_runs):
     folder = tmp_path / "llava-7b"
     shutil.copytree(POCKET / "backbones" / "llava-7b", folder)
     tensors = load_file(folder / "model.safetensors")
@@ -123,7 +123,8 @@ def test_a_damaged_backbone_regresses_against_the_shipped_baseline(tmp_path):
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     (folder / SEAL).unlink()  # with it, it would be refused as damaged
     options = ["--baseline", POCKET / "baselines" / "llava-7b.json", "--benchmarks", "POPE"]
-    options += ["--runs", tmp_path / "runs", "--jobs", 1, "--junit", tmp_path / "junit.xml"]
+    options += ["--runs", pocket_runs(tmp_path / "runs"), "--jobs", 1]
+    options += ["--junit", tmp_path / "junit.xml"]
     done = repro("regress", "--backbone", folder, *options)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr

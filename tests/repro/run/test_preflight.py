@@ -8,10 +8,11 @@ import pytest
 
 from benchmarks.judge.judge import serve_http
 from benchmarks.served import Served
-from c3l.artifacts.store import Source
+from c3l.artifacts.store import Source, Store
 from c3l.runtime.errors import UserError
 from repro.profile import load
 from repro.run import preflight
+from repro.run.run import Run
 from repro.stages import evaluation
 from tests.benchmarks.judge.test_judge import completion
 from tests.repro import toy
@@ -21,23 +22,40 @@ from tests.repro.checks.test_doctor import another_shard, cut, other_family
 @pytest.mark.parametrize(
     ("file", "harm", "said"),
     [
-        ("model.safetensors", cut, "cut short"),
         ("config.json", other_family, "unknown family 'resnet'"),
         ("tokenizer.json", cut, "no usable processor"),
         ("model.safetensors.index.json", another_shard, "is missing or cut short"),
     ],
 )
 def test_weights_of_a_later_row(tmp_path, tiny_llava, file, harm, said):
-    """Half a download of the second backbone costs the first one nothing."""
-    for name in ("whole", "half"):
-        shutil.copytree(tiny_llava, tmp_path / name)
-    harm(tmp_path / "half" / file)
-    profile = toy.profile(tmp_path, tmp_path / "whole")
-    profile.write_text(profile.read_text().replace("backbones:", "backbones:\n  MiniGPT-4: half"))
+    profile = half_downloaded(tmp_path, tiny_llava, file, harm)
+    run = Run.prepare(["table1"], load(str(profile)), [0], Store(tmp_path / "runs" / "store"))
+    with pytest.raises(UserError, match=said) as error:
+        [*run.finish(tmp_path / "runs" / "toy", 1)]
+    assert "\n" not in str(error.value)
+    assert nothing_is_stored(tmp_path / "runs")
+
+
+def test_half_a_download_costs_the_first_backbone_nothing(tmp_path, tiny_llava):
+    profile = half_downloaded(tmp_path, tiny_llava, "model.safetensors", cut)
     done = toy.repro("table1", "--profile", profile, "--seeds", 1, "--runs", tmp_path / "runs")
     assert done.returncode == 2, done.stdout
-    assert said in done.stderr and done.stderr.count("\n") == 1
-    assert not [path for path in (tmp_path / "runs" / "store").iterdir() if path.name != "locks"]
+    assert "cut short" in done.stderr and done.stderr.count("\n") == 1
+    assert nothing_is_stored(tmp_path / "runs")
+
+
+def half_downloaded(folder, backbone, file, harm):
+    """A profile whose second backbone is harmed."""
+    for name in ("whole", "half"):
+        shutil.copytree(backbone, folder / name)
+    harm(folder / "half" / file)
+    profile = toy.profile(folder, folder / "whole")
+    profile.write_text(profile.read_text().replace("backbones:", "backbones:\n  MiniGPT-4: half"))
+    return profile
+
+
+def nothing_is_stored(runs):
+    return not [path for path in (runs / "store").iterdir() if path.name != "locks"]
 
 
 def saying(*replies):
