@@ -46,7 +46,7 @@ class Section:
     title: str
     about: str
     trials: tuple[Trial, ...]
-    lines: tuple[int, int] = (6, 2)
+    lines: tuple[int, int] = (5, 1)
     """First and last lines shown of an output that has more."""
 
 
