@@ -8,7 +8,6 @@ standard output closed (files are still written).
 """
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -234,17 +233,8 @@ for name in ("doctor", "data", "criteria", "bench", "regress"):
     app.command(name)(getattr(commands, name))
 
 
-def _prepare_commands() -> None:
-    """Add a command for each table that a plugin or a script has registered.
-
-    Raises UserError where the current folder hides our own packages.
-    """
-    spec = find_spec("benchmarks")
-    if not spec or spec.origin != str(Path(__file__).parents[1] / "benchmarks" / "__init__.py"):
-        raise UserError(
-            "The package benchmarks of the current folder hides this project's own; use the "
-            "command c3l-repro, or run `python -m repro` in another folder."
-        )
+def _add_commands() -> None:
+    """Add a command for each table that a plugin or a script has registered."""
     for name in TABLES.keys() - TABLES.shipped.keys():
         about = TABLES[name].title or name
         app.command(name, help=about + EXAMPLE.format(name=name))(_command([name]))
@@ -255,5 +245,5 @@ def main() -> None:
     run_app(
         app,
         "Interrupted. Finished stages are kept: run the same command again to go on.",
-        _prepare_commands,
+        _add_commands,
     )

@@ -117,7 +117,7 @@ def test_the_driver_plans_a_table(installed, tmp_path):
     assert "would run" in planned.stdout
     hidden = installed.run("python", "-m", "repro", "plan", "table4", *options)
     assert (hidden.returncode, hidden.stdout) == (2, "")
-    assert hidden.stderr.count("\n") == 1 and "use the command c3l-repro" in hidden.stderr
+    assert hidden.stderr.count("\n") == 1 and "run c3l-repro instead" in hidden.stderr
 
 
 def test_lmms_eval_finds_the_model_and_pandas_finds_pytables(installed):
