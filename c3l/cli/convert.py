@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from c3l.cli.common import MARKUP
+from c3l.cli.common import MARKUP, option
 from c3l.runtime.errors import UserError
 from c3l.runtime.progress import echo
 
@@ -18,22 +18,13 @@ app = typer.Typer(
     "  python -m c3l convert llava --checkpoint DIR --vision DIR --out DIR",
 )
 
-Out = Annotated[Path, typer.Option("--out", help="a new folder, or an empty one", metavar="DIR")]
+Out = Annotated[Path, option("--out", "DIR", "a new folder, or an empty one")]
 Dtype = Annotated[
-    str | None,
-    typer.Option(
-        "--dtype", help="float32, bfloat16 or float16; otherwise as in the files", metavar="NAME"
-    ),
+    str | None, option("--dtype", "NAME", "float32, bfloat16 or float16; otherwise as in the files")
 ]
-Eva = Annotated[Path, typer.Option("--vision", help="eva_vit_g.pth", metavar="FILE")]
-Llama = Annotated[
-    Path,
-    typer.Option("--language", help="its language model, as transformers has it", metavar="DIR"),
-]
-Linear = Annotated[
-    Path, typer.Option("--projection", help="MiniGPT-4's own checkpoint", metavar="FILE")
-]
-Clip = Annotated[Path, typer.Option("--vision", help="CLIP, as transformers has it", metavar="DIR")]
+Eva = Annotated[Path, option("--vision", "FILE", "eva_vit_g.pth")]
+Llama = Annotated[Path, option("--language", "DIR", "its language model, as transformers has it")]
+Linear = Annotated[Path, option("--projection", "FILE", "MiniGPT-4's own checkpoint")]
 
 
 @app.command("minigpt4-llama2")
@@ -56,9 +47,7 @@ def minigpt4_llama2(
 @app.command("minigpt4-vicuna")
 def minigpt4_vicuna(
     vision: Eva,
-    qformer: Annotated[
-        Path, typer.Option("--qformer", help="blip2_pretrained_flant5xxl.pth", metavar="FILE")
-    ],
+    qformer: Annotated[Path, option("--qformer", "FILE", "blip2_pretrained_flant5xxl.pth")],
     projection: Linear,
     language: Llama,
     out: Out,
@@ -80,19 +69,16 @@ def minigpt4_vicuna(
 
 @app.command("llava")
 def llava(
-    vision: Clip,
+    vision: Annotated[Path, option("--vision", "DIR", "CLIP, as transformers has it")],
     out: Out,
     checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", help="a full LLaVA as its authors publish it", metavar="DIR"),
+        Path | None, option("--checkpoint", "DIR", "a full LLaVA as its authors publish it")
     ] = None,
     projection: Annotated[
-        Path | None,
-        typer.Option("--projection", help="or a projector alone: mm_projector.bin", metavar="FILE"),
+        Path | None, option("--projection", "FILE", "or a projector alone: mm_projector.bin")
     ] = None,
     language: Annotated[
-        Path | None,
-        typer.Option("--language", help="with the projector: its Vicuna", metavar="DIR"),
+        Path | None, option("--language", "DIR", "with the projector: its Vicuna")
     ] = None,
     dtype: Dtype = None,
 ) -> None:

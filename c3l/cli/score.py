@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from c3l.cli.common import BackboneOption, DataImagesOption, DeviceOption, format_counts
+from c3l.cli import common
+from c3l.cli.common import format_counts, option
 from c3l.data.left_out import LeftOut, left_out_path, write_left_out
 from c3l.runtime import distributed, progress
 from c3l.runtime.errors import UserError, printable, require_parent, write_error
@@ -30,37 +31,33 @@ def command(
             metavar="SAMPLES",
         ),
     ],
-    backbone: BackboneOption,
+    backbone: common.BackboneOption,
     out: Annotated[
         Path,
-        typer.Option(
+        option(
             "--out",
-            help=".jsonl or .json: the data with their scores; .parquet: the scores by token",
-            metavar="FILE",
+            "FILE",
+            ".jsonl or .json: the data with their scores; .parquet: the scores by token",
         ),
     ],
-    images: DataImagesOption = None,
+    images: common.DataImagesOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="refuse data in which a record cannot be a sample")
     ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--set",
-            help="change a reading: score_form (literal_sum, literal_mean, full_vocab_sum, "
+            "KEY=VALUE",
+            "change a reading: score_form (literal_sum, literal_mean, full_vocab_sum, "
             "full_vocab_mean, renormalised, generalised, bernoulli, logratio, logratio_mean), "
             "score_eos (true, false), without_image (removed, blank, noise, mean), turns "
             "(in_conversation, alone)",
-            metavar="KEY=VALUE",
         ),
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="answers at a time", metavar="N")
-    ] = 16,
-    device: DeviceOption = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32 (default) or bfloat16", metavar="NAME")
-    ] = None,
+    batch_size: Annotated[int, option("--batch-size", "N", "answers at a time", min=1)] = 16,
+    device: common.DeviceOption = None,
+    dtype: Annotated[str | None, option("--dtype", "NAME", "float32 (default) or bfloat16")] = None,
 ) -> None:
     r"""Add I²C scores to existing samples.
 

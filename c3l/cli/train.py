@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from c3l.cli.common import (
-    BackboneOption,
-    DataImagesOption,
-    DeviceOption,
-    DtypeOption,
-    SeedOption,
-    SetOption,
-    format_counts,
-)
+from c3l.cli import common
+from c3l.cli.common import format_counts, option
 from c3l.data.left_out import left_out_path, write_left_out
 from c3l.runtime import distributed, progress
 from c3l.runtime.errors import UserError, printable, require_parent, write_error
@@ -34,32 +27,32 @@ MANIFEST = "c3l.json"
 
 
 def command(
-    backbone: BackboneOption,
+    backbone: common.BackboneOption,
     data: Annotated[
         Path,
-        typer.Option(
+        option(
             "--data",
-            help="a .jsonl, .json (LLaVA) or .parquet file, a folder of `datasets`, or a Hub id",
-            metavar="FILE|ID",
+            "FILE|ID",
+            "a .jsonl, .json (LLaVA) or .parquet file, a folder of `datasets`, or a Hub id",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="a new folder", metavar="DIR")],
-    images: DataImagesOption = None,
+    out: Annotated[Path, option("--out", "DIR", "a new folder")],
+    images: common.DataImagesOption = None,
     generator: Annotated[
         bool, typer.Option("--generator", help="train a generator instead of tuning")
     ] = False,
     scores: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--scores",
-            help="for --generator: a .parquet file of `c3l score` (default: the data's `i2c`)",
-            metavar="FILE",
+            "FILE",
+            "for --generator: a .parquet file of `c3l score` (default: the data's `i2c`)",
         ),
     ] = None,
-    seed: SeedOption = 0,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    seed: common.SeedOption = 0,
+    set_: common.SetOption = None,
+    device: common.DeviceOption = None,
+    dtype: common.DtypeOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="refuse data of which something would be left out")
     ] = False,

@@ -1,11 +1,11 @@
 """Lists of what a command set aside: one JSON line each, beside its result."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from c3l.artifacts.files import atomic_path
+from c3l.artifacts.files import write_atomically
+from c3l.data.formats import write_lines
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,9 @@ def write_left_out(out: Path, items: Iterable[LeftOut]) -> Path | None:
     The list of an earlier run never stays. Raises OSError where it cannot be written.
     """
     path = left_out_path(out)
-    rows = ({"what": item.name, "where": item.place, "why": item.reason} for item in items)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    if not lines:
+    rows = [{"what": item.name, "where": item.place, "why": item.reason} for item in items]
+    if not rows:
         path.unlink(missing_ok=True)
         return None
-    with atomic_path(path) as work:
-        work.write_text("".join(lines), encoding="utf-8", newline="\n", errors="backslashreplace")
+    write_atomically(path, write_lines(rows))
     return path

@@ -1,19 +1,16 @@
 """Samples with their scores: as data that others read, with a field or a column for each."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from c3l.artifacts.files import atomic_path, write_atomically
+from c3l.artifacts.files import write_atomically
 from c3l.data.formats import write_lines, write_list
 from c3l.data.layouts import SCORED
 from c3l.runtime.errors import write_error
-from c3l.samples import EXTRAS, Data, Record, Sample, to_fields, to_llava, write_samples
+from c3l.samples import Data, Record, Sample, to_llava, write_samples
 from c3l.scores import Score
-
-TEXTS = ("id", "image", "question", "answer", "instruction")
 
 
 def score_fields(score: Score, i2c: float) -> dict[str, Any]:
@@ -34,48 +31,8 @@ def with_scores(
 
 
 def write_scored(path: Path, samples: Sequence[Sample]) -> None:
-    """Write scored samples in the format of the suffix, whole or not at all.
-
-    EXTRAS become fields of their own: of a JSON record, a JSONL line, a parquet row. `read_samples`
-    gives the same samples back. Raises UserError if the file cannot be written.
-    """
-    if path.suffix == ".json":
-        write_samples(path, samples)
-        return
-    rows = [_row(sample) for sample in samples]
-    try:
-        with atomic_path(path) as work:
-            (_write_jsonl if path.suffix == ".jsonl" else _write_parquet)(work, rows)
-    except OSError as error:
-        raise write_error(path, error) from error
-
-
-def _row(sample: Sample) -> dict[str, Any]:
-    row = to_fields(sample)
-    meta = dict(row.pop("meta"))
-    extras = {name: meta.pop(name, None) for name in EXTRAS}
-    return row | extras | ({"meta": meta} if meta else {})
-
-
-def _write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    path.write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
-def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    text = pyarrow.string()
-    schema = pyarrow.schema(
-        [(name, text) for name in (*TEXTS, "caption")]
-        + [("i2c", pyarrow.float64()), ("tokens", pyarrow.int64()), ("unscored", text)]
-    )
-    for name, empty in (("meta", {}), ("history", [])):
-        if any(name in row for row in rows):
-            schema = schema.append(pyarrow.field(name, text))
-            rows = [row | {name: json.dumps(row.get(name, empty))} for row in rows]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
+    """Write scored samples: `write_samples` with EXTRAS as fields of their own."""
+    write_samples(path, samples, extras=True)
 
 
 def write_scores_into(data: Data, out: Path, fields: Sequence[Mapping[str, Any]]) -> None:
