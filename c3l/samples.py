@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,16 @@ class Data:
     @cached_property
     def left_out(self) -> list[LeftOut]:
         """The turns that are no sample, in the order of the data."""
-        return [
-            LeftOut(turn.id, turn.location, turn.reason) for turn in self.turns if not turn.sample
-        ]
+        return self.list_left_out(repeat(None))
+
+    def list_left_out(self, reasons: Iterable[str | None]) -> list[LeftOut]:
+        """Return the turns that are no sample and the samples with a reason, in their order.
+
+        `reasons` has an entry for each sample: why it is not used, or None.
+        """
+        remaining = iter(reasons)
+        whys = [(turn, next(remaining) if turn.sample else turn.reason) for turn in self.turns]
+        return [LeftOut(turn.id, turn.location, why) for turn, why in whys if why]
 
     @property
     def turns(self) -> list[Turn]:
@@ -285,7 +293,6 @@ def _with_extras(sample: Sample) -> dict[str, Any]:
 
 
 def _write_parquet(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    import pyarrow
     import pyarrow.parquet
 
     json_columns = [name for name in ("meta", "history") if any(name in row for row in rows)]

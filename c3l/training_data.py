@@ -14,7 +14,7 @@ from typing import Any
 
 from c3l.artifacts.files import digest
 from c3l.backbones.base import Backbone
-from c3l.data.left_out import LeftOut
+from c3l.data.left_out import LeftOut, format_counts
 from c3l.instructions import CLASSES, format_pair, pair_prompt
 from c3l.readings import Readings
 from c3l.runtime import distributed
@@ -51,23 +51,19 @@ def without_answer_or_image(samples: Sequence[Sample], images: ImageFolder) -> d
     same.
     """
     reasons = {i: "empty_answer" for i, s in enumerate(samples) if not s.answer.strip()}
+    names = {i: sample.image for i, sample in enumerate(samples) if i not in reasons}
 
-    def check(names: Iterable[str]) -> dict[str, str]:
+    def check(names: Sequence[str]) -> dict[str, str]:
         unreadable = {}
-        for name in track(list(names), "images"):
+        for name in track(names, "images"):
             try:
                 images[name]
             except ImageError as error:
                 unreadable[name] = error.reason
         return unreadable
 
-    names = dict.fromkeys(s.image for i, s in enumerate(samples) if i not in reasons)
-    unreadable = _shared(names, check)
-    return reasons | {
-        i: unreadable[sample.image]
-        for i, sample in enumerate(samples)
-        if i not in reasons and sample.image in unreadable
-    }
+    unreadable = _shared(dict.fromkeys(names.values()), check)
+    return reasons | {i: unreadable[name] for i, name in names.items() if name in unreadable}
 
 
 def too_long(backbone: Backbone, samples: Sequence[Sample], *, pairs: bool) -> dict[int, str]:
@@ -138,12 +134,7 @@ class TrainingData:
     @property
     def left_out(self) -> list[LeftOut]:
         """The samples left out and the turns that are no sample, in the order of the data."""
-        index = count()
-        turns = (
-            (turn, self.reasons.get(next(index)) if turn.sample else turn.reason)
-            for turn in self.data.turns
-        )
-        return [LeftOut(turn.id, turn.location, reason) for turn, reason in turns if reason]
+        return self.data.list_left_out(map(self.reasons.get, count()))
 
     def leave_out(self, reasons: Mapping[int, str], *, strict: bool = False) -> None:
         """Leave samples out, by their indices in `samples`.
@@ -161,24 +152,10 @@ class TrainingData:
                 "or train without --strict"
             )
         if len(self.reasons) == len(self.data.samples):
-            counts = ", ".join(f"{reason} {n}" for reason, n in sorted(self.counts.items()))
-            raise UserError(
-                f"there is no sample in {self.source}"
-                + (f" that can be trained on ({counts})" if counts else "")
-                + "; give another --data"
+            counts = (
+                f" that can be trained on ({format_counts(self.counts)})" if self.counts else ""
             )
-
-    def check_images(self, *, strict: bool) -> None:
-        """Open every image, and leave out samples without one or without an answer.
-
-        All processes of a launch call it. Raises UserError as `leave_out` does.
-        """
-        self.leave_out(without_answer_or_image(self.samples, self.images), strict=strict)
-
-    def check_lengths(self, backbone: Backbone, *, strict: bool) -> None:
-        """Leave out samples the backbone cannot read. Raises UserError as `leave_out` does."""
-        pairs = self.values is not None
-        self.leave_out(too_long(backbone, self.samples, pairs=pairs), strict=strict)
+            raise UserError(f"there is no sample in {self.source}{counts}; give another --data")
 
     def digest_images(self) -> str:
         """Return one digest of the images of the samples to train on: their names and bytes.
@@ -186,9 +163,7 @@ class TrainingData:
         All processes of a launch call it; each reads a part.
         """
         names = sorted({sample.image for sample in self.samples})
-        return digest(
-            _shared(names, lambda part: {name: self.images.digest(name) for name in part})
-        )
+        return digest(_shared(names, lambda part: {n: self.images.digest(n) for n in part}))
 
 
 def read_training_data(

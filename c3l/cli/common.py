@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -133,11 +133,6 @@ def run_app(
         code = _end(code or streams.GONE, "Standard output is closed: what it was to show is lost.")
     streams.silence()
     sys.exit(code)
-
-
-def format_counts(reasons: Mapping[str, int]) -> str:
-    """Return counts by reason as "duplicate 3, empty 1"."""
-    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
 
 
 def _code(commands: Any) -> int:

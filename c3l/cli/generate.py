@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from c3l.cli import common
-from c3l.cli.common import format_counts, option
-from c3l.data.left_out import left_out_path
+from c3l.cli.common import option
+from c3l.data.left_out import format_counts, left_out_path
 from c3l.runtime import distributed
 from c3l.runtime.errors import printable
 from c3l.runtime.progress import echo
@@ -71,19 +71,9 @@ def command(
         shared.check(settings.training, settings.readings.tuning, "training")
     from c3l.generate import generate
 
-    result = generate(
-        backbone,
-        images,
-        out,
-        n=n,
-        initial=initial,
-        final=final,
-        seed=seed,
-        settings=settings,
-        train=train,
-        device=device,
-        dtype=dtype,
-    )
+    counts = {"n": n, "initial": initial, "final": final}
+    options = {"seed": seed, "settings": settings, "device": device, "dtype": dtype}
+    result = generate(backbone, images, out, train=train, **counts, **options)
     echo(
         f"{result.samples:,} samples about {result.images:,} images are in {printable(str(out))}; "
         "see its README.md."

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from c3l.cli import common
-from c3l.cli.common import format_counts, option
-from c3l.data.left_out import LeftOut, left_out_path, write_left_out
+from c3l.cli.common import option
+from c3l.data.left_out import format_counts, left_out_path, write_left_out
 from c3l.runtime import distributed, progress
 from c3l.runtime.errors import UserError, printable, require_parent, write_error
 from c3l.runtime.progress import echo
@@ -146,7 +146,7 @@ def to_file(
                 write_scores(path, scores, [*map(content_of, samples)])
         else:
             write_scores_into(data, out, [score_fields(score, score.i2c) for score in scores])
-        write_left_out(out, _left_out(data, scores))
+        write_left_out(out, data.list_left_out(score.unscored for score in scores))
     except OSError as error:
         raise write_error(out, error) from error
     shutil.rmtree(folder)
@@ -220,12 +220,3 @@ def check_out(data: "Data", out: Path) -> None:
 
 def _shards_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.scoring")
-
-
-def _left_out(data: "Data", scores: "Sequence[Score]") -> Iterator[LeftOut]:
-    """Yield what is no sample and what has no score, in the order of the data."""
-    remaining = iter(scores)
-    for turn in data.turns:
-        reason = next(remaining).unscored if turn.sample else turn.reason
-        if reason:
-            yield LeftOut(turn.id, turn.location, reason)

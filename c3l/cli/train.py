@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from c3l.cli import common
-from c3l.cli.common import format_counts, option
-from c3l.data.left_out import left_out_path, write_left_out
+from c3l.cli.common import option
+from c3l.data.left_out import format_counts, left_out_path, write_left_out
 from c3l.runtime import distributed, progress
 from c3l.runtime.errors import UserError, printable, require_parent, write_error
 from c3l.runtime.progress import echo
@@ -81,29 +81,18 @@ def command(
     if scores and not generator:
         raise UserError("--scores are for a generator; give --generator too, or leave them out")
     # At once: torch takes seconds to import.
-    if not data.exists() and not is_dataset(data):
-        raise UserError(f"{printable(str(data))} does not exist; give a file of samples")
-    if scores and not scores.exists():
-        raise UserError(f"{printable(str(scores))} does not exist; give a file of scores")
+    for path, content in ((data, "samples"), (scores, "scores")):
+        if path and not path.exists() and not (path is data and is_dataset(path)):
+            raise UserError(f"{printable(str(path))} does not exist; give a file of {content}")
     if images and not images.is_dir():
         raise UserError(
             f"{printable(str(images))} is no folder; give the folder that holds the images"
         )
     with progress.StatusLine() as work:
         work.begin("training")
-        manifest = train(
-            backbone,
-            data,
-            images,
-            out,
-            generator=generator,
-            scores=scores,
-            settings=settings,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-            strict=strict,
-        )
+        options = {"seed": seed, "device": device, "dtype": dtype, "strict": strict}
+        scored = {"generator": generator, "scores": scores}
+        manifest = train(backbone, data, images, out, settings=settings, **scored, **options)
     metrics = manifest["metrics"]
     if left_out := manifest.get("left_out"):  # older manifests do not count it
         echo(f"Not trained on: {format_counts(left_out)}; listed in {left_out_path(out)}.")
@@ -143,7 +132,7 @@ def train(
     from c3l.backbones.loading import usual_dtype
     from c3l.runtime.locks import exclusive_output
     from c3l.settings import MethodSettings
-    from c3l.training_data import read_training_data
+    from c3l.training_data import read_training_data, too_long, without_answer_or_image
 
     settings, out = settings or MethodSettings(), out.resolve()
     with distributed.process_group(device) as own_device, ExitStack() as stack:
@@ -162,12 +151,14 @@ def train(
             return read_training_data(data, images, scores=scores, readings=readings, strict=strict)
 
         training_data = distributed.run_on_all(read)
-        training_data.check_images(strict=strict)
+        samples, pictures = training_data.samples, training_data.images
+        training_data.leave_out(without_answer_or_image(samples, pictures), strict=strict)
         precision = dtype or usual_dtype(own_device)
         model = distributed.run_on_all(
             lambda: load_backbone(backbone, device=own_device, dtype=precision)
         )
-        training_data.check_lengths(model, strict=strict)
+        reasons = too_long(model, training_data.samples, pairs=generator)
+        training_data.leave_out(reasons, strict=strict)
         sources = {"from": str(backbone), "data": Path(data).name}
         return _train(model, training_data, out, settings, seed, sources)
 

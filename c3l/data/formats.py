@@ -147,7 +147,6 @@ def _text(content: bytes, location: str, *, first: bool = True) -> str:
 
 
 def _read_parquet(path: Path, embedded: bool) -> Raw:
-    import pyarrow
     import pyarrow.parquet
 
     try:

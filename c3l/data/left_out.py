@@ -1,6 +1,6 @@
 """Lists of what a command set aside: one JSON line each, beside its result."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,11 @@ class LeftOut:
     """In the input, such as "data.json, record 7, turn 2"."""
     reason: str
     """One of the words by which the command counts."""
+
+
+def format_counts(reasons: Mapping[str, int]) -> str:
+    """Return counts by reason as "duplicate 3, empty 1"."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
 
 
 def left_out_path(out: Path) -> Path:
