@@ -15,7 +15,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from c3l.artifacts.files import atomic_path, digest
+from c3l.artifacts.files import atomic_path, digest, json_lines, json_list
 from c3l.data import formats, layouts
 from c3l.data.images import ImageFolder
 from c3l.data.layouts import Unfit
@@ -274,11 +274,11 @@ def write_samples(
     try:
         with atomic_path(path) as work:
             if path.suffix == ".json":
-                work.write_bytes(formats.write_list(map(to_llava, samples)))
+                work.write_bytes(json_list(map(to_llava, samples)))
                 return
             rows = [_with_extras(sample) if extras else to_fields(sample) for sample in samples]
             if path.suffix == ".jsonl":
-                work.write_bytes(formats.write_lines(rows))
+                work.write_bytes(json_lines(rows))
             else:
                 _write_parquet(work, rows, EXTRAS if extras else ("meta",))
     except OSError as error:

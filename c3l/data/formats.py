@@ -3,10 +3,8 @@
 A file that is damaged as a whole is an error here; a record that is odd in itself is not.
 """
 
-import json
 import math
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,15 +221,3 @@ def _load(name: Path) -> Any:
         return datasets.load_dataset(str(name))
     path, _, revision = str(name).partition("@")
     return datasets.load_dataset(path, revision=revision or None)
-
-
-def write_lines(records: Iterable[Any]) -> bytes:
-    """Return JSONL of the records. What UTF-8 cannot hold stays the escape that it was."""
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    return "".join(lines).encode("utf-8", "backslashreplace")
-
-
-def write_list(records: Iterable[Any]) -> bytes:
-    """Return the JSON list of the records. What UTF-8 cannot hold stays the escape that it was."""
-    text = json.dumps(list(records), ensure_ascii=False, indent=1)
-    return text.encode("utf-8", "backslashreplace") + b"\n"

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from c3l.artifacts.files import write_atomically
-from c3l.data.formats import write_lines
+from c3l.artifacts.files import json_lines, write_atomically
 
 
 @dataclass(frozen=True)
@@ -40,5 +39,5 @@ def write_left_out(out: Path, items: Iterable[LeftOut]) -> Path | None:
     if not rows:
         path.unlink(missing_ok=True)
         return None
-    write_atomically(path, write_lines(rows))
+    write_atomically(path, json_lines(rows))
     return path

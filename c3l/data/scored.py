@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from c3l.artifacts.files import write_atomically
-from c3l.data.formats import write_lines, write_list
+from c3l.artifacts.files import json_lines, json_list, write_atomically
 from c3l.data.layouts import SCORED
 from c3l.runtime.errors import write_error
 from c3l.samples import Data, Record, Sample, to_llava, write_samples
@@ -43,7 +42,7 @@ def write_scores_into(data: Data, out: Path, fields: Sequence[Mapping[str, Any]]
     becomes LLaVA's. Raises UserError if the file cannot be written.
     """
     records = scored_records(data, out.suffix, fields)
-    content = write_list(records) if out.suffix == ".json" else write_lines(records)
+    content = (json_list if out.suffix == ".json" else json_lines)(records)
     try:
         write_atomically(out, content)
     except OSError as error:
