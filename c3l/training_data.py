@@ -7,6 +7,7 @@ nothing.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -204,7 +205,13 @@ def _take_values(
 
         stored = read_scores(scores)
         matched = match_scores(samples, stored, training_data.data.name, scores)
-        _check_contents(samples, matched, stored, source, scores)
+        content = dict(zip(map(id, stored), read_contents(scores), strict=True))
+        for sample, score in zip(samples, matched, strict=True):
+            if content[id(score)] not in (None, content_of(sample)):  # of another of the same id
+                raise UserError(
+                    f"{printable(str(scores))} scores another {printable(sample.id)} than that of "
+                    f"{source}: image, question or answer differ; score these data again"
+                )
         values = [_number(value) for value in in_form(matched, readings.score_form)]
         reasons = [score.unscored for score in matched]
         missing = f"{printable(str(scores))} scores no sample of {source}"
@@ -247,28 +254,9 @@ def match_scores(
     return [by_id[id_] for id_ in ids]
 
 
-def _check_contents(
-    samples: Sequence[Sample],
-    matched: Sequence[Score],
-    scores: Sequence[Score],
-    source: str,
-    path: Path,
-) -> None:
-    """Raise UserError where a score is of another sample of the same id."""
-    content = dict(zip(map(id, scores), read_contents(path), strict=True))
-    for sample, score in zip(samples, matched, strict=True):
-        if content[id(score)] not in (None, content_of(sample)):
-            raise UserError(
-                f"{printable(str(path))} scores another {printable(sample.id)} than that of "
-                f"{source}: image, question or answer differ; score these data again"
-            )
-
-
 def _number(value: Any) -> float | None:
     """A finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer of hundreds of digits
-        return None
+    with suppress(OverflowError):  # an integer of hundreds of digits
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    return None

@@ -106,11 +106,8 @@ def run_app(
             print(f"{name} is too long for a file's name", file=sys.stderr)
         elif reason := write_error_reason(error):
             name = printable(os.fsdecode(error.filename or "A file"))
-            print(
-                f"{name} cannot be written ({reason}); make room or choose another place, then "
-                "run the same command again.",
-                file=sys.stderr,
-            )
+            remedy = "make room or choose another place, then run the same command again."
+            print(f"{name} cannot be written ({reason}); {remedy}", file=sys.stderr)
         else:
             raise
         code = code or 2
@@ -120,10 +117,10 @@ def run_app(
         # By its name: torch is not imported for this.
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
             raise
+        remedy = "with a smaller batch, a smaller backbone or half precision"
+        cause = escape_unprintable(str(error).splitlines()[0])
         print(
-            "The memory of the device is full; run the same command again with a smaller batch, a "
-            "smaller backbone or half precision "
-            f"({escape_unprintable(str(error).splitlines()[0])})",
+            f"The memory of the device is full; run the same command again {remedy} ({cause})",
             file=sys.stderr,
         )
         code = 2

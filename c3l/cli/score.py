@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -205,11 +205,9 @@ def check_out(data: "Data", out: Path) -> None:
     if left_out_path(out).is_dir():
         raise UserError(f"{left_out_path(out)} is a folder; move it, or give another --out")
     for path in (out, left_out_path(out)):
-        try:
+        with suppress(OSError):  # one of them does not exist: no file, or data of the Hub
             if path.samefile(data.name):
                 raise UserError(f"{path} holds the data themselves; give another --out")
-        except OSError:  # one of them does not exist: no file, or data of the Hub
-            continue
     if out.suffix != ".parquet":
         scored_records(data, out.suffix, [{}] * len(data.samples))
     try:

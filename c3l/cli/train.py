@@ -172,26 +172,17 @@ def _train(
     sources: dict[str, str],
 ) -> dict[str, Any]:
     from c3l import training
-    from c3l.artifacts import provenance
-    from c3l.artifacts.files import (
-        atomic_folder,
-        digest,
-        read_checked,
-        without_infinities,
-        write_checked,
-    )
+    from c3l.artifacts import files, provenance
     from c3l.samples import to_fields
     from c3l.selection import groups, top_share
 
-    generator = training_data.values is not None
+    data, generator = training_data.data, training_data.values is not None
     task = {
         "trained": "generator" if generator else "vlit",
         "backbone": model.digest,
-        "samples": digest(
-            without_infinities([to_fields(sample) for sample in training_data.data.samples])
-        ),
+        "samples": files.digest(files.without_infinities([*map(to_fields, data.samples)])),
         "images": training_data.digest_images(),
-        "scores": digest(training_data.values) if generator else None,
+        "scores": files.digest(training_data.values) if generator else None,
         "readings": settings.readings.model_dump(mode="json"),
         "training": settings.training.model_dump(mode="json"),
         "share": settings.share if generator else None,
@@ -199,12 +190,12 @@ def _train(
         "dtype": str(model.dtype).removeprefix("torch."),
     }
     if training_data.reasons:  # an image that is mended makes another training
-        task["left_out"] = digest(sorted(training_data.reasons.items()))
-    if manifest := read_checked(out / MANIFEST):
+        task["left_out"] = files.digest(sorted(training_data.reasons.items()))
+    if manifest := files.read_checked(out / MANIFEST):
         if manifest["task"] == task:
             return manifest
         raise UserError(f"{printable(str(out))} holds another training; give another --out")
-    checkpoints = out.with_name(f".{out.name}.training-{digest(task)[:16]}")
+    checkpoints = out.with_name(f".{out.name}.training-{files.digest(task)[:16]}")
     checkpoints.mkdir(exist_ok=True)
     options = (training_data.images, settings.training, settings.readings, seed, checkpoints)
     samples = training_data.samples
@@ -220,17 +211,17 @@ def _train(
         if distributed.is_main_process():
             manifest = {"task": task, **sources, "left_out": training_data.counts}
             manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
-            history = without_infinities(metrics.pop("history"))
+            history = files.without_infinities(metrics.pop("history"))
             try:
-                with atomic_folder(out) as work:
+                with files.atomic_folder(out) as work:
                     model.save(work)
                     text = json.dumps(history, indent=1, sort_keys=True)
                     (work / "history.json").write_text(text)
                     write_left_out(work, training_data.left_out)
-                    write_checked(work / MANIFEST, manifest | {"metrics": metrics})
+                    files.write_checked(work / MANIFEST, manifest | {"metrics": metrics})
             except OSError as error:
                 raise write_error(out, error) from error
             shutil.rmtree(checkpoints)
 
     distributed.run_on_all(write)
-    return read_checked(out / MANIFEST)
+    return files.read_checked(out / MANIFEST)

@@ -54,8 +54,7 @@ class ImageSubset:
                 f"{printable(str(self.folder.path))} has {len(self._names)} images; give a smaller "
                 f"--initial than {count}"
             )
-        places = track(range(count), "images")
-        return [name for _, name in zip(places, self._order, strict=False)]
+        return [name for _, name in zip(track(range(count), "images"), self._order, strict=False)]
 
     def remaining(self) -> Iterator[str]:
         """Iterate over those that have not been taken yet."""
