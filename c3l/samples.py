@@ -22,7 +22,7 @@ from c3l.data.layouts import Unfit
 from c3l.data.left_out import LeftOut
 from c3l.instructions import CLASSES
 from c3l.runtime import parsing
-from c3l.runtime.errors import UserError, printable, write_error
+from c3l.runtime.errors import UserError, printable, writing
 
 __all__ = ["Data", "ImageFolder", "Sample", "read_data", "read_records", "read_samples"]
 __all__ += ["write_samples"]
@@ -166,8 +166,7 @@ def read_records(path: str | os.PathLike) -> list[list[Sample]]:
 
 
 def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[Record]:
-    """Return the records of a source. With `as_written` questions in the layout of `Sample` keep
-    their placeholders."""
+    """With `as_written` questions in the layout of `Sample` keep their placeholders."""
     records = []
     for number, (place, value) in enumerate(raw.records, 1):
         own_layout = not raw.published and not layouts.is_published(value)
@@ -194,7 +193,6 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
 
 
 def _is_own_layout(value: Any) -> bool:
-    """Return whether a record is correct in the layout of `Sample`."""
     if not isinstance(value, dict) or not value.keys() <= {*_FIELDS, *EXTRAS}:
         return False
     return (
@@ -234,7 +232,6 @@ def _own_turns(value: Any, name: str, as_written: bool) -> list[layouts.Fields]:
 
 
 def _sample(record: dict[str, Any]) -> Sample:
-    """A checked sample from a mapping of its fields. Raises Unfit."""
     for name in record:
         if name not in _FIELDS:
             raise Unfit(
@@ -271,18 +268,14 @@ def write_samples(
     if path.suffix not in formats.SUFFIXES:
         suffixes = ", ".join(formats.SUFFIXES)
         raise UserError(f"{path}: unknown format; use a name ending in {suffixes}")
-    try:
-        with atomic_path(path) as work:
-            if path.suffix == ".json":
-                work.write_bytes(json_list(map(to_llava, samples)))
-                return
-            rows = [_with_extras(sample) if extras else to_fields(sample) for sample in samples]
-            if path.suffix == ".jsonl":
-                work.write_bytes(json_lines(rows))
-            else:
-                _write_parquet(work, rows, EXTRAS if extras else ("meta",))
-    except OSError as error:
-        raise write_error(path, error) from error
+    with writing(path), atomic_path(path) as work:
+        rows = [_with_extras(sample) if extras else to_fields(sample) for sample in samples]
+        if path.suffix == ".json":
+            work.write_bytes(json_list(map(to_llava, samples)))
+        elif path.suffix == ".jsonl":
+            work.write_bytes(json_lines(rows))
+        else:
+            _write_parquet(work, rows, EXTRAS if extras else ("meta",))
 
 
 def _with_extras(sample: Sample) -> dict[str, Any]:

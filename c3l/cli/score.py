@@ -13,7 +13,7 @@ from c3l.cli import common
 from c3l.cli.common import option
 from c3l.data.left_out import format_counts, left_out_path, write_left_out
 from c3l.runtime import distributed, progress
-from c3l.runtime.errors import UserError, printable, require_parent, write_error
+from c3l.runtime.errors import UserError, printable, require_parent, writing
 from c3l.runtime.progress import echo
 
 if TYPE_CHECKING:
@@ -132,23 +132,19 @@ def to_file(
 
     check_out(data, out)
     folder, samples = _shards_folder(out), data.samples
-    try:
+    with writing(out):
         scores = score_in_shards(backbone, samples, images, readings, batch_size, folder)
         reasons = unscored(scores)
         if sum(reasons.values()) == len(scores):
             shutil.rmtree(folder)
-            raise UserError(
-                f"none of the {len(scores)} samples of {data.name} has a score "
-                f"({format_counts(reasons)})"
-            )
+            none = f"none of the {len(scores)} samples of {data.name} has a score"
+            raise UserError(f"{none} ({format_counts(reasons)})")
         if out.suffix == ".parquet":
             with atomic_path(out) as path:
                 write_scores(path, scores, [*map(content_of, samples)])
         else:
             write_scores_into(data, out, [score_fields(score, score.i2c) for score in scores])
         write_left_out(out, data.list_left_out(score.unscored for score in scores))
-    except OSError as error:
-        raise write_error(out, error) from error
     shutil.rmtree(folder)
     return reasons
 
@@ -210,10 +206,8 @@ def check_out(data: "Data", out: Path) -> None:
                 raise UserError(f"{path} holds the data themselves; give another --out")
     if out.suffix != ".parquet":
         scored_records(data, out.suffix, [{}] * len(data.samples))
-    try:
+    with writing(out):
         _shards_folder(out).mkdir(exist_ok=True)
-    except OSError as error:
-        raise write_error(out, error) from error
 
 
 def _shards_folder(out: Path) -> Path:

@@ -15,7 +15,7 @@ from c3l.cli import common
 from c3l.cli.common import option
 from c3l.data.left_out import format_counts, left_out_path, write_left_out
 from c3l.runtime import distributed, progress
-from c3l.runtime.errors import UserError, printable, require_parent, write_error
+from c3l.runtime.errors import UserError, printable, require_parent, writing
 from c3l.runtime.progress import echo
 
 if TYPE_CHECKING:
@@ -143,20 +143,16 @@ def train(
                 stack.enter_context(exclusive_output(out))
             empty = out.is_dir() and not any(out.iterdir())
             if out.exists() and not empty and read_checked(out / MANIFEST) is None:
-                raise UserError(
-                    f"{printable(str(out))} holds something else; give a new or an empty folder "
-                    "as --out"
-                )
+                remedy = "give a new or an empty folder as --out"
+                raise UserError(f"{printable(str(out))} holds something else; {remedy}")
             readings = settings.readings if generator else None
             return read_training_data(data, images, scores=scores, readings=readings, strict=strict)
 
         training_data = distributed.run_on_all(read)
         samples, pictures = training_data.samples, training_data.images
         training_data.leave_out(without_answer_or_image(samples, pictures), strict=strict)
-        precision = dtype or usual_dtype(own_device)
-        model = distributed.run_on_all(
-            lambda: load_backbone(backbone, device=own_device, dtype=precision)
-        )
+        where = {"device": own_device, "dtype": dtype or usual_dtype(own_device)}
+        model = distributed.run_on_all(lambda: load_backbone(backbone, **where))
         reasons = too_long(model, training_data.samples, pairs=generator)
         training_data.leave_out(reasons, strict=strict)
         sources = {"from": str(backbone), "data": Path(data).name}
@@ -212,15 +208,12 @@ def _train(
             manifest = {"task": task, **sources, "left_out": training_data.counts}
             manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
             history = files.without_infinities(metrics.pop("history"))
-            try:
-                with files.atomic_folder(out) as work:
-                    model.save(work)
-                    text = json.dumps(history, indent=1, sort_keys=True)
-                    (work / "history.json").write_text(text)
-                    write_left_out(work, training_data.left_out)
-                    files.write_checked(work / MANIFEST, manifest | {"metrics": metrics})
-            except OSError as error:
-                raise write_error(out, error) from error
+            with writing(out), files.atomic_folder(out) as work:
+                model.save(work)
+                text = json.dumps(history, indent=1, sort_keys=True)
+                (work / "history.json").write_text(text)
+                write_left_out(work, training_data.left_out)
+                files.write_checked(work / MANIFEST, manifest | {"metrics": metrics})
             shutil.rmtree(checkpoints)
 
     distributed.run_on_all(write)

@@ -103,7 +103,8 @@ def _turns(record: Any, name: Any) -> list[Fields]:
     is_class = isinstance(meta.get("instruction"), str) and meta["instruction"] in CLASSES
     instruction = meta.pop("instruction") if is_class else ""
     history = [*map(tuple, meta.pop("history"))] if is_history(meta.get("history")) else []
-    scored = {k: meta.pop(k) for k in SCORED if _is_list(meta.get(k), len(pairs))}
+    scores = [k for k in SCORED if isinstance(meta.get(k), list) and len(meta[k]) == len(pairs)]
+    scored = {k: meta.pop(k) for k in scores}
     if len(pairs) > 1:  # one score for all of them is none of theirs
         meta = {k: v for k, v in meta.items() if k not in ("i2c", "unscored")}
     image_turn = next((k for k, pair in enumerate(pairs) if count_places(pair.question)), 0)
@@ -205,9 +206,8 @@ def _pairs(messages: Any, location: str, parts: list[Any]) -> Iterator[_Pair]:
     expected = f"{location}: expected pairs of a human and a gpt message"
     if isinstance(messages, dict) and all(isinstance(v, list) for v in messages.values()):
         # a list of objects, as older tables have it
-        messages = [
-            dict(zip(messages, m, strict=False)) for m in zip(*messages.values(), strict=False)
-        ]
+        rows = zip(*messages.values(), strict=False)
+        messages = [dict(zip(messages, row, strict=False)) for row in rows]
     if not isinstance(messages, list):
         raise Unfit("wrong_type", expected)
     if _is_list_of_pairs(messages):
@@ -238,7 +238,6 @@ def _pair(question: str | Unfit, answer: str | Unfit) -> _Pair:
 
 
 def _speaker(message: Any) -> str | None:
-    """Return who speaks: human, gpt or system; None for anybody else."""
     name = (message.get("from") or message.get("role")) if isinstance(message, dict) else None
     return _SPEAKERS.get(name) if isinstance(name, str) else None
 
@@ -306,7 +305,3 @@ def _image(record: dict, parts: list[Any]) -> tuple[Any, str | None]:
 def _text(name: Any) -> Any:
     """Return a name as text; numbers serve as names in some sets."""
     return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
-
-
-def _is_list(value: Any, length: int) -> bool:
-    return isinstance(value, list) and len(value) == length

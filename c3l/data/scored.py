@@ -7,7 +7,7 @@ from typing import Any
 
 from c3l.artifacts.files import json_lines, json_list, write_atomically
 from c3l.data.layouts import SCORED
-from c3l.runtime.errors import write_error
+from c3l.runtime.errors import writing
 from c3l.samples import Data, Record, Sample, to_llava, write_samples
 from c3l.scores import Score
 
@@ -43,10 +43,8 @@ def write_scores_into(data: Data, out: Path, fields: Sequence[Mapping[str, Any]]
     """
     records = scored_records(data, out.suffix, fields)
     content = (json_list if out.suffix == ".json" else json_lines)(records)
-    try:
+    with writing(out):
         write_atomically(out, content)
-    except OSError as error:
-        raise write_error(out, error) from error
 
 
 def scored_records(data: Data, suffix: str, fields: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -63,10 +61,9 @@ def scored_records(data: Data, suffix: str, fields: Sequence[Mapping[str, Any]])
 
 def _shape(record: Record, suffix: str) -> dict[str, Any]:
     """Return a record as the file of this suffix holds it, without an earlier score."""
-    value = record.value
+    value, sample = record.value, record.turns[0].sample
     if not isinstance(value, dict):
         return {"record": value}
-    sample = record.turns[0].sample
     if suffix == ".json" and sample is not None and record.own_layout:
         return _without(to_llava(sample), SCORED)
     value = _without(value, SCORED)
