@@ -153,10 +153,9 @@ class TrainingData:
                 "or train without --strict"
             )
         if len(self.reasons) == len(self.data.samples):
-            counts = (
-                f" that can be trained on ({format_counts(self.counts)})" if self.counts else ""
-            )
-            raise UserError(f"there is no sample in {self.source}{counts}; give another --data")
+            usable = f" that can be trained on ({format_counts(self.counts)})"
+            none = f"there is no sample in {self.source}{usable if self.counts else ''}"
+            raise UserError(f"{none}; give another --data")
 
     def digest_images(self) -> str:
         """Return one digest of the images of the samples to train on: their names and bytes.

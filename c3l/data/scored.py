@@ -24,7 +24,7 @@ def with_scores(
 ) -> list[Sample]:
     """Return the samples, each with the fields of its score in its `meta`."""
     return [
-        replace(sample, meta=_without(sample.meta, SCORED) | score_fields(score, value))
+        replace(sample, meta=_without_score(sample.meta) | score_fields(score, value))
         for sample, score, value in zip(samples, scores, values, strict=True)
     ]
 
@@ -52,9 +52,7 @@ def scored_records(data: Data, suffix: str, fields: Sequence[Mapping[str, Any]])
     remaining = iter(fields)
     records = []
     for record in data.records:
-        turns = [
-            next(remaining) if turn.sample else {"unscored": turn.reason} for turn in record.turns
-        ]
+        turns = [next(remaining) if t.sample else {"unscored": t.reason} for t in record.turns]
         records.append(_shape(record, suffix) | _merge_turns(turns))
     return records
 
@@ -65,15 +63,15 @@ def _shape(record: Record, suffix: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {"record": value}
     if suffix == ".json" and sample is not None and record.own_layout:
-        return _without(to_llava(sample), SCORED)
-    value = _without(value, SCORED)
+        return _without_score(to_llava(sample))
+    value = _without_score(value)
     if record.own_layout and isinstance(value.get("meta"), dict):
-        value["meta"] = _without(value["meta"], SCORED)
+        value["meta"] = _without_score(value["meta"])
     return value
 
 
-def _without(fields: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name not in names}
+def _without_score(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in SCORED}
 
 
 def _merge_turns(turns: list[Mapping[str, Any]]) -> dict[str, Any]:
