@@ -54,11 +54,11 @@ def judged(
     for sample in samples:
         key = (sample.image, _bare(sample.question))
         reason = _invalid(sample, limits, questions[sample.image])
-        if reason is None and key in seen:
+        if not reason and key in seen:
             reason = "duplicate"
-        if reason is None and blacklist and blacklisted(sample.question):
+        elif not reason and blacklist and blacklisted(sample.question):
             reason = "blacklisted_word"
-        if reason is None:
+        elif not reason:
             seen.add(key)
         yield sample, reason
 
@@ -69,25 +69,18 @@ def _invalid(sample: Sample, lengths: Lengths, questions: set[str]) -> str | Non
     question_words, answer_words = len(sample.question.split()), len(sample.answer.split())
     # Else a generator's "Red." in a question's place would cost every answer "Red.".
     is_question = sample.answer.rstrip().endswith("?")
-    rules = (
-        ("empty", not question or not answer),
-        ("question_without_letters", not any(letter.isalpha() for letter in sample.question)),
-        ("question_too_short", question_words < lengths.min_question_words),
-        ("question_too_long", question_words > lengths.max_question_words),
-        ("answer_too_short", answer_words < lengths.min_answer_words),
-        ("answer_too_long", answer_words > lengths.max_answer_words),
-        ("answer_equals_question", answer == question),
-        (
-            "answer_repeats_question",
-            _repeats(answer, question) or (is_question and answer in questions),
-        ),
-    )
-    return next((reason for reason, applies in rules if applies), None)
-
-
-def _repeats(answer: str, question: str) -> bool:
-    times, rest = divmod(len(answer) + 1, len(question) + 1)
-    return rest == 0 and answer == " ".join([question] * times)
+    repeated = " ".join([question] * ((len(answer) + 1) // (len(question) + 1)))
+    rules = {
+        "empty": not question or not answer,
+        "question_without_letters": not any(letter.isalpha() for letter in sample.question),
+        "question_too_short": question_words < lengths.min_question_words,
+        "question_too_long": question_words > lengths.max_question_words,
+        "answer_too_short": answer_words < lengths.min_answer_words,
+        "answer_too_long": answer_words > lengths.max_answer_words,
+        "answer_equals_question": answer == question,
+        "answer_repeats_question": answer == repeated or (is_question and answer in questions),
+    }
+    return next((reason for reason, applies in rules.items() if applies), None)
 
 
 def _bare(text: str) -> str:

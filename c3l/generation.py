@@ -123,15 +123,10 @@ def parse_pairs(
     pieces = _pieces(text)
     if not pieces:
         return [], {"empty" if finished else "truncated": 1}
-    cut = [] if finished else [pieces.pop()]
-    pairs = [(question, answer) for question, answer in pieces if question and answer]
-    dropped = Counter(
-        "no_answer" if question else "no_question"
-        for question, answer in pieces
-        if not (question and answer)
-    )
-    dropped.update("truncated" for _ in cut)
-    return pairs, dict(dropped)
+    whole = pieces if finished else pieces[:-1]
+    reasons = ["no_answer" if pair[0] else "no_question" for pair in whole if not all(pair)]
+    reasons += [] if finished else ["truncated"]
+    return [pair for pair in whole if all(pair)], dict(Counter(reasons))
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:
@@ -147,18 +142,14 @@ def _pieces(text: str) -> list[tuple[str, str]]:
     starts = [start for start, _, _ in marks] + [len(text)]
     lead = _clean(text[: starts[0]])
     pieces = [("", lead)] if lead else []
-    question: str | None = None
+    waits = False  # the last piece, a question, for its answer
     for (_, end, kind), following in zip(marks, starts[1:], strict=True):
         content = _clean(text[end:following])
-        if kind == "q":
-            if question is not None:
-                pieces.append((question, ""))
-            question = content
+        if kind == "a" and waits:
+            pieces[-1] = (pieces[-1][0], content)
         else:
-            pieces.append((question or "", content))
-            question = None
-    if question is not None:
-        pieces.append((question, ""))
+            pieces.append((content, "") if kind == "q" else ("", content))
+        waits = kind == "q"
     return pieces
 
 

@@ -11,17 +11,18 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from c3l.artifacts.files import atomic_path, digest
+from c3l.artifacts.files import atomic_path, digest, json_lines, json_list
 from c3l.data import formats, layouts
 from c3l.data.images import ImageFolder
 from c3l.data.layouts import Unfit
 from c3l.data.left_out import LeftOut
 from c3l.instructions import CLASSES
 from c3l.runtime import parsing
-from c3l.runtime.errors import UserError, printable, short_repr
+from c3l.runtime.errors import UserError, printable, writing
 
 __all__ = ["Data", "ImageFolder", "Sample", "read_data", "read_records", "read_samples"]
 __all__ += ["write_samples"]
@@ -93,14 +94,21 @@ class Data:
     @cached_property
     def samples(self) -> list[Sample]:
         """The samples, in the order of the data."""
-        return [turn.sample for turn in self.turns if turn.sample is not None]
+        return [turn.sample for turn in self.turns if turn.sample]
 
     @cached_property
     def left_out(self) -> list[LeftOut]:
         """The turns that are no sample, in the order of the data."""
-        return [
-            LeftOut(turn.id, turn.location, turn.reason) for turn in self.turns if not turn.sample
-        ]
+        return self.list_left_out(repeat(None))
+
+    def list_left_out(self, reasons: Iterable[str | None]) -> list[LeftOut]:
+        """Return the turns that are no sample and the samples with a reason, in their order.
+
+        `reasons` has an entry for each sample: why it is not used, or None.
+        """
+        remaining = iter(reasons)
+        whys = [(turn, next(remaining) if turn.sample else turn.reason) for turn in self.turns]
+        return [LeftOut(turn.id, turn.location, why) for turn, why in whys if why]
 
     @property
     def turns(self) -> list[Turn]:
@@ -128,10 +136,8 @@ def read_data(source: str | os.PathLike, *, strict: bool = False) -> Data:
     the first record that is no sample is an error. Raises UserError for an unreadable source, and
     if none of the records is a sample.
     """
-    if formats.is_dataset(source):
-        raw = formats.read_dataset(str(source))
-    else:
-        raw = formats.read_file(Path(source), embedded=True)
+    is_dataset = formats.is_dataset(source)
+    raw = formats.read_dataset(str(source)) if is_dataset else formats.read_file(source, True)
     data = Data(raw.name, _read(raw, strict=strict), raw.images)
     if data.records and not data.samples:
         first = Counter(item.reason for item in data.left_out).most_common(1)[0][0]
@@ -155,14 +161,12 @@ def read_samples(path: str | os.PathLike) -> list[Sample]:
 
 def read_records(path: str | os.PathLike) -> list[list[Sample]]:
     """As `read_samples`, the turns of each record together."""
-    raw = formats.read_file(Path(path))
-    records = _read(raw, strict=True, as_written=True)
+    records = _read(formats.read_file(path), strict=True, as_written=True)
     return [[turn.sample for turn in record.turns if turn.sample] for record in records]
 
 
 def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[Record]:
-    """Return the records of a source. With `as_written` questions in the layout of `Sample` keep
-    their placeholders."""
+    """With `as_written` questions in the layout of `Sample` keep their placeholders."""
     records = []
     for number, (place, value) in enumerate(raw.records, 1):
         own_layout = not raw.published and not layouts.is_published(value)
@@ -189,7 +193,6 @@ def _read(raw: formats.Raw, *, strict: bool, as_written: bool = False) -> list[R
 
 
 def _is_own_layout(value: Any) -> bool:
-    """True for a record that is correct in the layout of `Sample`."""
     if not isinstance(value, dict) or not value.keys() <= {*_FIELDS, *EXTRAS}:
         return False
     return (
@@ -209,9 +212,8 @@ def _own_turns(value: Any, name: str, as_written: bool) -> list[layouts.Fields]:
             )
         # A null stands for a missing field: tables have every column in every row.
         optional = {"history"} if as_written else {"history", "instruction", "meta"}
-        fields_ = {
-            k: v for k, v in value.items() if k not in EXTRAS and not (k in optional and v is None)
-        }
+        empty = {name for name in optional if value.get(name) is None}
+        fields_ = {k: v for k, v in value.items() if k not in {*EXTRAS, *empty}}
         extras = {k: value[k] for k in EXTRAS if value.get(k) is not None}
         if extras and isinstance(fields_.get("meta", {}), dict):
             fields_["meta"] = fields_.get("meta", {}) | extras
@@ -230,7 +232,6 @@ def _own_turns(value: Any, name: str, as_written: bool) -> list[layouts.Fields]:
 
 
 def _sample(record: dict[str, Any]) -> Sample:
-    """A checked sample from a mapping of its fields. Raises Unfit."""
     for name in record:
         if name not in _FIELDS:
             raise Unfit(
@@ -243,9 +244,7 @@ def _sample(record: dict[str, Any]) -> Sample:
         expected = {"meta": "dict", "history": "pairs of texts"}.get(name, "str")
         kind = dict if name == "meta" else str
         if not (layouts.is_history(value) if name == "history" else isinstance(value, kind)):
-            raise Unfit(
-                "wrong_type", f", field {name}: expected {expected}, got {short_repr(value)}"
-            )
+            raise layouts.wrong_type(name, expected, value)
         try:
             parsing.check_plain(list(map(list, value)) if name == "history" else value)
         except ValueError as error:
@@ -256,20 +255,50 @@ def _sample(record: dict[str, Any]) -> Sample:
     return Sample(**record)
 
 
-def write_samples(path: str | os.PathLike, samples: Iterable[Sample]) -> None:
+def write_samples(
+    path: str | os.PathLike, samples: Iterable[Sample], *, extras: bool = False
+) -> None:
     """Write samples in the format of the suffix, completely or not at all.
 
-    In LLaVA JSON `meta` becomes further fields of the record, as `read_samples` found them.
-    Raises UserError if the file cannot be written.
+    In LLaVA JSON `meta` becomes further fields of the record, as `read_samples` found them. With
+    `extras` EXTRAS become fields or columns in the other formats, too. Raises UserError if the file
+    cannot be written.
     """
     path, samples = Path(path), list(samples)
-    if path.suffix not in _WRITERS:
-        raise UserError(f"{path}: unknown format; use a name ending in {', '.join(_WRITERS)}")
-    try:
-        with atomic_path(path) as work, open(work, "wb") as file:
-            _WRITERS[path.suffix](file, samples)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error})") from error
+    if path.suffix not in formats.SUFFIXES:
+        suffixes = ", ".join(formats.SUFFIXES)
+        raise UserError(f"{path}: unknown format; use a name ending in {suffixes}")
+    with writing(path), atomic_path(path) as work:
+        rows = [_with_extras(sample) if extras else to_fields(sample) for sample in samples]
+        if path.suffix == ".json":
+            work.write_bytes(json_list(map(to_llava, samples)))
+        elif path.suffix == ".jsonl":
+            work.write_bytes(json_lines(rows))
+        else:
+            _write_parquet(work, rows, EXTRAS if extras else ("meta",))
+
+
+def _with_extras(sample: Sample) -> dict[str, Any]:
+    row = to_fields(sample)
+    meta = dict(row.pop("meta"))
+    extras = {name: meta.pop(name, None) for name in EXTRAS}
+    return row | extras | ({"meta": meta} if meta else {})
+
+
+def _write_parquet(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    import pyarrow.parquet
+
+    json_columns = [name for name in ("meta", "history") if any(name in row for row in rows)]
+    names = dict.fromkeys((*_REQUIRED, "instruction", *columns, *json_columns))
+    types = {"i2c": pyarrow.float64(), "tokens": pyarrow.int64()}
+    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in names])
+    # As JSON text: parquet wants one type a column, and meta is anything.
+    empty = {} if "meta" in columns else {"meta": {}, "history": []}
+    rows = [
+        {k: json.dumps(v) if k in ("meta", "history") else v for k, v in (empty | row).items()}
+        for row in rows
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
 
 
 def to_fields(sample: Sample) -> dict[str, Any]:
@@ -280,11 +309,6 @@ def to_fields(sample: Sample) -> dict[str, Any]:
 def content_of(sample: Sample) -> str:
     """Return a digest of a sample's texts and its image's file name, whatever its id and folder."""
     return digest([Path(sample.image).name, sample.question, sample.answer])[:16]
-
-
-def _write_jsonl(file, samples: list[Sample]) -> None:
-    for sample in samples:
-        file.write(json.dumps(to_fields(sample), ensure_ascii=False).encode() + b"\n")
 
 
 def to_llava(sample: Sample) -> dict[str, Any]:
@@ -305,25 +329,3 @@ def to_llava(sample: Sample) -> dict[str, Any]:
     if sample.instruction:
         record["instruction"] = sample.instruction
     return sample.meta | record
-
-
-def _write_llava(file, samples: list[Sample]) -> None:
-    records = [to_llava(sample) for sample in samples]
-    file.write(json.dumps(records, ensure_ascii=False, indent=1).encode() + b"\n")
-
-
-def _write_parquet(file, samples: list[Sample]) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    # meta as JSON text: parquet wants one type a column, and meta is anything.
-    rows = [
-        {k: json.dumps(v) if k in ("meta", "history") else v for k, v in to_fields(sample).items()}
-        for sample in samples
-    ]
-    names = [name for name in _FIELDS if name != "history" or any(s.history for s in samples)]
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in names])
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), file)
-
-
-_WRITERS = {".jsonl": _write_jsonl, ".json": _write_llava, ".parquet": _write_parquet}

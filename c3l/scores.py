@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,7 @@ ARRAYS = ("logp_visual", "logp_direct", "kl")
 CONTENT = "content"
 """The column with a digest of what was scored."""
 
-
-def _none() -> np.ndarray:
-    return np.empty(0, dtype=np.float32)
+_none = partial(np.empty, 0, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,6 @@ def write_scores(
 
     `contents`, a digest of what was scored for each score, is one more column (`read_contents`).
     """
-    import pyarrow
     import pyarrow.parquet
 
     tokens = pyarrow.list_(pyarrow.float32())
@@ -84,7 +82,6 @@ def write_scores(
 
 def read_scores(path: str | os.PathLike) -> list[Score]:
     """Return the scores in a file of `write_scores`. Raises UserError for another file."""
-    import pyarrow
     import pyarrow.parquet
 
     try:
@@ -93,10 +90,8 @@ def read_scores(path: str | os.PathLike) -> list[Score]:
     except FileNotFoundError:
         raise UserError(f"{printable(str(path))} does not exist; give a file of scores") from None
     except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        reason = short_repr(str(error))
-        raise UserError(
-            f"{printable(str(path))} is no file of scores ({reason}); score again"
-        ) from error
+        file, reason = printable(str(path)), short_repr(str(error))
+        raise UserError(f"{file} is no file of scores ({reason}); score again") from error
 
 
 def read_contents(path: str | os.PathLike) -> list[str | None]:

@@ -7,6 +7,7 @@ nothing.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from c3l.artifacts.files import digest
 from c3l.backbones.base import Backbone
-from c3l.data.left_out import LeftOut
+from c3l.data.left_out import LeftOut, format_counts
 from c3l.instructions import CLASSES, format_pair, pair_prompt
 from c3l.readings import Readings
 from c3l.runtime import distributed
@@ -51,23 +52,19 @@ def without_answer_or_image(samples: Sequence[Sample], images: ImageFolder) -> d
     same.
     """
     reasons = {i: "empty_answer" for i, s in enumerate(samples) if not s.answer.strip()}
+    names = {i: sample.image for i, sample in enumerate(samples) if i not in reasons}
 
-    def check(names: Iterable[str]) -> dict[str, str]:
+    def check(names: Sequence[str]) -> dict[str, str]:
         unreadable = {}
-        for name in track(list(names), "images"):
+        for name in track(names, "images"):
             try:
                 images[name]
             except ImageError as error:
                 unreadable[name] = error.reason
         return unreadable
 
-    names = dict.fromkeys(s.image for i, s in enumerate(samples) if i not in reasons)
-    unreadable = _shared(names, check)
-    return reasons | {
-        i: unreadable[sample.image]
-        for i, sample in enumerate(samples)
-        if i not in reasons and sample.image in unreadable
-    }
+    unreadable = _shared(dict.fromkeys(names.values()), check)
+    return reasons | {i: unreadable[name] for i, name in names.items() if name in unreadable}
 
 
 def too_long(backbone: Backbone, samples: Sequence[Sample], *, pairs: bool) -> dict[int, str]:
@@ -138,12 +135,7 @@ class TrainingData:
     @property
     def left_out(self) -> list[LeftOut]:
         """The samples left out and the turns that are no sample, in the order of the data."""
-        index = count()
-        turns = (
-            (turn, self.reasons.get(next(index)) if turn.sample else turn.reason)
-            for turn in self.data.turns
-        )
-        return [LeftOut(turn.id, turn.location, reason) for turn, reason in turns if reason]
+        return self.data.list_left_out(map(self.reasons.get, count()))
 
     def leave_out(self, reasons: Mapping[int, str], *, strict: bool = False) -> None:
         """Leave samples out, by their indices in `samples`.
@@ -161,24 +153,9 @@ class TrainingData:
                 "or train without --strict"
             )
         if len(self.reasons) == len(self.data.samples):
-            counts = ", ".join(f"{reason} {n}" for reason, n in sorted(self.counts.items()))
-            raise UserError(
-                f"there is no sample in {self.source}"
-                + (f" that can be trained on ({counts})" if counts else "")
-                + "; give another --data"
-            )
-
-    def check_images(self, *, strict: bool) -> None:
-        """Open every image, and leave out samples without one or without an answer.
-
-        All processes of a launch call it. Raises UserError as `leave_out` does.
-        """
-        self.leave_out(without_answer_or_image(self.samples, self.images), strict=strict)
-
-    def check_lengths(self, backbone: Backbone, *, strict: bool) -> None:
-        """Leave out samples the backbone cannot read. Raises UserError as `leave_out` does."""
-        pairs = self.values is not None
-        self.leave_out(too_long(backbone, self.samples, pairs=pairs), strict=strict)
+            usable = f" that can be trained on ({format_counts(self.counts)})"
+            none = f"there is no sample in {self.source}{usable if self.counts else ''}"
+            raise UserError(f"{none}; give another --data")
 
     def digest_images(self) -> str:
         """Return one digest of the images of the samples to train on: their names and bytes.
@@ -186,9 +163,7 @@ class TrainingData:
         All processes of a launch call it; each reads a part.
         """
         names = sorted({sample.image for sample in self.samples})
-        return digest(
-            _shared(names, lambda part: {name: self.images.digest(name) for name in part})
-        )
+        return digest(_shared(names, lambda part: {n: self.images.digest(n) for n in part}))
 
 
 def read_training_data(
@@ -229,7 +204,13 @@ def _take_values(
 
         stored = read_scores(scores)
         matched = match_scores(samples, stored, training_data.data.name, scores)
-        _check_contents(samples, matched, stored, source, scores)
+        content = dict(zip(map(id, stored), read_contents(scores), strict=True))
+        for sample, score in zip(samples, matched, strict=True):
+            if content[id(score)] not in (None, content_of(sample)):  # of another of the same id
+                raise UserError(
+                    f"{printable(str(scores))} scores another {printable(sample.id)} than that of "
+                    f"{source}: image, question or answer differ; score these data again"
+                )
         values = [_number(value) for value in in_form(matched, readings.score_form)]
         reasons = [score.unscored for score in matched]
         missing = f"{printable(str(scores))} scores no sample of {source}"
@@ -272,28 +253,9 @@ def match_scores(
     return [by_id[id_] for id_ in ids]
 
 
-def _check_contents(
-    samples: Sequence[Sample],
-    matched: Sequence[Score],
-    scores: Sequence[Score],
-    source: str,
-    path: Path,
-) -> None:
-    """Raise UserError where a score is of another sample of the same id."""
-    content = dict(zip(map(id, scores), read_contents(path), strict=True))
-    for sample, score in zip(samples, matched, strict=True):
-        if content[id(score)] not in (None, content_of(sample)):
-            raise UserError(
-                f"{printable(str(path))} scores another {printable(sample.id)} than that of "
-                f"{source}: image, question or answer differ; score these data again"
-            )
-
-
 def _number(value: Any) -> float | None:
     """A finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer of hundreds of digits
-        return None
+    with suppress(OverflowError):  # an integer of hundreds of digits
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    return None

@@ -29,6 +29,18 @@ def without_infinities(value: Any) -> Any:
     return value
 
 
+def json_lines(records: Iterable[Any]) -> bytes:
+    """Return JSONL of the records. What UTF-8 cannot hold stays the escape that it was."""
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    return "".join(lines).encode("utf-8", "backslashreplace")
+
+
+def json_list(records: Iterable[Any]) -> bytes:
+    """Return the JSON list of the records. What UTF-8 cannot hold stays the escape that it was."""
+    text = json.dumps(list(records), ensure_ascii=False, indent=1)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
 def digest_file(path: Path) -> str:
     """sha256 of a file's bytes."""
     with open(path, "rb") as file:

@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,52 +18,43 @@ from c3l.runtime.errors import UserError, escape_unprintable, printable, write_e
 # Boxes and colours on a terminal; elsewhere plain, which also takes half the time.
 MARKUP = "rich" if sys.stdout and sys.stdout.isatty() else None
 
-BackboneOption = Annotated[
-    str, typer.Option("--backbone", help="a folder or a Hub id", metavar="PATH|ID")
-]
-ImagesOption = Annotated[
-    Path, typer.Option("--images", help="the folder that holds the images", metavar="DIR")
-]
+
+def option(name: str, metavar: str, help: str, **more: Any) -> Any:
+    """Return an option that takes a value, which the help calls `metavar`."""
+    return typer.Option(name, metavar=metavar, help=help, **more)
+
+
+BackboneOption = Annotated[str, option("--backbone", "PATH|ID", "a folder or a Hub id")]
+ImagesOption = Annotated[Path, option("--images", "DIR", "the folder that holds the images")]
 DataImagesOption = Annotated[
     Path | None,
-    typer.Option(
-        "--images",
-        help="the folder that holds the images (default: they lie in the data)",
-        metavar="DIR",
-    ),
+    option("--images", "DIR", "the folder that holds the images (default: they lie in the data)"),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--set",
-        help="change a reading or a setting: score_form, tuning, epochs, temperature, "
+        "KEY=VALUE",
+        "change a reading or a setting: score_form, tuning, epochs, temperature, "
         "contrastive_weight, share, training.learning_rate, training.batch_size, "
         "generation.pairs_per_class … (an unknown key lists them all)",
-        metavar="KEY=VALUE",
     ),
 ]
 DtypeOption = Annotated[
     str | None,
-    typer.Option(
-        "--dtype",
-        help="float32, bfloat16 or float16 (default: as saved; float32 on a CPU)",
-        metavar="NAME",
-    ),
+    option("--dtype", "NAME", "float32, bfloat16 or float16 (default: as saved; float32 on a CPU)"),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="for everything random", metavar="N")]
+SeedOption = Annotated[int, option("--seed", "N", "for everything random")]
 DeviceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--device", help="cpu, cuda or mps (default: cuda if there is one)", metavar="NAME"
-    ),
+    str | None, option("--device", "NAME", "cpu, cuda or mps (default: cuda if there is one)")
 ]
 LaunchOption = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--launch",
-        help="train in several processes: ddp, fsdp or a file of `accelerate config`; fsdp:8 for "
-        "eight of them",
-        metavar="HOW",
+        "HOW",
+        "train in several processes: ddp, fsdp or a file of `accelerate config`; fsdp:8 for eight "
+        "of them",
     ),
 ]
 
@@ -111,28 +102,25 @@ def run_app(
         if error.errno == errno.EPIPE and not streams.readers_left():
             code = code or streams.GONE
         elif error.errno == errno.ENAMETOOLONG:
-            print(
-                f"{printable(str(error.filename))} is too long for a file's name", file=sys.stderr
-            )
+            name = printable(str(error.filename))
+            print(f"{name} is too long for a file's name", file=sys.stderr)
         elif reason := write_error_reason(error):
             name = printable(os.fsdecode(error.filename or "A file"))
-            print(
-                f"{name} cannot be written ({reason}); make room or choose another place, then "
-                "run the same command again.",
-                file=sys.stderr,
-            )
+            remedy = "make room or choose another place, then run the same command again."
+            print(f"{name} cannot be written ({reason}); {remedy}", file=sys.stderr)
         else:
             raise
         code = code or 2
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
-        if not _out_of_memory(error):
+        # By its name: torch is not imported for this.
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
             raise
+        remedy = "with a smaller batch, a smaller backbone or half precision"
+        cause = escape_unprintable(str(error).splitlines()[0])
         print(
-            "The memory of the device is full; run the same command again with a smaller batch, a "
-            "smaller backbone or half precision "
-            f"({escape_unprintable(str(error).splitlines()[0])})",
+            f"The memory of the device is full; run the same command again {remedy} ({cause})",
             file=sys.stderr,
         )
         code = 2
@@ -144,16 +132,8 @@ def run_app(
     sys.exit(code)
 
 
-def format_counts(reasons: Mapping[str, int]) -> str:
-    """Return counts by reason as "duplicate 3, empty 1"."""
-    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
-
-
 def _code(commands: Any) -> int:
-    """Run the commands and return the exit code.
-
-    Raises BrokenPipeError where a reader is gone, which the library makes an exit 1 of.
-    """
+    """Run the commands and return the exit code; BrokenPipeError where a reader is gone."""
     try:
         return commands(standalone_mode=False)
     except SystemExit as ended:
@@ -163,20 +143,14 @@ def _code(commands: Any) -> int:
 
 
 def _end(code: int, words: str) -> int:
-    """The code, with the last words of a command; of several processes that end alike, one says
-    them."""
+    """Print the last words of a command, in one of several processes, and return the code."""
     if distributed.is_main_process():
         with suppress(BrokenPipeError):
             print(escape_unprintable(words), file=sys.stderr)
     return code
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out; without importing torch."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
-def _level_callback(level: int) -> Callable[[bool], None]:
+def _level_option(level: int, *names: str, help: str) -> Any:
     def choose(value: bool) -> None:
         if not value or not distributed.is_main_process():
             return
@@ -184,7 +158,7 @@ def _level_callback(level: int) -> Callable[[bool], None]:
             raise UserError("give either -v or -q, not both")
         progress.set_level(level)
 
-    return choose
+    return typer.Option(*names, help=help, callback=choose)
 
 
 _levels = typer.Typer(add_completion=False)
@@ -194,29 +168,21 @@ _levels = typer.Typer(add_completion=False)
 def _say(
     verbose: Annotated[
         bool,
-        typer.Option(
-            "-v",
-            "--verbose",
-            help="say more: each stage, with its digest",
-            callback=_level_callback(progress.VERBOSE),
+        _level_option(
+            progress.VERBOSE, "-v", "--verbose", help="say more: each stage, with its digest"
         ),
     ] = False,
     quiet: Annotated[
         bool,
-        typer.Option(
-            "-q",
-            "--quiet",
-            help="say less: results and errors only",
-            callback=_level_callback(progress.QUIET),
-        ),
+        _level_option(progress.QUIET, "-q", "--quiet", help="say less: results and errors only"),
     ] = False,
     plugin: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--plugin",
-            help="a Python file that adds to the project: a backbone, a selector, a table …; may "
-            "be given several times",
-            metavar="FILE.py",
+            "FILE.py",
+            "a Python file that adds to the project: a backbone, a selector, a table …; may be "
+            "given several times",
         ),
     ] = None,
 ) -> None:
@@ -238,9 +204,9 @@ def _with_levels(command: Any) -> Any:
         option.expose_value = False  # the commands' functions do not take them
     if command.help:
         command.help = _paragraphs(command.help, MARKUP)
-    commands = getattr(command, "commands", None)
+    commands = getattr(command, "commands", {})
     # A plugin may add to a list of commands: `--help` of the list takes it as well.
-    command.params += options if commands is None else options[-1:]
-    for one in (commands or {}).values():
+    command.params += options[-1:] if commands else options
+    for one in commands.values():
         _with_levels(one)
     return command

@@ -1,11 +1,12 @@
 """`python -m c3l convert`: published checkpoints to folders that the other commands read."""
 
+import importlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from c3l.cli.common import MARKUP
+from c3l.cli.common import MARKUP, option
 from c3l.runtime.errors import UserError
 from c3l.runtime.progress import echo
 
@@ -18,22 +19,13 @@ app = typer.Typer(
     "  python -m c3l convert llava --checkpoint DIR --vision DIR --out DIR",
 )
 
-Out = Annotated[Path, typer.Option("--out", help="a new folder, or an empty one", metavar="DIR")]
+Out = Annotated[Path, option("--out", "DIR", "a new folder, or an empty one")]
 Dtype = Annotated[
-    str | None,
-    typer.Option(
-        "--dtype", help="float32, bfloat16 or float16; otherwise as in the files", metavar="NAME"
-    ),
+    str | None, option("--dtype", "NAME", "float32, bfloat16 or float16; otherwise as in the files")
 ]
-Eva = Annotated[Path, typer.Option("--vision", help="eva_vit_g.pth", metavar="FILE")]
-Llama = Annotated[
-    Path,
-    typer.Option("--language", help="its language model, as transformers has it", metavar="DIR"),
-]
-Linear = Annotated[
-    Path, typer.Option("--projection", help="MiniGPT-4's own checkpoint", metavar="FILE")
-]
-Clip = Annotated[Path, typer.Option("--vision", help="CLIP, as transformers has it", metavar="DIR")]
+Eva = Annotated[Path, option("--vision", "FILE", "eva_vit_g.pth")]
+Llama = Annotated[Path, option("--language", "DIR", "its language model, as transformers has it")]
+Linear = Annotated[Path, option("--projection", "FILE", "MiniGPT-4's own checkpoint")]
 
 
 @app.command("minigpt4-llama2")
@@ -47,18 +39,13 @@ def minigpt4_llama2(
           --projection pretrained_minigpt4_llama2_7b.pth \
           --language Llama-2-7b-chat-hf --out minigpt4
     """
-    precision = _check(out, dtype, vision, projection, language)
-    from c3l.convert import minigpt4
-
-    _write(minigpt4.convert_llama2(vision, projection, language), out, precision)
+    _convert("minigpt4", "convert_llama2", [vision, projection, language], out, dtype)
 
 
 @app.command("minigpt4-vicuna")
 def minigpt4_vicuna(
     vision: Eva,
-    qformer: Annotated[
-        Path, typer.Option("--qformer", help="blip2_pretrained_flant5xxl.pth", metavar="FILE")
-    ],
+    qformer: Annotated[Path, option("--qformer", "FILE", "blip2_pretrained_flant5xxl.pth")],
     projection: Linear,
     language: Llama,
     out: Out,
@@ -72,27 +59,21 @@ def minigpt4_vicuna(
           --projection prerained_minigpt4_7b.pth \
           --language vicuna-7b --out minigpt4-vicuna
     """
-    precision = _check(out, dtype, vision, qformer, projection, language)
-    from c3l.convert import minigpt4
-
-    _write(minigpt4.convert_vicuna(vision, qformer, projection, language), out, precision)
+    _convert("minigpt4", "convert_vicuna", [vision, qformer, projection, language], out, dtype)
 
 
 @app.command("llava")
 def llava(
-    vision: Clip,
+    vision: Annotated[Path, option("--vision", "DIR", "CLIP, as transformers has it")],
     out: Out,
     checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", help="a full LLaVA as its authors publish it", metavar="DIR"),
+        Path | None, option("--checkpoint", "DIR", "a full LLaVA as its authors publish it")
     ] = None,
     projection: Annotated[
-        Path | None,
-        typer.Option("--projection", help="or a projector alone: mm_projector.bin", metavar="FILE"),
+        Path | None, option("--projection", "FILE", "or a projector alone: mm_projector.bin")
     ] = None,
     language: Annotated[
-        Path | None,
-        typer.Option("--language", help="with the projector: its Vicuna", metavar="DIR"),
+        Path | None, option("--language", "DIR", "with the projector: its Vicuna")
     ] = None,
     dtype: Dtype = None,
 ) -> None:
@@ -106,33 +87,28 @@ def llava(
     pair = projection is not None and language is not None
     if (checkpoint is None) != pair or (checkpoint and (projection or language)):
         raise UserError("give either --checkpoint, or --projection with --language")
-    precision = _check(out, dtype, vision, checkpoint, projection, language)
-    from c3l.convert import llava as converter
-
     if checkpoint is not None:
-        converted = converter.convert_checkpoint(checkpoint, vision)
+        _convert("llava", "convert_checkpoint", [checkpoint, vision], out, dtype)
     else:
-        converted = converter.convert_projector(projection, language, vision)
-    _write(converted, out, precision)
+        _convert("llava", "convert_projector", [projection, language, vision], out, dtype)
 
 
-def _check(out: Path, dtype: str | None, *sources: Path | None):
-    """Return the dtype to write, or None. Raise UserError for arguments that cannot work."""
-    for path in filter(None, sources):  # at once: torch takes seconds to import
+def _convert(module: str, function: str, sources: list[Path], out: Path, dtype: str | None) -> None:
+    """Write what a function of `c3l.convert` makes of the sources.
+
+    Raises UserError for arguments that cannot work.
+    """
+    for path in sources:  # at once: torch takes seconds to import
         if not path.exists():
             raise UserError(f"there is no file or folder {path}; give what was published")
     from c3l.backbones.loading import named_dtype
-    from c3l.convert.writing import require_free
+    from c3l.convert.writing import require_free, save_converted
 
     require_free(out)
-    return None if dtype is None else named_dtype(dtype)
-
-
-def _write(converted, out: Path, dtype) -> None:
-    from c3l.convert.writing import save_converted
-
-    save_converted(converted, out, dtype)
-    count = len(converted.assembled.tensors)
-    echo(f"{count} tensors are in {out}; its README.md says where from.")
+    precision = None if dtype is None else named_dtype(dtype)
+    converter = importlib.import_module(f"c3l.convert.{module}")
+    converted = getattr(converter, function)(*sources)
+    save_converted(converted, out, precision)
+    echo(f"{len(converted.assembled.tensors)} tensors are in {out}; its README.md says where from.")
     if unused := sum(map(len, converted.assembled.unused.values())):
         echo(f"{unused} of the files' keys were not used; they are listed there.")

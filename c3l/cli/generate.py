@@ -5,66 +5,45 @@ from typing import Annotated
 
 import typer
 
-from c3l.cli.common import (
-    BackboneOption,
-    DeviceOption,
-    DtypeOption,
-    ImagesOption,
-    LaunchOption,
-    SeedOption,
-    SetOption,
-    format_counts,
-)
-from c3l.data.left_out import left_out_path
+from c3l.cli import common
+from c3l.cli.common import option
+from c3l.data.left_out import format_counts, left_out_path
 from c3l.runtime import distributed
 from c3l.runtime.errors import printable
 from c3l.runtime.progress import echo
 
 
 def command(
-    backbone: BackboneOption,
-    images: ImagesOption,
-    out: Annotated[
-        Path, typer.Option("--out", help="a new folder, or one of an earlier run", metavar="DIR")
-    ],
-    n: Annotated[
-        int, typer.Option("--n", min=1, help="samples of the final data", metavar="N")
-    ] = 5000,
+    backbone: common.BackboneOption,
+    images: common.ImagesOption,
+    out: Annotated[Path, option("--out", "DIR", "a new folder, or one of an earlier run")],
+    n: Annotated[int, option("--n", "N", "samples of the final data", min=1)] = 5000,
     initial: Annotated[
         int | None,
-        typer.Option(
-            "--initial",
-            min=1,
-            help="images to learn from (default: 1334, at most four in five)",
-            metavar="N",
+        option(
+            "--initial", "N", "images to learn from (default: 1334, at most four in five)", min=1
         ),
     ] = None,
     final: Annotated[
         int | None,
-        typer.Option(
-            "--final",
-            min=1,
-            help="images to write about (default: as many as the samples take)",
-            metavar="N",
+        option(
+            "--final", "N", "images to write about (default: as many as the samples take)", min=1
         ),
     ] = None,
-    seed: SeedOption = 0,
-    set_: SetOption = None,
+    seed: common.SeedOption = 0,
+    set_: common.SetOption = None,
     train: Annotated[
         bool,
         typer.Option(
             "--train/--no-train", help="enhance the generator first, or write with it as it is"
         ),
     ] = True,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    device: common.DeviceOption = None,
+    dtype: common.DtypeOption = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", min=1, help="texts and answers at a time (default: 16)", metavar="N"
-        ),
+        int | None, option("--batch-size", "N", "texts and answers at a time (default: 16)", min=1)
     ] = None,
-    launch: LaunchOption = None,
+    launch: common.LaunchOption = None,
 ) -> None:
     r"""Write instruction data about your own images: the whole method.
 
@@ -86,27 +65,15 @@ def command(
     distributed.require_single_process("generate")
     if train:
         distributed.check_launch()
-    changes = set_ or []
-    if batch_size:
-        changes = [*changes, f"generation.batch_size={batch_size}"]
-    settings = MethodSettings().changed(changes)
+    batch = [f"generation.batch_size={batch_size}"] if batch_size else []
+    settings = MethodSettings().changed([*(set_ or []), *batch])
     if train and (shared := launcher.request_launch(launch)):
         shared.check(settings.training, settings.readings.tuning, "training")
     from c3l.generate import generate
 
-    result = generate(
-        backbone,
-        images,
-        out,
-        n=n,
-        initial=initial,
-        final=final,
-        seed=seed,
-        settings=settings,
-        train=train,
-        device=device,
-        dtype=dtype,
-    )
+    counts = {"n": n, "initial": initial, "final": final}
+    options = {"seed": seed, "settings": settings, "device": device, "dtype": dtype}
+    result = generate(backbone, images, out, train=train, **counts, **options)
     echo(
         f"{result.samples:,} samples about {result.images:,} images are in {printable(str(out))}; "
         "see its README.md."

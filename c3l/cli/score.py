@@ -2,17 +2,18 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from c3l.cli.common import BackboneOption, DataImagesOption, DeviceOption, format_counts
-from c3l.data.left_out import LeftOut, left_out_path, write_left_out
+from c3l.cli import common
+from c3l.cli.common import option
+from c3l.data.left_out import format_counts, left_out_path, write_left_out
 from c3l.runtime import distributed, progress
-from c3l.runtime.errors import UserError, printable, require_parent, write_error
+from c3l.runtime.errors import UserError, printable, require_parent, writing
 from c3l.runtime.progress import echo
 
 if TYPE_CHECKING:
@@ -30,37 +31,33 @@ def command(
             metavar="SAMPLES",
         ),
     ],
-    backbone: BackboneOption,
+    backbone: common.BackboneOption,
     out: Annotated[
         Path,
-        typer.Option(
+        option(
             "--out",
-            help=".jsonl or .json: the data with their scores; .parquet: the scores by token",
-            metavar="FILE",
+            "FILE",
+            ".jsonl or .json: the data with their scores; .parquet: the scores by token",
         ),
     ],
-    images: DataImagesOption = None,
+    images: common.DataImagesOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="refuse data in which a record cannot be a sample")
     ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--set",
-            help="change a reading: score_form (literal_sum, literal_mean, full_vocab_sum, "
+            "KEY=VALUE",
+            "change a reading: score_form (literal_sum, literal_mean, full_vocab_sum, "
             "full_vocab_mean, renormalised, generalised, bernoulli, logratio, logratio_mean), "
             "score_eos (true, false), without_image (removed, blank, noise, mean), turns "
             "(in_conversation, alone)",
-            metavar="KEY=VALUE",
         ),
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="answers at a time", metavar="N")
-    ] = 16,
-    device: DeviceOption = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32 (default) or bfloat16", metavar="NAME")
-    ] = None,
+    batch_size: Annotated[int, option("--batch-size", "N", "answers at a time", min=1)] = 16,
+    device: common.DeviceOption = None,
+    dtype: Annotated[str | None, option("--dtype", "NAME", "float32 (default) or bfloat16")] = None,
 ) -> None:
     r"""Add I²C scores to existing samples.
 
@@ -135,23 +132,19 @@ def to_file(
 
     check_out(data, out)
     folder, samples = _shards_folder(out), data.samples
-    try:
+    with writing(out):
         scores = score_in_shards(backbone, samples, images, readings, batch_size, folder)
         reasons = unscored(scores)
         if sum(reasons.values()) == len(scores):
             shutil.rmtree(folder)
-            raise UserError(
-                f"none of the {len(scores)} samples of {data.name} has a score "
-                f"({format_counts(reasons)})"
-            )
+            none = f"none of the {len(scores)} samples of {data.name} has a score"
+            raise UserError(f"{none} ({format_counts(reasons)})")
         if out.suffix == ".parquet":
             with atomic_path(out) as path:
                 write_scores(path, scores, [*map(content_of, samples)])
         else:
             write_scores_into(data, out, [score_fields(score, score.i2c) for score in scores])
-        write_left_out(out, _left_out(data, scores))
-    except OSError as error:
-        raise write_error(out, error) from error
+        write_left_out(out, data.list_left_out(score.unscored for score in scores))
     shutil.rmtree(folder)
     return reasons
 
@@ -208,27 +201,14 @@ def check_out(data: "Data", out: Path) -> None:
     if left_out_path(out).is_dir():
         raise UserError(f"{left_out_path(out)} is a folder; move it, or give another --out")
     for path in (out, left_out_path(out)):
-        try:
+        with suppress(OSError):  # one of them does not exist: no file, or data of the Hub
             if path.samefile(data.name):
                 raise UserError(f"{path} holds the data themselves; give another --out")
-        except OSError:  # one of them does not exist: no file, or data of the Hub
-            continue
     if out.suffix != ".parquet":
         scored_records(data, out.suffix, [{}] * len(data.samples))
-    try:
+    with writing(out):
         _shards_folder(out).mkdir(exist_ok=True)
-    except OSError as error:
-        raise write_error(out, error) from error
 
 
 def _shards_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.scoring")
-
-
-def _left_out(data: "Data", scores: "Sequence[Score]") -> Iterator[LeftOut]:
-    """Yield what is no sample and what has no score, in the order of the data."""
-    remaining = iter(scores)
-    for turn in data.turns:
-        reason = next(remaining).unscored if turn.sample else turn.reason
-        if reason:
-            yield LeftOut(turn.id, turn.location, reason)

@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from c3l.cli.common import (
-    BackboneOption,
-    DataImagesOption,
-    DeviceOption,
-    DtypeOption,
-    SeedOption,
-    SetOption,
-    format_counts,
-)
-from c3l.data.left_out import left_out_path, write_left_out
+from c3l.cli import common
+from c3l.cli.common import option
+from c3l.data.left_out import format_counts, left_out_path, write_left_out
 from c3l.runtime import distributed, progress
-from c3l.runtime.errors import UserError, printable, require_parent, write_error
+from c3l.runtime.errors import UserError, printable, require_parent, writing
 from c3l.runtime.progress import echo
 
 if TYPE_CHECKING:
@@ -34,32 +27,32 @@ MANIFEST = "c3l.json"
 
 
 def command(
-    backbone: BackboneOption,
+    backbone: common.BackboneOption,
     data: Annotated[
         Path,
-        typer.Option(
+        option(
             "--data",
-            help="a .jsonl, .json (LLaVA) or .parquet file, a folder of `datasets`, or a Hub id",
-            metavar="FILE|ID",
+            "FILE|ID",
+            "a .jsonl, .json (LLaVA) or .parquet file, a folder of `datasets`, or a Hub id",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="a new folder", metavar="DIR")],
-    images: DataImagesOption = None,
+    out: Annotated[Path, option("--out", "DIR", "a new folder")],
+    images: common.DataImagesOption = None,
     generator: Annotated[
         bool, typer.Option("--generator", help="train a generator instead of tuning")
     ] = False,
     scores: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--scores",
-            help="for --generator: a .parquet file of `c3l score` (default: the data's `i2c`)",
-            metavar="FILE",
+            "FILE",
+            "for --generator: a .parquet file of `c3l score` (default: the data's `i2c`)",
         ),
     ] = None,
-    seed: SeedOption = 0,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    seed: common.SeedOption = 0,
+    set_: common.SetOption = None,
+    device: common.DeviceOption = None,
+    dtype: common.DtypeOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="refuse data of which something would be left out")
     ] = False,
@@ -88,29 +81,18 @@ def command(
     if scores and not generator:
         raise UserError("--scores are for a generator; give --generator too, or leave them out")
     # At once: torch takes seconds to import.
-    if not data.exists() and not is_dataset(data):
-        raise UserError(f"{printable(str(data))} does not exist; give a file of samples")
-    if scores and not scores.exists():
-        raise UserError(f"{printable(str(scores))} does not exist; give a file of scores")
+    for path, content in ((data, "samples"), (scores, "scores")):
+        if path and not path.exists() and not (path is data and is_dataset(path)):
+            raise UserError(f"{printable(str(path))} does not exist; give a file of {content}")
     if images and not images.is_dir():
         raise UserError(
             f"{printable(str(images))} is no folder; give the folder that holds the images"
         )
     with progress.StatusLine() as work:
         work.begin("training")
-        manifest = train(
-            backbone,
-            data,
-            images,
-            out,
-            generator=generator,
-            scores=scores,
-            settings=settings,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-            strict=strict,
-        )
+        options = {"seed": seed, "device": device, "dtype": dtype, "strict": strict}
+        scored = {"generator": generator, "scores": scores}
+        manifest = train(backbone, data, images, out, settings=settings, **scored, **options)
     metrics = manifest["metrics"]
     if left_out := manifest.get("left_out"):  # older manifests do not count it
         echo(f"Not trained on: {format_counts(left_out)}; listed in {left_out_path(out)}.")
@@ -150,7 +132,7 @@ def train(
     from c3l.backbones.loading import usual_dtype
     from c3l.runtime.locks import exclusive_output
     from c3l.settings import MethodSettings
-    from c3l.training_data import read_training_data
+    from c3l.training_data import read_training_data, too_long, without_answer_or_image
 
     settings, out = settings or MethodSettings(), out.resolve()
     with distributed.process_group(device) as own_device, ExitStack() as stack:
@@ -161,20 +143,18 @@ def train(
                 stack.enter_context(exclusive_output(out))
             empty = out.is_dir() and not any(out.iterdir())
             if out.exists() and not empty and read_checked(out / MANIFEST) is None:
-                raise UserError(
-                    f"{printable(str(out))} holds something else; give a new or an empty folder "
-                    "as --out"
-                )
+                remedy = "give a new or an empty folder as --out"
+                raise UserError(f"{printable(str(out))} holds something else; {remedy}")
             readings = settings.readings if generator else None
             return read_training_data(data, images, scores=scores, readings=readings, strict=strict)
 
         training_data = distributed.run_on_all(read)
-        training_data.check_images(strict=strict)
-        precision = dtype or usual_dtype(own_device)
-        model = distributed.run_on_all(
-            lambda: load_backbone(backbone, device=own_device, dtype=precision)
-        )
-        training_data.check_lengths(model, strict=strict)
+        samples, pictures = training_data.samples, training_data.images
+        training_data.leave_out(without_answer_or_image(samples, pictures), strict=strict)
+        where = {"device": own_device, "dtype": dtype or usual_dtype(own_device)}
+        model = distributed.run_on_all(lambda: load_backbone(backbone, **where))
+        reasons = too_long(model, training_data.samples, pairs=generator)
+        training_data.leave_out(reasons, strict=strict)
         sources = {"from": str(backbone), "data": Path(data).name}
         return _train(model, training_data, out, settings, seed, sources)
 
@@ -188,26 +168,17 @@ def _train(
     sources: dict[str, str],
 ) -> dict[str, Any]:
     from c3l import training
-    from c3l.artifacts import provenance
-    from c3l.artifacts.files import (
-        atomic_folder,
-        digest,
-        read_checked,
-        without_infinities,
-        write_checked,
-    )
+    from c3l.artifacts import files, provenance
     from c3l.samples import to_fields
     from c3l.selection import groups, top_share
 
-    generator = training_data.values is not None
+    data, generator = training_data.data, training_data.values is not None
     task = {
         "trained": "generator" if generator else "vlit",
         "backbone": model.digest,
-        "samples": digest(
-            without_infinities([to_fields(sample) for sample in training_data.data.samples])
-        ),
+        "samples": files.digest(files.without_infinities([*map(to_fields, data.samples)])),
         "images": training_data.digest_images(),
-        "scores": digest(training_data.values) if generator else None,
+        "scores": files.digest(training_data.values) if generator else None,
         "readings": settings.readings.model_dump(mode="json"),
         "training": settings.training.model_dump(mode="json"),
         "share": settings.share if generator else None,
@@ -215,12 +186,12 @@ def _train(
         "dtype": str(model.dtype).removeprefix("torch."),
     }
     if training_data.reasons:  # an image that is mended makes another training
-        task["left_out"] = digest(sorted(training_data.reasons.items()))
-    if manifest := read_checked(out / MANIFEST):
+        task["left_out"] = files.digest(sorted(training_data.reasons.items()))
+    if manifest := files.read_checked(out / MANIFEST):
         if manifest["task"] == task:
             return manifest
         raise UserError(f"{printable(str(out))} holds another training; give another --out")
-    checkpoints = out.with_name(f".{out.name}.training-{digest(task)[:16]}")
+    checkpoints = out.with_name(f".{out.name}.training-{files.digest(task)[:16]}")
     checkpoints.mkdir(exist_ok=True)
     options = (training_data.images, settings.training, settings.readings, seed, checkpoints)
     samples = training_data.samples
@@ -236,17 +207,14 @@ def _train(
         if distributed.is_main_process():
             manifest = {"task": task, **sources, "left_out": training_data.counts}
             manifest |= {"versions": provenance.versions(), "commit": provenance.commit()}
-            history = without_infinities(metrics.pop("history"))
-            try:
-                with atomic_folder(out) as work:
-                    model.save(work)
-                    text = json.dumps(history, indent=1, sort_keys=True)
-                    (work / "history.json").write_text(text)
-                    write_left_out(work, training_data.left_out)
-                    write_checked(work / MANIFEST, manifest | {"metrics": metrics})
-            except OSError as error:
-                raise write_error(out, error) from error
+            history = files.without_infinities(metrics.pop("history"))
+            with writing(out), files.atomic_folder(out) as work:
+                model.save(work)
+                text = json.dumps(history, indent=1, sort_keys=True)
+                (work / "history.json").write_text(text)
+                write_left_out(work, training_data.left_out)
+                files.write_checked(work / MANIFEST, manifest | {"metrics": metrics})
             shutil.rmtree(checkpoints)
 
     distributed.run_on_all(write)
-    return read_checked(out / MANIFEST)
+    return files.read_checked(out / MANIFEST)

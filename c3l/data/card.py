@@ -1,6 +1,7 @@
 """The card of a generated data set: what is in it, and how it was made, as the Hub reads it."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ class DatasetInfo:
 
 def dataset_card(samples: Sequence[Sample], making: DatasetInfo) -> str:
     """Return the README.md of a data set in data.parquet, data.jsonl and data.json."""
+    writer = f"a generator trained from `{making.backbone}`"
+    if making.trained is None:
+        writer = f"`{making.backbone}`, without further training"
     front = {
         "configs": [{"config_name": "default", "data_files": "data.parquet"}],
         "task_categories": ["visual-question-answering"],
@@ -55,7 +59,7 @@ def dataset_card(samples: Sequence[Sample], making: DatasetInfo) -> str:
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         "# Vision-language instruction data made with C³L",
         f"{len(samples):,} questions with answers about {len({s.image for s in samples}):,} images,"
-        f" written by {_writer(making)}, each with its I²C score under the backbone: how much the "
+        f" written by {writer}, each with its I²C score under the backbone: how much the "
         "image changes the probability of the answer (Ma et al., IJCAI 2024, eq. 1).",
         FILES,
         "## Counts",
@@ -91,12 +95,6 @@ class), `caption` (of the image, by the generator), `i2c`, `tokens` (of the answ
 folder reads `data.parquet`."""
 
 
-def _writer(making: DatasetInfo) -> str:
-    if making.trained is None:
-        return f"`{making.backbone}`, without further training"
-    return f"a generator trained from `{making.backbone}`"
-
-
 def _table(head: list[str], counts: Mapping[str, int]) -> str:
     return tabulate(sorted(counts.items()), head, tablefmt="pipe")
 
@@ -117,39 +115,34 @@ def _histogram(samples: Sequence[Sample]) -> str:
     low, high = min(values), max(values)
     step = (high - low) / BINS or 1.0
     counts = Counter(min(int((value - low) / step), BINS - 1) for value in values)
-    largest = max(counts.values())
+    bars = ["█" * math.ceil(WIDTH * counts[k] / max(counts.values())) for k in range(BINS)]
     lines = [
-        f"{low + k * step:9.2f} to {low + (k + 1) * step:9.2f}  {counts[k]:7,}  "
-        + "█" * math.ceil(WIDTH * counts[k] / largest)
-        for k in range(BINS)
+        f"{low + k * step:9.2f} to {low + (k + 1) * step:9.2f}  {counts[k]:7,}  {bar}".rstrip()
+        for k, bar in enumerate(bars)
     ]
     without = len(samples) - len(values)
     words = f"Mean {mean(values):.2f}, median {median(values):.2f}"
     words += f"; {without:,} samples have no score." if without else "."
-    return "\n".join([words, "", "```", *(line.rstrip() for line in lines), "```"])
+    return "\n".join([words, "", "```", *lines, "```"])
 
 
 def _lengths(samples: Sequence[Sample]) -> str:
-    rows = []
-    for name, lengths in (
-        ("words of a question", [len(s.question.split()) for s in samples]),
-        ("words of an answer", [len(s.answer.split()) for s in samples]),
-        ("tokens of an answer", [s.meta["tokens"] for s in samples if "tokens" in s.meta]),
-    ):
-        if lengths:
-            rows.append([name, f"{mean(lengths):.1f}", min(lengths), median(lengths), max(lengths)])
+    lengths = {
+        "words of a question": [len(s.question.split()) for s in samples],
+        "words of an answer": [len(s.answer.split()) for s in samples],
+        "tokens of an answer": [s.meta["tokens"] for s in samples if "tokens" in s.meta],
+    }
+    rows = [[k, f"{mean(v):.1f}", min(v), median(v), max(v)] for k, v in lengths.items() if v]
     return tabulate(rows, ["", "mean", "least", "median", "most"], tablefmt="pipe")
 
 
 def _examples(samples: Sequence[Sample]) -> list[str]:
     """Return the sample of median score in each class."""
     parts = []
-    scored = sorted(
-        (s for s in samples if "i2c" in s.meta), key=lambda s: (s.instruction, s.meta["i2c"], s.id)
-    )
+    scored = [sample for sample in samples if "i2c" in sample.meta]
+    scored.sort(key=lambda s: (s.instruction, s.meta["i2c"], s.id))
     for name, group in groupby(scored, key=lambda s: s.instruction):
-        members = list(group)
-        one = members[len(members) // 2]
+        one = (members := list(group))[len(members) // 2]
         parts.append(f"{name} (`{one.image}`, I²C {one.meta['i2c']:.2f}, its class's median):")
         parts.append(f"> Question: {_line(one.question)}\n>\n> Answer: {_line(one.answer)}")
     return parts or ["No sample has a score."]
@@ -157,9 +150,7 @@ def _examples(samples: Sequence[Sample]) -> list[str]:
 
 def _line(text: str) -> str:
     """Return a text as one line of a quotation, with its markup escaped."""
-    for mark in "\\`*_<>[]#|":
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+    return " ".join(re.sub(r"[\\`*_<>\[\]#|]", r"\\\g<0>", text).split())
 
 
 def _made(making: DatasetInfo) -> str:
@@ -174,8 +165,7 @@ def _made(making: DatasetInfo) -> str:
         steps.append("No training: the backbone as it is wrote the data.")
     also = f", {making.shared_images:,} of them initial ones too" if making.shared_images else ""
     steps.append(f"These data: about {making.images:,} images{also}. Seed {making.seed}.")
-    versions = ", ".join(f"{name} {number}" for name, number in making.versions.items())
-    steps.append(f"Made with {versions}.")
+    steps.append(f"Made with {', '.join(map(' '.join, making.versions.items()))}.")
     default = Readings()
     rows = [
         [f"`{name}`", f"`{value}`", "" if value == getattr(default, name) else "changed"]
@@ -186,14 +176,7 @@ def _made(making: DatasetInfo) -> str:
         for part in ("generation", "training")
         for name, value in values_of(getattr(making.settings, part)).items()
     } | {"share": making.settings.share}
-    return "\n\n".join(
-        [
-            "\n".join(f"- {step}" for step in steps),
-            "Readings (where the paper is open):",
-            tabulate(rows, ["reading", "value", ""], tablefmt="pipe"),
-            "Settings:",
-            tabulate(
-                [[f"`{k}`", f"`{v}`"] for k, v in sizes.items()], ["setting", "value"], "pipe"
-            ),
-        ]
-    )
+    sizes_rows = [[f"`{k}`", f"`{v}`"] for k, v in sizes.items()]
+    parts = ["\n".join(f"- {step}" for step in steps), "Readings (where the paper is open):"]
+    parts += [tabulate(rows, ["reading", "value", ""], "pipe"), "Settings:"]
+    return "\n\n".join([*parts, tabulate(sizes_rows, ["setting", "value"], "pipe")])

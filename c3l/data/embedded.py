@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache, cached
 from PIL import Image
 
-from c3l.data.images import ImageFolder
+from c3l.data.images import ImageFolder, picture_bytes
 from c3l.runtime.errors import ImageError, printable, short_repr
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class EmbeddedImages(ImageFolder):
         self._digests: dict[str, str] = {}
         self._elsewhere = _names_without_bytes(table)
         self._folder: ImageFolder | None = None
-        self._cached_open = cached(LRUCache(2**28, getsizeof=_size))(self._open)
+        self._cached_open = cached(LRUCache(2**28, getsizeof=picture_bytes))(self._open)
         self._animated: set[str] = set()
 
     def with_folder(self, folder: str | Path | None) -> "EmbeddedImages":
@@ -112,7 +112,7 @@ def _names_without_bytes(table: "pyarrow.Table") -> set[str]:
 
     names: set[str] = set()
     for column in [table[name] for name in COLUMNS if name in table.column_names]:
-        if any(is_list(column.type) for is_list in (types.is_list, types.is_large_list)):
+        if types.is_list(column.type) or types.is_large_list(column.type):
             column = compute.list_flatten(column)
         if not types.is_struct(column.type):
             continue
@@ -121,10 +121,6 @@ def _names_without_bytes(table: "pyarrow.Table") -> set[str]:
             empty = compute.is_null(compute.struct_field(column, "bytes"))
             names.update(compute.struct_field(column, "path").filter(empty).to_pylist())
     return names
-
-
-def _size(image: Image.Image) -> int:
-    return 3 * image.width * image.height
 
 
 def _parts(cell: Any) -> tuple[bytes | None, str | None]:

@@ -3,10 +3,9 @@
 A file that is damaged as a whole is an error here; a record that is odd in itself is not.
 """
 
-import json
 import math
 import os
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,13 +38,13 @@ class Raw:
     images: "EmbeddedImages | None" = None
 
 
-def read_file(path: Path, *, embedded: bool = False) -> Raw:
+def read_file(source: str | os.PathLike, embedded: bool = False) -> Raw:
     """Return the records of a .jsonl, .json or .parquet file.
 
     With `embedded`, names take the place of pictures that lie in a parquet file. Raises UserError
     for a file that is missing, damaged or of another format.
     """
-    location = printable(str(path))
+    location = printable(str(path := Path(source)))
     if path.suffix not in SUFFIXES:
         raise UserError(f"{location}: unknown format; use a name ending in {', '.join(SUFFIXES)}")
     try:
@@ -146,7 +145,6 @@ def _text(content: bytes, location: str, *, first: bool = True) -> str:
 
 
 def _read_parquet(path: Path, embedded: bool) -> Raw:
-    import pyarrow
     import pyarrow.parquet
 
     try:
@@ -158,11 +156,8 @@ def _read_parquet(path: Path, embedded: bool) -> Raw:
         ) from error
     if not embedded:
         for place, row in records:
-            for name in JSON_COLUMNS & row.keys():
-                if isinstance(row[name], str):
-                    row[name] = read_json(
-                        row[name], f"{printable(str(path))}, {place}, field {name}"
-                    )
+            for name, text in _json_cells(row):
+                row[name] = read_json(text, f"{printable(str(path))}, {place}, field {name}")
     return Raw(str(path), path.stem, records, False, images)
 
 
@@ -180,19 +175,16 @@ def _rows(
     for batch in table.to_batches(max_chunksize=256):  # pictures of few rows at a time
         for row in batch.to_pylist():
             named = images.replace_by_names(row, len(records))
-            plain = {name: _from_column(name, value) for name, value in _to_plain(named).items()}
+            plain = _to_plain(named)
+            for name, text in _json_cells(plain):
+                with suppress(UserError):  # other projects may have other texts in such a column
+                    plain[name] = read_json(text, name)
             records.append((f"row {len(records) + 1}", plain))
     return records, images if images.names() else None
 
 
-def _from_column(name: str, value: Any) -> Any:
-    """Return what a cell of JSON holds; other projects may have other texts in such a column."""
-    if name not in JSON_COLUMNS or not isinstance(value, str):
-        return value
-    try:
-        return read_json(value, name)
-    except UserError:
-        return value
+def _json_cells(row: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, row[name]) for name in JSON_COLUMNS & row.keys() if isinstance(row[name], str)]
 
 
 def _to_plain(value: Any) -> Any:
@@ -229,15 +221,3 @@ def _load(name: Path) -> Any:
         return datasets.load_dataset(str(name))
     path, _, revision = str(name).partition("@")
     return datasets.load_dataset(path, revision=revision or None)
-
-
-def write_lines(records: Iterator[Any] | list[Any]) -> bytes:
-    """Return JSONL of the records. What UTF-8 cannot hold stays the escape that it was."""
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    return "".join(lines).encode("utf-8", "backslashreplace")
-
-
-def write_list(records: Iterator[Any] | list[Any]) -> bytes:
-    """Return the JSON list of the records. What UTF-8 cannot hold stays the escape that it was."""
-    text = json.dumps(list(records), ensure_ascii=False, indent=1)
-    return text.encode("utf-8", "backslashreplace") + b"\n"

@@ -65,7 +65,7 @@ class ImageFolder:
         self.path = Path(path)
         if not self.path.is_dir():
             raise UserError(f"{self.path} is no folder; give the folder that holds the images")
-        self._cached_open = cached(LRUCache(memory, getsizeof=_size))(self._open)
+        self._cached_open = cached(LRUCache(memory, getsizeof=picture_bytes))(self._open)
         self._animated: set[str] = set()
 
     def names(self) -> list[str]:
@@ -90,7 +90,7 @@ class ImageFolder:
             elif suffix in suffixes:
                 if not os.path.isfile(path := self.path / name):
                     leave_out(name, "image_unreadable" if path.exists() else "image_missing")
-                elif not name.isascii() and not _is_utf8(name):
+                elif name.encode(errors="ignore").decode() != name:
                     leave_out(name, "not_utf8_name")
                 else:
                     names.append(name)
@@ -131,8 +131,8 @@ class ImageFolder:
 
     def _path(self, name: str) -> Path:
         """Return the file of an image. Raises ImageError for one outside the folder."""
-        # By name alone: links that the folder's owner placed in it may lead elsewhere. What is
-        # opened is what was looked at: behind a link, ".." is not the folder the link lies in.
+        # By name alone: links that the folder's owner placed in it may lead elsewhere, and behind
+        # a link ".." is not the folder that the link lies in.
         inside = os.path.normpath(name)
         if os.path.isabs(inside):  # as some data sets name the images of their folder
             inside = os.path.relpath(inside, os.path.abspath(self.path))
@@ -174,10 +174,10 @@ class ImageFolder:
             except Image.DecompressionBombError as error:
                 raise _too_large(path, str(error)) from error
             except UnidentifiedImageError:
-                if unsupported := _unsupported(path):
-                    kind, reason = unsupported
-                    raise ImageError(f"image {printable(str(path))} is {kind}", reason) from None
-                raise
+                if not (unsupported := _unsupported(path)):
+                    raise
+                kind, reason = unsupported
+                raise ImageError(f"image {printable(str(path))} is {kind}", reason) from None
         with image:
             small, large = sorted(image.size)
             if small * large > MAX_PIXELS or large > MAX_ASPECT * small:
@@ -226,15 +226,8 @@ def _unsupported(path: Path | BytesIO) -> tuple[str, str] | None:
     return None
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _size(image: Image.Image) -> int:
+def picture_bytes(image: Image.Image) -> int:
+    """Return the memory that a decoded picture takes."""
     return image.width * image.height * len(image.getbands())
 
 

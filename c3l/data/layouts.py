@@ -23,8 +23,8 @@ PLACEHOLDER = "<image>"
 SCORED = ("i2c", "tokens", "unscored")
 """The fields of a score in a record; lists where it has several turns."""
 
-_SPEAKERS = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
-_SPEAKERS |= {"system": "system"}
+_SPEAKERS = {"user": "human", "assistant": "gpt"}
+_SPEAKERS |= {name: name for name in ("human", "gpt", "system")}
 _TALKS = ("conversations", "messages", "texts")
 
 _PLACES = re.compile(
@@ -44,6 +44,11 @@ class Unfit(Exception):
     def __init__(self, reason: str, message: str):
         super().__init__(message)
         self.reason = reason
+
+
+def wrong_type(field: str, expected: str, value: Any) -> Unfit:
+    """Return the fault of a field that holds something else than expected."""
+    return Unfit("wrong_type", f", field {field}: expected {expected}, got {short_repr(value)}")
 
 
 @dataclass(frozen=True)
@@ -70,58 +75,51 @@ def turns(record: Any, name: str) -> list[Fields]:
     A conversation of several turns has ids "<id>-<turn>" from 0. A record that holds no sample at
     all is one turn. Whether texts can be written as Unicode is left to who makes the samples.
     """
+    own_name = _text(record.get("id")) if isinstance(record, dict) else None
     try:
-        return _turns(record, name)
+        return _turns(record, name if own_name is None else own_name)
     except Unfit as unfit:
-        own_name = _text(record.get("id")) if isinstance(record, dict) else None
         return [Fields(own_name if isinstance(own_name, str) else name, unfit=unfit)]
 
 
-def _turns(record: Any, name: str) -> list[Fields]:
+def _turns(record: Any, name: Any) -> list[Fields]:
     if not isinstance(record, dict):
         raise Unfit(
             "unknown_layout",
             ": expected an object with id, image and conversations, or with image_id, question "
             "and answer",
         )
-    if record.get("id") is not None:
-        name = _text(record["id"])
-        if not isinstance(name, str):
-            raise Unfit("wrong_type", f", field id: expected str, got {short_repr(name)}")
+    if not isinstance(name, str):
+        raise wrong_type("id", "str", name)
     pairs, texts, parts = _read_talk(record)
     if all(pair.unfit for pair in pairs):
         raise pairs[0].unfit
     image, field = _image(record, parts)
     if sum(count_places(pair.question) for pair in pairs) > 1:
         raise Unfit("two_images", f": {PLACEHOLDER} stands in it more than once")
-    meta = {k: v for k, v in record.items() if k not in {"id", field, *texts}}
-    empty = [k for k in ("image", "images", *_TALKS, *SCORED) if meta.get(k) in (None, [])]
-    meta = {k: v for k, v in meta.items() if k not in empty}
+    empty = [k for k in ("image", "images", *_TALKS, *SCORED) if record.get(k) in (None, [])]
+    meta = {k: v for k, v in record.items() if k not in {"id", field, *texts, *empty}}
     # Other projects may use these names for something else: then it stays in meta.
-    instruction = meta.pop("instruction") if _is_class(meta.get("instruction")) else ""
-    history = (
-        [tuple(pair) for pair in meta.pop("history")] if is_history(meta.get("history")) else []
-    )
-    scored = {k: meta.pop(k) for k in SCORED if _is_list(meta.get(k), len(pairs))}
+    is_class = isinstance(meta.get("instruction"), str) and meta["instruction"] in CLASSES
+    instruction = meta.pop("instruction") if is_class else ""
+    history = [*map(tuple, meta.pop("history"))] if is_history(meta.get("history")) else []
+    scores = [k for k in SCORED if isinstance(meta.get(k), list) and len(meta[k]) == len(pairs)]
+    scored = {k: meta.pop(k) for k in scores}
     if len(pairs) > 1:  # one score for all of them is none of theirs
         meta = {k: v for k, v in meta.items() if k not in ("i2c", "unscored")}
     image_turn = next((k for k, pair in enumerate(pairs) if count_places(pair.question)), 0)
     turns = []
     for turn, pair in enumerate(pairs):
-        turn_id = f"{name}-{turn}" if len(pairs) > 1 else name
-        if pair.unfit:
-            turns.append(Fields(turn_id, unfit=pair.unfit))
-            continue
+        turn_id, unfit, values = f"{name}-{turn}" if len(pairs) > 1 else name, pair.unfit, None
         question = without_placeholder(pair.question)
-        if turn < image_turn:
+        if not unfit and turn < image_turn:
             unfit = Unfit("no_image", f", turn {turn + 1}: the image is shown in a later turn")
-            turns.append(Fields(turn_id, unfit=unfit))
-        else:
+        if not unfit:
             values = {"id": turn_id, "image": image, "question": question, "answer": pair.answer}
             score = {k: v[turn] for k, v in scored.items() if v[turn] is not None}
             values |= {"instruction": instruction, "meta": meta | score, "history": tuple(history)}
-            turns.append(Fields(turn_id, values))
-        if pair.answer.strip():
+        turns.append(Fields(turn_id, values, unfit))
+        if not pair.unfit and pair.answer.strip():
             history.append((question, pair.answer))
     return turns
 
@@ -140,9 +138,7 @@ def check_answer(answer: str) -> None:
 def without_placeholder(question: str) -> str:
     """Return a question without the image's place in it and the white space around that."""
     parts = _PLACES.split(question)
-    if len(parts) == 1:
-        return question
-    return " ".join(part for part in map(str.strip, parts) if part)
+    return question if len(parts) == 1 else " ".join(filter(None, map(str.strip, parts)))
 
 
 def with_placeholder(question: str) -> str:
@@ -175,10 +171,10 @@ class _Pair:
 
 def _read_talk(record: dict) -> tuple[list[_Pair], set[str], list[Any]]:
     """Return the pairs of a record, the fields they are from, and the images in their parts."""
+    parts: list[Any] = []
     talks = [field for field in _TALKS if record.get(field) is not None]
     talks = [f for f in talks if f != "texts" or _is_list_of_pairs(record[f])]
     if talk := next((field for field in talks if record[field]), next(iter(talks), None)):
-        parts: list[Any] = []
         return list(_pairs(record[talk], f", field {talk}", parts)), {talk}, parts
     names = ("question", "answer")
     unknown = (
@@ -191,16 +187,13 @@ def _read_talk(record: dict) -> tuple[list[_Pair], set[str], list[Any]]:
         if field not in record:
             raise Unfit(f"no_{field}", unknown)
         if not isinstance(record[field], str):
-            reason = f"no_{field}" if record[field] is None else "wrong_type"
-            raise Unfit(reason, f", field {field}: expected str, got {short_repr(record[field])}")
+            unfit = wrong_type(field, "str", record[field])
+            raise Unfit(f"no_{field}", str(unfit)) if record[field] is None else unfit
     check_answer(record["answer"])
-    parts = []
-    question = _named(record["question"], parts)
-    return [_Pair(question, record["answer"])], set(names), parts
+    return [_Pair(_named(record["question"], parts), record["answer"])], set(names), parts
 
 
 def _is_list_of_pairs(value: Any) -> bool:
-    """Return whether a value is The Cauldron's conversation."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -213,9 +206,8 @@ def _pairs(messages: Any, location: str, parts: list[Any]) -> Iterator[_Pair]:
     expected = f"{location}: expected pairs of a human and a gpt message"
     if isinstance(messages, dict) and all(isinstance(v, list) for v in messages.values()):
         # a list of objects, as older tables have it
-        messages = [
-            dict(zip(messages, m, strict=False)) for m in zip(*messages.values(), strict=False)
-        ]
+        rows = zip(*messages.values(), strict=False)
+        messages = [dict(zip(messages, row, strict=False)) for row in rows]
     if not isinstance(messages, list):
         raise Unfit("wrong_type", expected)
     if _is_list_of_pairs(messages):
@@ -227,33 +219,26 @@ def _pairs(messages: Any, location: str, parts: list[Any]) -> Iterator[_Pair]:
         speaker, text = _message(message, position, parts)
         if speaker == "human":
             if question is not None:
-                lone = Unfit("no_answer", f'{position}: expected one "from" gpt')
-                yield _set_aside(question, lone)
+                yield _pair(question, Unfit("no_answer", f'{position}: expected one "from" gpt'))
             question = text
         elif speaker == "gpt" and question is None:
             yield _Pair(unfit=Unfit("no_question", f'{position}: expected one "from" human'))
         elif speaker == "gpt":
-            if isinstance(question, Unfit) or isinstance(text, Unfit):
-                yield _set_aside(question, text)
-            else:
-                yield _Pair(question, text)
+            yield _pair(question, text)
             question = None
     if question is not None or not any(_speaker(message) != "system" for message in messages):
-        yield _set_aside(question, Unfit("no_answer", expected))
+        yield _pair(question or "", Unfit("no_answer", expected))
 
 
-def _set_aside(question: str | Unfit | None, unfit: Unfit) -> _Pair:
-    """Return a turn that is no sample; its question may still show the image."""
+def _pair(question: str | Unfit, answer: str | Unfit) -> _Pair:
+    """Return a turn; the question of one that is no sample may still show the image."""
     if isinstance(question, Unfit):
         return _Pair(unfit=question)
-    return _Pair(question or "", unfit=unfit)
+    return _Pair(question, unfit=answer) if isinstance(answer, Unfit) else _Pair(question, answer)
 
 
 def _speaker(message: Any) -> str | None:
-    """Return who speaks: human, gpt or system; None for anybody else."""
-    if not isinstance(message, dict):
-        return None
-    name = next((message[key] for key in ("from", "role") if message.get(key)), None)
+    name = (message.get("from") or message.get("role")) if isinstance(message, dict) else None
     return _SPEAKERS.get(name) if isinstance(name, str) else None
 
 
@@ -263,9 +248,7 @@ def _message(message: Any, position: str, parts: list[Any]) -> tuple[str, "str |
     if speaker is None:
         reason = "unknown_speaker" if isinstance(message, dict) else "wrong_type"
         raise Unfit(reason, f'{position}: expected one "from" human or gpt')
-    text = next(
-        (message[key] for key in ("value", "content") if message.get(key) is not None), None
-    )
+    text = message.get("content") if message.get("value") is None else message["value"]
     if isinstance(text, list):
         text = _joined(text, speaker, parts)
     if isinstance(text, str) and speaker == "gpt":
@@ -315,18 +298,10 @@ def _image(record: dict, parts: list[Any]) -> tuple[Any, str | None]:
     if value is None:
         raise Unfit("no_image", ", field image: missing")
     if not isinstance(_text(value), str):
-        raise Unfit("wrong_type", f", field image: expected str, got {short_repr(value)}")
+        raise wrong_type("image", "str", value)
     return _text(value), source
 
 
 def _text(name: Any) -> Any:
     """Return a name as text; numbers serve as names in some sets."""
     return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
-
-
-def _is_class(value: Any) -> bool:
-    return isinstance(value, str) and value in CLASSES
-
-
-def _is_list(value: Any, length: int) -> bool:
-    return isinstance(value, list) and len(value) == length

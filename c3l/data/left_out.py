@@ -1,11 +1,10 @@
 """Lists of what a command set aside: one JSON line each, beside its result."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from c3l.artifacts.files import atomic_path
+from c3l.artifacts.files import json_lines, write_atomically
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,11 @@ class LeftOut:
     """One of the words by which the command counts."""
 
 
+def format_counts(reasons: Mapping[str, int]) -> str:
+    """Return counts by reason as "duplicate 3, empty 1"."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+
+
 def left_out_path(out: Path) -> Path:
     """Return the list's path: inside `out` where that is a folder, else beside it."""
     return out / "left_out.jsonl" if out.is_dir() else out.with_name(f"{out.name}.left_out.jsonl")
@@ -31,11 +35,9 @@ def write_left_out(out: Path, items: Iterable[LeftOut]) -> Path | None:
     The list of an earlier run never stays. Raises OSError where it cannot be written.
     """
     path = left_out_path(out)
-    rows = ({"what": item.name, "where": item.place, "why": item.reason} for item in items)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    if not lines:
+    rows = [{"what": item.name, "where": item.place, "why": item.reason} for item in items]
+    if not rows:
         path.unlink(missing_ok=True)
         return None
-    with atomic_path(path) as work:
-        work.write_text("".join(lines), encoding="utf-8", newline="\n", errors="backslashreplace")
+    write_atomically(path, json_lines(rows))
     return path

@@ -1,19 +1,15 @@
 """Samples with their scores: as data that others read, with a field or a column for each."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from c3l.artifacts.files import atomic_path, write_atomically
-from c3l.data.formats import write_lines, write_list
+from c3l.artifacts.files import json_lines, json_list, write_atomically
 from c3l.data.layouts import SCORED
-from c3l.runtime.errors import write_error
-from c3l.samples import EXTRAS, Data, Record, Sample, to_fields, to_llava, write_samples
+from c3l.runtime.errors import writing
+from c3l.samples import Data, Record, Sample, to_llava, write_samples
 from c3l.scores import Score
-
-TEXTS = ("id", "image", "question", "answer", "instruction")
 
 
 def score_fields(score: Score, i2c: float) -> dict[str, Any]:
@@ -28,54 +24,14 @@ def with_scores(
 ) -> list[Sample]:
     """Return the samples, each with the fields of its score in its `meta`."""
     return [
-        replace(sample, meta=_without(sample.meta, SCORED) | score_fields(score, value))
+        replace(sample, meta=_without_score(sample.meta) | score_fields(score, value))
         for sample, score, value in zip(samples, scores, values, strict=True)
     ]
 
 
 def write_scored(path: Path, samples: Sequence[Sample]) -> None:
-    """Write scored samples in the format of the suffix, whole or not at all.
-
-    EXTRAS become fields of their own: of a JSON record, a JSONL line, a parquet row. `read_samples`
-    gives the same samples back. Raises UserError if the file cannot be written.
-    """
-    if path.suffix == ".json":
-        write_samples(path, samples)
-        return
-    rows = [_row(sample) for sample in samples]
-    try:
-        with atomic_path(path) as work:
-            (_write_jsonl if path.suffix == ".jsonl" else _write_parquet)(work, rows)
-    except OSError as error:
-        raise write_error(path, error) from error
-
-
-def _row(sample: Sample) -> dict[str, Any]:
-    row = to_fields(sample)
-    meta = dict(row.pop("meta"))
-    extras = {name: meta.pop(name, None) for name in EXTRAS}
-    return row | extras | ({"meta": meta} if meta else {})
-
-
-def _write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    path.write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
-def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    text = pyarrow.string()
-    schema = pyarrow.schema(
-        [(name, text) for name in (*TEXTS, "caption")]
-        + [("i2c", pyarrow.float64()), ("tokens", pyarrow.int64()), ("unscored", text)]
-    )
-    for name, empty in (("meta", {}), ("history", [])):
-        if any(name in row for row in rows):
-            schema = schema.append(pyarrow.field(name, text))
-            rows = [row | {name: json.dumps(row.get(name, empty))} for row in rows]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
+    """Write scored samples: `write_samples` with EXTRAS as fields of their own."""
+    write_samples(path, samples, extras=True)
 
 
 def write_scores_into(data: Data, out: Path, fields: Sequence[Mapping[str, Any]]) -> None:
@@ -86,11 +42,9 @@ def write_scores_into(data: Data, out: Path, fields: Sequence[Mapping[str, Any]]
     becomes LLaVA's. Raises UserError if the file cannot be written.
     """
     records = scored_records(data, out.suffix, fields)
-    content = write_list(records) if out.suffix == ".json" else write_lines(records)
-    try:
+    content = (json_list if out.suffix == ".json" else json_lines)(records)
+    with writing(out):
         write_atomically(out, content)
-    except OSError as error:
-        raise write_error(out, error) from error
 
 
 def scored_records(data: Data, suffix: str, fields: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -98,29 +52,26 @@ def scored_records(data: Data, suffix: str, fields: Sequence[Mapping[str, Any]])
     remaining = iter(fields)
     records = []
     for record in data.records:
-        turns = [
-            next(remaining) if turn.sample else {"unscored": turn.reason} for turn in record.turns
-        ]
+        turns = [next(remaining) if t.sample else {"unscored": t.reason} for t in record.turns]
         records.append(_shape(record, suffix) | _merge_turns(turns))
     return records
 
 
 def _shape(record: Record, suffix: str) -> dict[str, Any]:
     """Return a record as the file of this suffix holds it, without an earlier score."""
-    value = record.value
+    value, sample = record.value, record.turns[0].sample
     if not isinstance(value, dict):
         return {"record": value}
-    sample = record.turns[0].sample
     if suffix == ".json" and sample is not None and record.own_layout:
-        return _without(to_llava(sample), SCORED)
-    value = _without(value, SCORED)
+        return _without_score(to_llava(sample))
+    value = _without_score(value)
     if record.own_layout and isinstance(value.get("meta"), dict):
-        value["meta"] = _without(value["meta"], SCORED)
+        value["meta"] = _without_score(value["meta"])
     return value
 
 
-def _without(fields: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name not in names}
+def _without_score(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in SCORED}
 
 
 def _merge_turns(turns: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from c3l.artifacts.store import Source
-from c3l.data.left_out import LeftOut
+from c3l.data.left_out import LeftOut, format_counts
 from c3l.runtime.errors import ImageError, UserError, printable
 from c3l.runtime.progress import VERBOSE, echo, track
 from c3l.samples import ImageFolder
@@ -28,9 +28,7 @@ class ImageSubset:
         self.folder, self._links = folder, links
         self._names, self.left_out = folder.listed()
         if not self._names:
-            counts = ", ".join(
-                f"{reason} {count}" for reason, count in sorted(self.unreadable.items())
-            )
+            counts = format_counts(self.unreadable)
             raise UserError(
                 f"there is no image in {printable(str(folder.path))}"
                 f"{f' that can be read ({counts})' if counts else ''}; give another --images"
@@ -56,8 +54,7 @@ class ImageSubset:
                 f"{printable(str(self.folder.path))} has {len(self._names)} images; give a smaller "
                 f"--initial than {count}"
             )
-        places = track(range(count), "images")
-        return [name for _, name in zip(places, self._order, strict=False)]
+        return [name for _, name in zip(track(range(count), "images"), self._order, strict=False)]
 
     def remaining(self) -> Iterator[str]:
         """Iterate over those that have not been taken yet."""

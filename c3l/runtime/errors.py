@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from reprlib import Repr
 
@@ -31,6 +32,15 @@ class ImageError(UserError):
 def write_error(path: Path, error: OSError) -> UserError:
     """Return the sentence for a file or folder that cannot be written."""
     return UserError(f"{printable(str(path))} cannot be written ({error.strerror or error})")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into the `write_error` of a path."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def require_parent(out: Path) -> None:
