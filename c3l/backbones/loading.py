@@ -98,11 +98,14 @@ def _tensor_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder and of its index. Raises UserError for none."""
     files = set(folder.glob("*.safetensors")) | set(indexed_files(folder / INDEX))
     if not files:
-        raise UserError(
-            f"the weights in {folder} are missing or damaged (there are no safetensors files); get "
-            "the backbone again"
-        )
+        raise _damaged(folder, "there are no safetensors files")
     return sorted(files)
+
+
+def _damaged(folder: Path, reason: str) -> UserError:
+    return UserError(
+        f"the weights in {folder} are missing or damaged ({reason}); get the backbone again"
+    )
 
 
 def _refuse_smaller(folder: Path, expected: int) -> int:
@@ -117,10 +120,8 @@ def _refuse_smaller(folder: Path, expected: int) -> int:
                 names = tensors.keys()
                 shapes = [tensors.get_slice(name).get_shape() for name in names]
         except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"the weights in {folder} are missing or damaged ({file.name} is missing or cut "
-                f"short: {error}); get the backbone again"
-            ) from error
+            reason = f"{file.name} is missing or cut short: {error}"
+            raise _damaged(folder, reason) from error
         parameters += sum(map(math.prod, shapes))
     if 2 * parameters < expected:  # loading names the tensors of a smaller gap
         raise UserError(
@@ -196,9 +197,7 @@ def _model(
         reason = first_line(error)
         if "ignore_mismatched_sizes" in reason:
             reason = "tensors of other shapes than config.json says"
-        raise UserError(
-            f"the weights in {folder} are missing or damaged ({reason}); get the backbone again"
-        ) from error
+        raise _damaged(folder, reason) from error
     # transformers fills missing tensors with random numbers and only warns.
     if missing := sorted(info["missing_keys"]):
         raise UserError(
