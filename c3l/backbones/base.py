@@ -151,15 +151,12 @@ class Backbone(Encoder):
                 position_ids=inputs.get("position_ids"),
                 use_cache=False,
             ).last_hidden_state
-        if flat_index is None:
-            return states[positions]
-        return states.flatten(0, 1)[flat_index[positions]]
+        return states[read] if flat_index is None else states.flatten(0, 1)[flat_index[positions]]
 
     def image_features(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The embeddings in the positions of the image tokens [b, n, d]."""
         inputs = {name: batch[name] for name in self.image_inputs}
-        features = self._whole.get_image_features(**inputs).pooler_output
-        return torch.stack(list(features))
+        return torch.stack([*self._whole.get_image_features(**inputs).pooler_output])
 
     def _embedded(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The language model's input embeddings [b, t, d], the image's among them."""
@@ -214,10 +211,7 @@ class Backbone(Encoder):
         return {}
 
     def generate(
-        self,
-        questions: Sequence[str],
-        images: Sequence[Image.Image] | None = None,
-        **settings,
+        self, questions: Sequence[str], images: Sequence[Image.Image] | None = None, **settings
     ) -> list[str]:
         """The texts of `generate_with_status`, which takes the same settings."""
         return [answer.text for answer in self.generate_with_status(questions, images, **settings)]
@@ -248,9 +242,9 @@ class Backbone(Encoder):
         Raises NotFiniteError, with the indices of the questions, if a prediction is no number.
         """
         self.model.eval()
-        sampling = {"do_sample": False}
+        sampling: dict[str, object] = {"do_sample": temperature > 0}
         if temperature > 0:
-            sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+            sampling |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
         if self._format.stop:  # a model that is taught to end so writes no end of sequence
             sampling |= {"stop_strings": self._format.stop, "tokenizer": self.tokenizer}
         written: list[Generated] = [Generated("", False)] * len(questions)

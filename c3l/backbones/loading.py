@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -145,10 +146,10 @@ def model_type(folder: Path) -> str:
 def usable_device(device: str | torch.device | None) -> torch.device:
     """A device by name; None: cuda if available, else cpu. Raises UserError for an unknown or
     absent one."""
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     accelerators = [kind for kind, present in available.items() if present]
+    if device is None:
+        device = "cuda" if "cuda" in accelerators else "cpu"
     try:
         named = torch.device(device)
         if named.type != "cpu" and named.type not in accelerators:
@@ -241,11 +242,10 @@ def _processor(folder: Path, trust_remote_code: bool):
 def _refuse_sound(folder: Path) -> None:
     """Raise UserError for a processor that names a model for sound: it would be fetched."""
     has_audio = (folder / "audio_tokenizer_config.json").exists()
-    try:
+    # Loading the processor reports a damaged file.
+    with suppress(OSError, ValueError, RecursionError, TypeError):
         values = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
         has_audio = has_audio or "audio_tokenizer" in values
-    except (OSError, ValueError, RecursionError, TypeError):
-        pass  # loading the processor reports it
     if has_audio:
         raise UserError(
             f"the processor in {folder} has an audio_tokenizer, a model that would be fetched; "

@@ -59,29 +59,20 @@ def _fitted(
                 f"the checkpoint's config.json says {name}: {settings[name]!r}, which the family "
                 f"llava here does not have; give one of LLaVA 1.5, where it is {needed!r}"
             )
-    tower, text = _tower(vision), llama_config(language)
+    kind = read_config(vision).get("model_type")
+    if kind not in ("clip", "clip_vision_model"):
+        raise UserError(
+            f"{vision} holds a {kind!r} where CLIP is needed; give the folder of the checkpoint's "
+            "CLIP"
+        )
+    tower, text = CLIPVisionConfig.from_pretrained(vision), llama_config(language)
     tokenizer = llama_tokenizer(language, processors.LLAVA_V1)
-    patches = (tower.image_size // tower.patch_size) ** 2
     config = LlavaConfig(
         vision_config=tower,
         text_config=text,
         vision_feature_layer=settings.get("mm_vision_select_layer", -2),
-        image_seq_length=patches,
+        image_seq_length=(tower.image_size // tower.patch_size) ** 2,
     )
-    processor = processors.llava_processor(
-        tokenizer,
-        tower.image_size,
-        tower.patch_size,
-        pad=settings.get("image_aspect_ratio") == "pad",
-    )
+    pad = settings.get("image_aspect_ratio") == "pad"
+    processor = processors.llava_processor(tokenizer, tower.image_size, tower.patch_size, pad)
     return build_converted(LlavaForConditionalGeneration, config, processor, parts)
-
-
-def _tower(folder: Path) -> CLIPVisionConfig:
-    config = read_config(folder)
-    if config.get("model_type") not in ("clip", "clip_vision_model"):
-        raise UserError(
-            f"{folder} holds a {config.get('model_type')!r} where CLIP is needed; give the folder "
-            "of the checkpoint's CLIP"
-        )
-    return CLIPVisionConfig.from_pretrained(folder)

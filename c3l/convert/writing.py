@@ -56,8 +56,7 @@ def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dty
     for name, tensor in tensors.items():
         nbytes = tensor.numel() * (dtype or tensor.dtype).itemsize
         if size + nbytes > SHARD and shards[-1]:
-            shards.append([])
-            size = 0
+            shards, size = [*shards, []], 0
         shards[-1].append(name)
         size += nbytes
     place, total = {}, 0

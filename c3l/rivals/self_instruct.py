@@ -79,14 +79,13 @@ def survivors(
     reasons: list[str | None] = []
     for sample in samples:
         key = sample.image, _words(sample.question)
-        reason = _unfit(sample.question, blacklist)
-        if reason is None and not instructions.accept(key[1]):
-            reason = "similar"
-        reason = reason or _incomplete(sample.answer)
-        if reason is None and (key in contradicted or key[1] in lost):
-            reason = "contradictory"
-        if reason is None and key in seen:
-            reason = "duplicate"
+        reason = (
+            _unfit(sample.question, blacklist)
+            or (None if instructions.accept(key[1]) else "similar")
+            or _incomplete(sample.answer)
+            or ("contradictory" if key in contradicted or key[1] in lost else None)
+            or ("duplicate" if key in seen else None)
+        )
         if reason is None:
             seen.add(key)
         reasons.append(reason)
@@ -95,7 +94,7 @@ def survivors(
     judged = list(zip(samples, reasons, strict=True))
     accepted = [sample for sample, reason in judged if reason is None]
     rejected = [sample for sample, reason in judged if reason is not None]
-    return accepted, rejected, dict(Counter(reason for reason in reasons if reason is not None))
+    return accepted, rejected, dict(Counter(filter(None, reasons)))
 
 
 def _contradicted(samples: Sequence[Sample]) -> set[tuple[str, Words]]:
@@ -127,18 +126,16 @@ def _draw(
 def _unfit(question: str, blacklist: bool) -> str | None:
     """The reason why a question is no instruction, or None."""
     question = question.strip()
-    words = len(question.split())
-    if words <= 3:
-        return "short"
-    if words > 150:
-        return "long"
-    if blacklist and blacklisted(question):
-        return "blacklisted"
-    if re.match(r"write\s+a\s+program", question, re.IGNORECASE):
-        return "program"
-    if question[0] in string.punctuation:
-        return "punctuation"
-    return None if question[0].isascii() else "not_ascii"
+    words, first = len(question.split()), question[:1]
+    faults = {
+        "short": words <= 3,
+        "long": words > 150,
+        "blacklisted": blacklist and blacklisted(question),
+        "program": re.match(r"write\s+a\s+program", question, re.IGNORECASE),
+        "punctuation": first in string.punctuation,
+        "not_ascii": not first.isascii(),
+    }
+    return next((reason for reason, applies in faults.items() if applies), None)
 
 
 def _incomplete(answer: str) -> str | None:

@@ -107,9 +107,8 @@ def first_sentence(text: str, *, finished: bool, ends: Sentence = "any_mark") ->
     """
     if ends == "full_stop":
         words, stop, rest = text.strip().partition(".")
-        if not stop:
-            return "", False
-        return " ".join(f"{words}{stop}".split()), bool(rest.strip()) or not finished
+        sentence = " ".join(f"{words}{stop}".split()) if stop else ""
+        return sentence, bool(stop) and (bool(rest.strip()) or not finished)
     match = _SENTENCE.match(text.strip())
     if match is None:
         return (" ".join(text.split()) if finished else ""), False
