@@ -249,7 +249,6 @@ def _parsed(arg_string: str, names: list[str]) -> dict[str, str]:
 
 
 def _whole(name: str, value: int | str) -> int:
-    """A whole number of at least 1."""
     if not str(value).isdecimal() or int(value) < 1:
         raise UserError(f"{name}={value}: give a whole number of at least 1")
     return int(value)

@@ -142,7 +142,6 @@ def _features(backbone: Backbone, pixels: torch.Tensor, folder: Path) -> int | N
 
 
 def _remedy(backbone: Backbone, settings: Mapping[str, Any], folder: Path) -> str:
-    """The remedy that makes a processor agree with `settings`."""
     parts = []
     for name, value in settings.items():
         current = json.dumps(getattr(backbone.processor, name, None), default=str)

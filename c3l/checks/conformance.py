@@ -1,11 +1,9 @@
 """The method's assumptions about a backbone, as checks that can be run on any.
 
-A new family, or a new transformers under an old one, may break any of it without an error: answers
-come all the same. Each check asks one thing, and asks it so that what belongs to another check does
-not fail it: packing is read one image at a time, the cache one text at a time.
-
-Two ways to compute the same logits do not agree to the last bit. They count as the same where they
-differ by at most `TOLERANCE` times the largest logit.
+A new family, or a new transformers under an old one, may break any of them without an error. Each
+check is asked so that what belongs to another does not fail it: packing is read one image at a
+time, the cache one text at a time. Logits computed in two ways never agree to the last bit: they
+count as the same if they differ by at most `TOLERANCE` times the largest.
 """
 
 import inspect
@@ -297,7 +295,6 @@ CHECKS: dict[str, Callable[[Backbone, Tuning], None]] = {
 
 
 def _trains(backbone: Backbone, name: str, tuning: Tuning) -> bool:
-    """Return whether the tuning trains the weight of that name."""
     if tuning == "full" or name.startswith(f"{backbone.projector}."):
         return True
     if tuning in ("lora", "qlora"):
@@ -317,7 +314,6 @@ def _untuned(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def _require_alike(backbone: Backbone, logits: Tensor, expected: Tensor, context: str) -> None:
-    """Raise Failure where logits differ by more than the precision's tolerance."""
     gap = ((logits - expected).abs().max() / expected.abs().max()).item()
     most = TOLERANCE[backbone.dtype]
     if not gap <= most:  # nor NaN

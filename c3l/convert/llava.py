@@ -10,6 +10,7 @@ from c3l.convert.language import READ, llama_config, llama_tokenizer
 from c3l.convert.sources import Source, read_config, read_file, read_folder
 from c3l.runtime.errors import UserError
 
+LANGUAGE = rules.llama("model.language_model", "lm_head")
 NEEDED = {
     "mm_projector_type": "mlp2x_gelu",
     "mm_vision_select_feature": "patch",
@@ -26,11 +27,8 @@ def convert_checkpoint(checkpoint: Path, vision: Path) -> Converted:
     """
     settings = read_config(checkpoint)
     source = read_folder(checkpoint, *READ)
-    language = rules.llama("model.language_model", "lm_head")
-    parts = [
-        (read_folder(vision, "config.json"), rules.clip()),
-        (source, [*language, *rules.llava_projection(), *rules.clip(rules.LLAVA_TOWER)]),
-    ]
+    tower = rules.clip(rules.LLAVA_TOWER)
+    parts = [(source, [*LANGUAGE, *rules.llava_projection(), *tower])]
     return _fitted(parts, settings, language=checkpoint, vision=vision)
 
 
@@ -43,9 +41,8 @@ def convert_projector(projection: Path, language: Path, vision: Path) -> Convert
     folder = projection.parent
     settings = read_config(folder) if (folder / "config.json").is_file() else {}
     parts = [
-        (read_folder(vision, "config.json"), rules.clip()),
         (read_file(projection), rules.llava_projection()),
-        (read_folder(language, *READ), rules.llama("model.language_model", "lm_head")),
+        (read_folder(language, *READ), LANGUAGE),
     ]
     return _fitted(parts, settings, language=language, vision=vision)
 
@@ -53,6 +50,7 @@ def convert_projector(projection: Path, language: Path, vision: Path) -> Convert
 def _fitted(
     parts: list[tuple[Source, Rules]], settings: dict, language: Path, vision: Path
 ) -> Converted:
+    parts = [(read_folder(vision, "config.json"), rules.clip()), *parts]
     for name, needed in NEEDED.items():
         if settings.get(name, needed) != needed:
             raise UserError(
