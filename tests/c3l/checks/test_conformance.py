@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, normalizers
 from transformers import Cache
 
 import c3l
-from c3l.backbones import prompts, tokens
+from c3l.backbones import encoding, prompts
 from c3l.backbones.prompts import ChatFormat
 from c3l.checks.conformance import CHECKS, Failure, NotApplicable, asserts, examine
 from c3l.runtime.errors import UserError
@@ -127,7 +127,7 @@ def a_prompt_ends_in_a_space(backbone, _):
 def chats_are_tokenised_whole(backbone, patch):
     a_prompt_ends_in_a_space(backbone, patch)
     read = prompts.chat_tokens
-    for module in (prompts, tokens):
+    for module in (prompts, encoding):
         patch.setattr(module, "chat_tokens", lambda *args: read(*args[:3]))
 
 
