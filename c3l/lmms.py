@@ -60,20 +60,18 @@ class Requests:
         @lru_cache(maxsize=self.batch_size)
         def look(to_visual, doc_id: int, task: str, split: str) -> Image.Image | None:
             try:
-                visuals = (
-                    to_visual(self.task_dict[task][split][doc_id]) if to_visual else None
-                ) or []
+                visuals = to_visual and to_visual(self.task_dict[task][split][doc_id])
             except PICTURE_ERRORS as error:
                 raise UserError(
                     f"The image of question {doc_id} of {task} cannot be read "
                     f"({short_repr(str(error))}); get the data again, or remove the question."
                 ) from error
+            if not visuals:
+                return None
             if len(visuals) > 1:
                 raise UserError(
                     f"Question {doc_id} of {task} has {len(visuals)} images; one is supported."
                 )
-            if not visuals:
-                return None
             image = visuals[0]
             pixels = f"{image.mode}{image.size}".encode() + image.tobytes()
             self.images[doc_id] = hashlib.sha256(pixels).hexdigest()
@@ -117,9 +115,8 @@ class C3LModel(Requests, lmms):
         """
         size = _whole("batch_size", batch_size)
         limit = None if max_new_tokens is None else _whole("max_new_tokens", max_new_tokens)
-        return cls(
-            load_backbone(pretrained, device=device, dtype=dtype), size, max_new_tokens=limit
-        )
+        backbone = load_backbone(pretrained, device=device, dtype=dtype)
+        return cls(backbone, size, max_new_tokens=limit)
 
     @classmethod
     def create_from_arg_string(
@@ -134,9 +131,8 @@ class C3LModel(Requests, lmms):
         A UserError ends the process with its message and status 2, since lmms-eval prints the
         traceback of any exception and ends with status 0.
         """
-        options = additional_config or {}
-        names = ("batch_size", "device")
-        settings = {name: options[name] for name in names if options.get(name) is not None}
+        options = {k: v for k, v in (additional_config or {}).items() if v is not None}
+        settings = {name: options[name] for name in ("batch_size", "device") if name in options}
         try:
             names = [*signature(cls.from_pretrained).parameters]
             return cls.from_pretrained(**settings | _parsed(arg_string, names))
@@ -166,11 +162,8 @@ class C3LModel(Requests, lmms):
         keys = [(repr(sorted(settings[i].items())), len(r.args[0])) for i, r in enumerate(requests)]
         order = sorted(range(len(requests)), key=keys.__getitem__)
         answers = [""] * len(requests)
-        chunks = [
-            chunk
-            for _, group in groupby(order, key=lambda i: keys[i][0])
-            for chunk in _chunks(list(group), self.batch_size)
-        ]
+        groups = (list(group) for _, group in groupby(order, key=lambda i: keys[i][0]))
+        chunks = [chunk for group in groups for chunk in _chunks(group, self.batch_size)]
         for chunk in track(chunks, "questions", [*map(len, chunks)]):
             for batch, images in _with_and_without(chunk, requests, look):
                 try:
@@ -208,9 +201,7 @@ class C3LModel(Requests, lmms):
                     "has no likelihood; remove the question."
                 )
         # Continuations of one prompt lie together: the model reads the prompt once for them all.
-        first: dict[tuple, int] = {}
-        for i, key in enumerate(prompts):
-            first.setdefault(key, i)
+        first = {key: i for i, key in reversed([*enumerate(prompts)])}
         order = sorted(range(len(requests)), key=lambda i: (len(prompts[i][0]), first[prompts[i]]))
         results: list[GenerationResult | None] = [None] * len(requests)
         chunks = _chunks(order, self.batch_size)
@@ -258,7 +249,6 @@ def _parsed(arg_string: str, names: list[str]) -> dict[str, str]:
 
 
 def _whole(name: str, value: int | str) -> int:
-    """A whole number of at least 1."""
     if not str(value).isdecimal() or int(value) < 1:
         raise UserError(f"{name}={value}: give a whole number of at least 1")
     return int(value)
@@ -277,9 +267,7 @@ def _chunks(items: list, size: int) -> list[list]:
 def _with_and_without(chunk: list[int], requests: list[Instance], look):
     """Split a chunk into (indices, images) and (indices, None): a batch is one or the other."""
     images = {i: look(*requests[i].args[2:]) for i in chunk}
-    with_image = [i for i in chunk if images[i] is not None]
-    without = [i for i in chunk if images[i] is None]
-    if with_image:
+    if with_image := [i for i in chunk if images[i] is not None]:
         yield with_image, [images[i] for i in with_image]
-    if without:
+    if without := [i for i in chunk if images[i] is None]:
         yield without, None

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from operator import eq
 
 import torch
 from torch import Tensor, nn
@@ -56,9 +57,10 @@ def pack(
 
 def _tree(rows: list[Tensor]) -> tuple[list[Tensor], Tensor]:
     """The index of each row's tokens in the tree of all rows, and its attention mask [T, T]."""
-    order = sorted(range(len(rows)), key=lambda i: rows[i].tolist())
+    texts = [row.tolist() for row in rows]
+    order = sorted(range(len(rows)), key=texts.__getitem__)
     # In this order a row has its longest shared prefix with the previous one.
-    shared = [0] + [_common_prefix(rows[a], rows[b]) for a, b in pairwise(order)]
+    shared = [0] + [sum(takewhile(bool, map(eq, texts[a], texts[b]))) for a, b in pairwise(order)]
     size = sum(map(len, rows)) - sum(shared)
     seen = torch.zeros(size, size, dtype=torch.bool)
     indices: list[Tensor] = [torch.empty(0, dtype=torch.long)] * len(rows)
@@ -121,18 +123,8 @@ def only_at(module: nn.Module, positions: Tensor) -> Iterator[None]:
     def scatter(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
         return out.new_zeros(*positions.shape, out.shape[-1]).index_put((positions,), out[0])
 
-    hooks = module.register_forward_pre_hook(gather), module.register_forward_hook(scatter)
-    try:
+    with module.register_forward_pre_hook(gather), module.register_forward_hook(scatter):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _common_prefix(a: Tensor, b: Tensor) -> int:
-    """The length of the prefix two rows share."""
-    length = min(len(a), len(b))
-    return int((a[:length] == b[:length]).long().cumprod(0).sum())
 
 
 def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

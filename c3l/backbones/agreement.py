@@ -6,6 +6,7 @@ tensors have shapes and no values. So settings without an effect on either may d
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,13 @@ def _check_tokens(backbone: Backbone, folder: Path) -> None:
         )
     embeddings = backbone.model.get_input_embeddings()
     rows = embeddings.num_embeddings + getattr(embeddings, "num_additional_embeddings", 0)
-    for token in (image, tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token):
-        if token is not None and tokenizer.convert_tokens_to_ids(str(token)) >= rows:
+    tokens = image, tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token
+    for token in filter(None, tokens):
+        if (index := tokenizer.convert_tokens_to_ids(str(token))) >= rows:
             raise UserError(
-                f"the tokenizer in {folder} has the token {token} at the place "
-                f"{tokenizer.convert_tokens_to_ids(str(token))}, but the model embeds {rows} "
-                "tokens (vocab_size in config.json); save the model's own tokenizer there"
+                f"the tokenizer in {folder} has the token {token} at the place {index}, but the "
+                f"model embeds {rows} tokens (vocab_size in config.json); save the model's own "
+                "tokenizer there"
             )
     for pictured in (False, True):
         ids = tokenizer(backbone.prompt("", pictured), add_special_tokens=False)["input_ids"]
@@ -140,39 +142,33 @@ def _features(backbone: Backbone, pixels: torch.Tensor, folder: Path) -> int | N
 
 
 def _remedy(backbone: Backbone, settings: Mapping[str, Any], folder: Path) -> str:
-    """The remedy that makes a processor agree with `settings`."""
     parts = []
     for name, value in settings.items():
         current = json.dumps(getattr(backbone.processor, name, None), default=str)
         if current != json.dumps(value):
             parts.append(f"{name} to {json.dumps(value)} (it is {current})")
-    if not parts:
-        return _another(folder)
-    return f"set {' and '.join(parts)} in {folder / 'processor_config.json'}"
+    place = folder / "processor_config.json"
+    return f"set {' and '.join(parts)} in {place}" if parts else _another(folder)
 
 
 def _sized(images: Any, side: int, folder: Path) -> str:
     """The remedy that makes an image processor prepare squares."""
     square = {"height": side, "width": side}
-    parts = [] if getattr(images, "do_resize", True) else [("do_resize", True)]
-    if "Idefics" in type(images).__name__:
-        parts += [] if images.image_size == side else [("image_size", side)]
-        return _set(parts, folder)
     size, crop = (_plain(getattr(images, name, None)) for name in ("size", "crop_size"))
     cropped = getattr(images, "do_center_crop", None)
-    if "shortest_edge" in size or cropped:
-        right = min(size.values(), default=0) == side
-        parts += [] if right else [("size", {"shortest_edge": side})]
-        parts += [] if cropped else [("do_center_crop", True)]
-        parts += [] if crop == square else [("crop_size", square)]
-    elif size != square:
-        parts += [("size", square)]
-    return _set(parts, folder)
-
-
-def _set(parts: list[tuple[str, Any]], folder: Path) -> str:
-    values = " and ".join(f"{name} to {json.dumps(value)}" for name, value in parts)
-    return f"set its {values}" if parts else _another(folder)
+    settings = [("do_resize", True, getattr(images, "do_resize", True))]
+    if "Idefics" in type(images).__name__:
+        settings.append(("image_size", side, images.image_size == side))
+    elif "shortest_edge" in size or cropped:
+        settings += [
+            ("size", {"shortest_edge": side}, min(size.values(), default=0) == side),
+            ("do_center_crop", True, cropped),
+            ("crop_size", square, crop == square),
+        ]
+    else:
+        settings.append(("size", square, size == square))
+    parts = [f"{name} to {json.dumps(value)}" for name, value, right in settings if not right]
+    return f"set its {' and '.join(parts)}" if parts else _another(folder)
 
 
 def _plain(size: Any) -> dict[str, int]:
@@ -183,11 +179,10 @@ def _plain(size: Any) -> dict[str, int]:
 def _image_settings(folder: Path) -> str:
     """The location of the image processor's settings, for messages."""
     file = folder / "processor_config.json"
-    try:
-        nested = "image_processor" in json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        nested = False
-    return f"image_processor in {file}" if nested else str(folder / "preprocessor_config.json")
+    with suppress(OSError, ValueError, TypeError):
+        if "image_processor" in json.loads(file.read_text(encoding="utf-8")):
+            return f"image_processor in {file}"
+    return str(folder / "preprocessor_config.json")
 
 
 def _another(folder: Path) -> str:

@@ -1,9 +1,7 @@
 """The interface of every backbone, and the few names a family gives for it.
 
-A family is "image → embeddings" plus a language model: it names the transformers class and, in it,
-the vision encoder, the projector and the language model. Its processor carries the prompt format as
-a chat template, in which the image token marks the position of the image. The rest is written once,
-here and in `c3l.backbones.encoding`, on the language model's input embeddings.
+A family names its transformers class and, in it, the vision encoder, the projector and the language
+model. The rest is written once, here and in `encoding`, on the language model's input embeddings.
 """
 
 import hashlib
@@ -27,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from c3l.artifacts.files import digest_file
 from c3l.backbones.encoding import Encoder
 from c3l.backbones.tuning import merge_adapters, prepare
 from c3l.packing import ATTENTION, only_at, pack, padded
@@ -55,7 +54,6 @@ class _Finite(LogitsProcessor):
 
 @contextmanager
 def _preserved_random_state(device: torch.device) -> Iterator[None]:
-    """Restore the caller's random state afterwards."""
     apple = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
@@ -112,9 +110,7 @@ class Backbone(Encoder):
         """
         digest = hashlib.sha256()
         for file in self._files:
-            with open(file, "rb") as content:
-                part = hashlib.file_digest(content, "sha256")
-            digest.update(f"{file.name} {part.hexdigest()}\n".encode())
+            digest.update(f"{file.name} {digest_file(file)}\n".encode())
         return digest.hexdigest()
 
     def hidden_states(
@@ -129,19 +125,18 @@ class Backbone(Encoder):
         row. With `group_sizes`, each run of so many rows about the same image shares its common
         prefixes (`c3l.packing.pack`). Gradients flow if they are enabled.
         """
-        inputs, flat_index = dict(batch), None
+        inputs, read, flat_index = dict(batch), positions, None
         # An image whose features depend on the text behind it cannot be shared.
         if group_sizes is not None and not any(name in batch for name in self.image_inputs[1:]):
             # Tokens behind the last of a row's positions are not read.
             inputs["attention_mask"] = positions.long().flip(1).cummax(1).values.flip(1)
             inputs, flat_index = pack(inputs, group_sizes)
-        decoder, read = self.model_part(self.decoder), positions
-        if flat_index is not None:
             read = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
             read.view(-1)[flat_index[positions]] = True
         # The last layer is needed only where it is read, and its MLP is most of it: in a model of
         # four layers that saves a tenth of all. Under gradient checkpointing a layer runs again
         # after this function has returned, when the hooks are gone.
+        decoder = self.model_part(self.decoder)
         last = decoder.layers[-1]
         recomputed = getattr(last, "gradient_checkpointing", False) and last.training
         with nullcontext() if recomputed else only_at(last.mlp, read):
@@ -151,15 +146,12 @@ class Backbone(Encoder):
                 position_ids=inputs.get("position_ids"),
                 use_cache=False,
             ).last_hidden_state
-        if flat_index is None:
-            return states[positions]
-        return states.flatten(0, 1)[flat_index[positions]]
+        return states[read] if flat_index is None else states.flatten(0, 1)[flat_index[positions]]
 
     def image_features(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The embeddings in the positions of the image tokens [b, n, d]."""
         inputs = {name: batch[name] for name in self.image_inputs}
-        features = self._whole.get_image_features(**inputs).pooler_output
-        return torch.stack(list(features))
+        return torch.stack([*self._whole.get_image_features(**inputs).pooler_output])
 
     def _embedded(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The language model's input embeddings [b, t, d], the image's among them."""
@@ -214,10 +206,7 @@ class Backbone(Encoder):
         return {}
 
     def generate(
-        self,
-        questions: Sequence[str],
-        images: Sequence[Image.Image] | None = None,
-        **settings,
+        self, questions: Sequence[str], images: Sequence[Image.Image] | None = None, **settings
     ) -> list[str]:
         """The texts of `generate_with_status`, which takes the same settings."""
         return [answer.text for answer in self.generate_with_status(questions, images, **settings)]
@@ -248,9 +237,9 @@ class Backbone(Encoder):
         Raises NotFiniteError, with the indices of the questions, if a prediction is no number.
         """
         self.model.eval()
-        sampling = {"do_sample": False}
+        sampling: dict[str, object] = {"do_sample": temperature > 0}
         if temperature > 0:
-            sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+            sampling |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
         if self._format.stop:  # a model that is taught to end so writes no end of sequence
             sampling |= {"stop_strings": self._format.stop, "tokenizer": self.tokenizer}
         written: list[Generated] = [Generated("", False)] * len(questions)

@@ -9,11 +9,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import (
-    Blip2ForConditionalGeneration,
-    InstructBlipForConditionalGeneration,
-    PreTrainedModel,
-)
+from transformers import Blip2ForConditionalGeneration, InstructBlipForConditionalGeneration
 
 from c3l.backbones.base import Backbone
 
@@ -26,7 +22,7 @@ class Blip2(Backbone):
     speaker = "language_model"
     features_from = "num_query_tokens"
 
-    def __init__(self, model: PreTrainedModel, processor, **named):
+    def __init__(self, model: Blip2ForConditionalGeneration, processor, **named):
         super().__init__(model, processor, **named)
         # In LAVIS the norm behind the encoder has another epsilon than those in it; transformers
         # has one for both, so the value that the converters write is set here.
@@ -50,19 +46,11 @@ class InstructBlip(Blip2):
     model_class = InstructBlipForConditionalGeneration
     image_inputs = ("pixel_values", "qformer_input_ids", "qformer_attention_mask")
 
-    def encode(
-        self,
-        questions: Sequence[str],
-        images: Sequence[Image.Image] | None = None,
-        *args,
-        **settings,
-    ) -> dict[str, Tensor]:
+    def encode(self, questions: Sequence[str], images=None, *args, **settings) -> dict[str, Tensor]:
         batch = super().encode(questions, images, *args, **settings)
         return batch if images is None else batch | self.qformer_inputs(questions)
 
-    def encode_texts(
-        self, texts: Sequence[str], images: Sequence[Image.Image] | None = None
-    ) -> dict[str, Tensor]:
+    def encode_texts(self, texts: Sequence[str], images=None) -> dict[str, Tensor]:
         batch = super().encode_texts(texts, images)
         return batch if images is None else batch | self.qformer_inputs(texts)
 

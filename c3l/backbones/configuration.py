@@ -41,15 +41,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     file of another name.
     """
     file = folder / "config.json"
+    return _checked(json_object(file, "a backbone", "the backbone"), file)
+
+
+def json_object(file: Path, owner: str, source: str) -> dict[str, Any]:
+    """Return the object in a file of a folder of `owner`.
+
+    Raises UserError, with `source` to get again, for a file that is missing or damaged.
+    """
     try:
-        config = json.loads(file.read_text(encoding="utf-8-sig"))
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
+        if not isinstance(values, dict):
+            raise ValueError("it is no JSON object")
     except FileNotFoundError:
-        raise UserError(f"{folder} has no config.json; give the folder of a backbone") from None
+        raise UserError(f"{file.parent} has no {file.name}; give the folder of {owner}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged ({error}); get the backbone again") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{file} is damaged (it is no JSON object); get the backbone again")
-    return _checked(config, file)
+        raise UserError(f"{file} is damaged ({error}); get {source} again") from error
+    return values
 
 
 def model_config(model_class: type[PreTrainedModel], folder: Path) -> PreTrainedConfig:

@@ -85,42 +85,35 @@ class Encoder:
         Every row begins with the tokens of its question alone. `histories` are the turns before
         each question, as in `prompt`.
         """
-        replies = answers if answers is not None else [None] * len(questions)
-        if answer_prefix is not None:
-            replies = [prefix.strip() or None for prefix in answer_prefix]
         # Only where there is one: a family's own prompt need not know of histories.
         turns = [(history,) if history else () for history in histories or [()] * len(questions)]
-        texts = [
-            self.prompt(question, images is not None, reply, *history)
-            for question, reply, history in zip(questions, replies, turns, strict=True)
-        ]
-        if answer_prefix is not None:
+
+        def chats(replies: Sequence[str | None]) -> list[str]:
+            rows = zip(questions, replies, turns, strict=True)
+            return [self.prompt(q, images is not None, a, *history) for q, a, history in rows]
+
+        texts = prompts = chats([None] * len(questions))
+        if answers is not None:
+            texts = chats(answers)
+        elif answer_prefix is not None:
+            replies = [prefix.strip() or None for prefix in answer_prefix]
             texts = [
                 text if reply is None else text.removesuffix(self._format.end)
-                for text, reply in zip(texts, replies, strict=True)
+                for text, reply in zip(chats(replies), replies, strict=True)
             ]
-        prompts = None
-        if answers is not None or answer_prefix is not None:
-            prompts = [
-                self.prompt(question, images is not None, None, *history)
-                for question, history in zip(questions, turns, strict=True)
-            ]
-        batch = self._tokens(texts, images, side, prompts)
-        offsets = batch.pop("offset_mapping")
+        batch = self._tokens(texts, images, side, None if texts is prompts else prompts)
         if answers is not None:
-            lengths = [len(self._format.plain(answer)) for answer in answers]
-            batch["answer_mask"], taught = answer_masks(offsets, lengths, len(self._format.end))
+            batch["answer_mask"], taught = self._answer_masks(batch, answers)
             batch["labels"] = batch["input_ids"].masked_fill(~taught, -100)
-        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+        return self._placed(batch)
 
     def encode_texts(
         self, texts: Sequence[str], images: Sequence[Image.Image] | None = None
     ) -> dict[str, Tensor]:
         """The model's inputs for plain texts, without the chat; an image goes before its text."""
         image = f"{self._format.image_token}\n" if images is not None else ""
-        batch = self._tokens([image + self._format.plain(text) for text in texts], images, "right")
-        del batch["offset_mapping"]
-        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+        texts = [image + self._format.plain(text) for text in texts]
+        return self._placed(self._tokens(texts, images, "right"))
 
     def lengths(self, questions: Sequence[str], answers: Sequence[str]) -> list[tuple[int, int]]:
         """The number of tokens of each chat about an image, and of its answer.
@@ -135,11 +128,9 @@ class Encoder:
         def prepare(distinct: list[Image.Image]) -> tuple[Tensor, Tensor]:
             return torch.empty(len(distinct), 0), torch.full((len(distinct),), self._image_tokens)
 
-        batch = tokenise(self.tokenizer, self._format, texts, pictures, "right", prepare, prompts)
-        characters = [len(self._format.plain(answer)) for answer in answers]
-        answer, _ = answer_masks(batch["offset_mapping"], characters, len(self._format.end))
-        total = batch["attention_mask"].sum(1).tolist()
-        return list(zip(total, answer.sum(1).tolist(), strict=True))
+        batch = self._tokens(texts, pictures, "right", prompts, prepare)
+        masks = batch["attention_mask"], self._answer_masks(batch, answers)[0]
+        return list(zip(*(mask.sum(1).tolist() for mask in masks), strict=True))
 
     def answer_pieces(self, question: str, answer: str, end: bool = False) -> list[str]:
         """The text of each token of an answer behind its question; together the answer.
@@ -176,55 +167,53 @@ class Encoder:
         counts = (inputs["input_ids"] == self._format.image_token_id).sum(1)
         return inputs["pixel_values"], counts
 
+    def _answer_masks(
+        self, batch: dict[str, Tensor], answers: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        lengths = [len(self._format.plain(answer)) for answer in answers]
+        return answer_masks(batch["offset_mapping"], lengths, len(self._format.end))
+
+    def _placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch on the model's device and in its precision, without offsets."""
+        if "pixel_values" in batch:
+            batch["pixel_values"] = batch["pixel_values"].to(self.dtype)
+        return {k: tensor.to(self.device) for k, tensor in batch.items() if k != "offset_mapping"}
+
     def _tokens(
         self,
         texts: list[str],
         images: Sequence[Image.Image] | None,
         side: str,
-        prompts: list[str] | None = None,
+        prompts: Sequence[str] | None = None,
+        prepare: Preparation | None = None,
     ) -> dict[str, Tensor]:
-        batch = tokenise(self.tokenizer, self._format, texts, images, side, self._pictures, prompts)
-        if "pixel_values" in batch:
-            batch["pixel_values"] = batch["pixel_values"].to(self.dtype)
-        return batch
+        """input_ids, attention_mask [b, t], offset_mapping [b, t, 2]; with images, pixel_values.
 
-
-def tokenise(
-    tokenizer,
-    chat: ChatFormat,
-    texts: list[str],
-    images: Sequence[Image.Image] | None,
-    side: str,
-    prepare: Preparation,
-    prompts: Sequence[str] | None = None,
-) -> dict[str, Tensor]:
-    """input_ids and attention_mask [b, t], offset_mapping [b, t, 2] and, with images, pixel_values.
-
-    `prompts` are the beginnings of texts that continue a prompt (`chat_tokens`). With images, one a
-    text, each text holds the image token once; it is repeated as often as `prepare` counts for the
-    picture. Offsets are positions in the text as given. A picture is prepared once, however many
-    texts it goes with.
-    """
-    rows = chat_tokens(tokenizer, chat, texts, prompts)
-    ids = [torch.tensor(row.ids, dtype=torch.long) for row in rows]
-    offsets = [torch.tensor(row.offsets, dtype=torch.long).view(-1, 2) for row in rows]
-    is_image = [row == chat.image_token_id for row in ids]
-    if images is None:
-        # transformers would embed a placeholder without pixels silently, as a word.
-        assert not any(row.any() for row in is_image)
-        return _padded(ids, offsets, tokenizer.pad_token_id, side)
-    distinct = {id(image): image for image in images}
-    row_of = {key: row for row, key in enumerate(distinct)}
-    picture = torch.tensor([row_of[id(image)] for image in images])
-    pixels, counts = prepare(list(distinct.values()))
-    # Repeated only now: a tokenizer would spend longer on them than on the texts.
-    times = [torch.where(row, n, 1) for row, n in zip(is_image, counts[picture], strict=True)]
-    ids, offsets = (
-        [row.repeat_interleave(n, dim=0) for row, n in zip(part, times, strict=True)]
-        for part in (ids, offsets)
-    )
-    batch = _padded(ids, offsets, tokenizer.pad_token_id, side)
-    return batch | {"pixel_values": pixels[picture]}
+        `prompts` are the beginnings of texts that continue a prompt (`chat_tokens`). With images,
+        one a text, each text holds the image token once; it is repeated as often as `prepare` (by
+        default `_pictures`) counts for the picture. Offsets are positions in the text as given. A
+        picture is prepared once, however many texts it goes with.
+        """
+        rows = chat_tokens(self.tokenizer, self._format, texts, prompts)
+        ids = [torch.tensor(row.ids, dtype=torch.long) for row in rows]
+        offsets = [torch.tensor(row.offsets, dtype=torch.long).view(-1, 2) for row in rows]
+        is_image = [row == self.image_token_id for row in ids]
+        if images is None:
+            # transformers would embed a placeholder without pixels silently, as a word.
+            assert not any(row.any() for row in is_image)
+            return _padded(ids, offsets, self.tokenizer.pad_token_id, side)
+        distinct = {id(image): image for image in images}
+        row_of = {key: row for row, key in enumerate(distinct)}
+        picture = torch.tensor([row_of[id(image)] for image in images])
+        pixels, counts = (prepare or self._pictures)(list(distinct.values()))
+        # Repeated only now: a tokenizer would spend longer on them than on the texts.
+        times = [torch.where(row, n, 1) for row, n in zip(is_image, counts[picture], strict=True)]
+        ids, offsets = (
+            [row.repeat_interleave(n, dim=0) for row, n in zip(part, times, strict=True)]
+            for part in (ids, offsets)
+        )
+        batch = _padded(ids, offsets, self.tokenizer.pad_token_id, side)
+        return batch | {"pixel_values": pixels[picture]}
 
 
 def _padded(ids: list[Tensor], offsets: list[Tensor], padding: int, side: str) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ The picture is a single token in the text, so there is no prefix to share, and p
 one by one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from PIL import Image
@@ -23,10 +23,7 @@ class Idefics(Backbone):
     no_prefix_sharing_reason = "its picture is no part of the row"
 
     def hidden_states(
-        self,
-        batch: Mapping[str, Tensor],
-        positions: Tensor,
-        group_sizes: Sequence[int] | None = None,
+        self, batch: Mapping[str, Tensor], positions: Tensor, group_sizes: object = None
     ) -> Tensor:
         inputs = self._model_inputs(batch)
         return self.model_part(self.decoder)(**inputs, use_cache=False).last_hidden_state[positions]
@@ -47,9 +44,8 @@ class Idefics(Backbone):
         """The model's inputs: tokens from the image token on see the picture, if there is one."""
         ids = batch["input_ids"]
         sees = (ids == self._format.image_token_id).long().cumsum(1).clamp(max=1)
-        if "pixel_values" in batch:
-            pixels = batch["pixel_values"]
-        else:  # the model wants one all the same; no token sees it
+        pixels = batch.get("pixel_values")
+        if pixels is None:  # the model wants one all the same; no token sees it
             side = self.model.config.vision_config.image_size
             pixels = torch.zeros(len(ids), 3, side, side, dtype=self.dtype, device=ids.device)
         return {

@@ -23,9 +23,8 @@ class Llava(Backbone):
         patch = config.vision_config.patch_size * isqrt(self.joined)
         strategy = config.vision_feature_select_strategy
         # The processor counts the tokens before the strategy drops the first.
-        additional = (
-            features - (config.vision_config.image_size // patch) ** 2 + (strategy == "default")
-        )
+        squares = (config.vision_config.image_size // patch) ** 2
+        additional = features - squares + (strategy == "default")
         return {
             "patch_size": patch,
             "vision_feature_select_strategy": strategy,

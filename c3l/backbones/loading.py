@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -98,11 +99,14 @@ def _tensor_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder and of its index. Raises UserError for none."""
     files = set(folder.glob("*.safetensors")) | set(indexed_files(folder / INDEX))
     if not files:
-        raise UserError(
-            f"the weights in {folder} are missing or damaged (there are no safetensors files); get "
-            "the backbone again"
-        )
+        raise _damaged(folder, "there are no safetensors files")
     return sorted(files)
+
+
+def _damaged(folder: Path, reason: str) -> UserError:
+    return UserError(
+        f"the weights in {folder} are missing or damaged ({reason}); get the backbone again"
+    )
 
 
 def _refuse_smaller(folder: Path, expected: int) -> int:
@@ -117,10 +121,8 @@ def _refuse_smaller(folder: Path, expected: int) -> int:
                 names = tensors.keys()
                 shapes = [tensors.get_slice(name).get_shape() for name in names]
         except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"the weights in {folder} are missing or damaged ({file.name} is missing or cut "
-                f"short: {error}); get the backbone again"
-            ) from error
+            reason = f"{file.name} is missing or cut short: {error}"
+            raise _damaged(folder, reason) from error
         parameters += sum(map(math.prod, shapes))
     if 2 * parameters < expected:  # loading names the tensors of a smaller gap
         raise UserError(
@@ -144,10 +146,10 @@ def model_type(folder: Path) -> str:
 def usable_device(device: str | torch.device | None) -> torch.device:
     """A device by name; None: cuda if available, else cpu. Raises UserError for an unknown or
     absent one."""
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     accelerators = [kind for kind, present in available.items() if present]
+    if device is None:
+        device = "cuda" if "cuda" in accelerators else "cpu"
     try:
         named = torch.device(device)
         if named.type != "cpu" and named.type not in accelerators:
@@ -196,9 +198,7 @@ def _model(
         reason = first_line(error)
         if "ignore_mismatched_sizes" in reason:
             reason = "tensors of other shapes than config.json says"
-        raise UserError(
-            f"the weights in {folder} are missing or damaged ({reason}); get the backbone again"
-        ) from error
+        raise _damaged(folder, reason) from error
     # transformers fills missing tensors with random numbers and only warns.
     if missing := sorted(info["missing_keys"]):
         raise UserError(
@@ -242,11 +242,10 @@ def _processor(folder: Path, trust_remote_code: bool):
 def _refuse_sound(folder: Path) -> None:
     """Raise UserError for a processor that names a model for sound: it would be fetched."""
     has_audio = (folder / "audio_tokenizer_config.json").exists()
-    try:
+    # Loading the processor reports a damaged file.
+    with suppress(OSError, ValueError, RecursionError, TypeError):
         values = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
         has_audio = has_audio or "audio_tokenizer" in values
-    except (OSError, ValueError, RecursionError, TypeError):
-        pass  # loading the processor reports it
     if has_audio:
         raise UserError(
             f"the processor in {folder} has an audio_tokenizer, a model that would be fetched; "

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
+from operator import add
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,16 +48,12 @@ class ChatFormat:
         answer: str | None = None,
         history: Sequence[tuple[str, str]] = (),
     ) -> str:
-        """The chat up to the model's answer, or with `answer` and its end.
-
-        `history` holds question and answer of the turns before; the image stands in the first one.
-        """
+        """The chat as of `Backbone.prompt`."""
         before, between, _ = self._parts(image, answer is not None)
         if history:
             *earlier, before = self._earlier(image, len(history))
             texts = map(self.plain, chain.from_iterable(history))
-            turns = zip(earlier, texts, strict=True)
-            before = "".join(part + text for part, text in turns) + before
+            before = "".join([*map(add, earlier, texts), before])
         text = before + self.plain(question) + between
         return text if answer is None else text + self.plain(answer) + self.end
 
@@ -66,35 +63,28 @@ class ChatFormat:
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text.strip()
 
+    def _rendered(self, image: bool, answers: int, asks: bool) -> str:
+        """The template around so many questions with answers, and a last question if it `asks`."""
+        texts = [("user", _QUESTION), ("assistant", _ANSWER)] * answers
+        messages = [
+            {"role": role, "content": [{"type": "text", "text": text}]}
+            for role, text in texts + [("user", _QUESTION)] * asks
+        ]
+        if image:
+            messages[0]["content"].insert(0, {"type": "image"})
+        return self._processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=asks
+        )
+
     def _render_parts(self, image: bool, answered: bool) -> tuple[str, str, str]:
         """The text before the question, between it and the answer, and behind the answer."""
-        question = {"role": "user", "content": [{"type": "text", "text": _QUESTION}]}
-        if image:
-            question["content"].insert(0, {"type": "image"})
-        answer = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
-        text = self._processor.apply_chat_template(
-            [question, answer] if answered else [question],
-            tokenize=False,
-            add_generation_prompt=not answered,
-        )
-        before, between = text.split(_QUESTION)
+        before, between = self._rendered(image, int(answered), not answered).split(_QUESTION)
         between, _, after = between.partition(_ANSWER)
         return before, between, after
 
     def _render_earlier(self, image: bool, turns: int) -> list[str]:
-        """The texts before each question and answer of so many turns, and before the next
-        question."""
-        first = [{"type": "image"}] if image else []
-        messages = []
-        for _ in range(turns):
-            ask = {"role": "user", "content": [*first, {"type": "text", "text": _QUESTION}]}
-            answer = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
-            messages, first = [*messages, ask, answer], []
-        messages.append({"role": "user", "content": [{"type": "text", "text": _QUESTION}]})
-        text = self._processor.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        parts = re.split(f"{_QUESTION}|{_ANSWER}", text)[:-1]
+        """The texts before each question and answer of so many turns, and the next question."""
+        parts = re.split(f"{_QUESTION}|{_ANSWER}", self._rendered(image, turns, True))[:-1]
         end = self._parts(False, True)[2].strip()
         for i in range(2, len(parts), 2):  # behind an answer
             if not end:  # the template leaves it to the model: as behind the last answer
@@ -104,17 +94,11 @@ class ChatFormat:
         return parts
 
 
-@dataclass(frozen=True)
-class Tokens:
+class Tokens(NamedTuple):
     """A text's tokens, and their positions in it."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
-
-    def prepend(self, prompt: "Tokens", start: int) -> "Tokens":
-        """The prompt's tokens and then these, which begin at the character `start`."""
-        shifted = [(first + start, last + start) for first, last in self.offsets]
-        return Tokens([*prompt.ids, *self.ids], [*prompt.offsets, *shifted])
 
 
 def chat_tokens(
@@ -126,21 +110,22 @@ def chat_tokens(
     one text if that preserves the prompt's tokens, else (or if `ChatFormat.apart`) as two.
     """
     # Some templates write the token that opens a sequence, some leave it to the tokenizer.
-    add_special = not chat.opens
-    rows = _tokens(tokenizer, texts, add_special)
+    rows = _tokens(tokenizer, texts, not chat.opens)
     if prompts is None:
         return rows
-    prompt_rows = _tokens(tokenizer, prompts, add_special)
+    begun = _tokens(tokenizer, prompts, not chat.opens)
     split = [
         i
         for i, (text, prompt) in enumerate(zip(texts, prompts, strict=True))
         if len(text) > len(prompt)
         and text.startswith(prompt)
-        and (chat.apart or rows[i].ids[: len(prompt_rows[i].ids)] != prompt_rows[i].ids)
+        and (chat.apart or rows[i].ids[: len(begun[i].ids)] != begun[i].ids)
     ]
     continuations = [texts[i][len(prompts[i]) :] for i in split]
-    for i, tokens in zip(split, _tokens(tokenizer, continuations, False), strict=True):
-        rows[i] = tokens.prepend(prompt_rows[i], len(prompts[i]))
+    for i, (ids, offsets) in zip(split, _tokens(tokenizer, continuations, False), strict=True):
+        start = len(prompts[i])
+        shifted = [(first + start, last + start) for first, last in offsets]
+        rows[i] = Tokens(begun[i].ids + ids, begun[i].offsets + shifted)
     return rows
 
 

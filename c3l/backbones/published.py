@@ -6,13 +6,20 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, Blip2QFormerConfig, Blip2VisionConfig, PreTrainedConfig
 
 from c3l.backbones.base import Backbone
 from c3l.backbones.configuration import model_config
 from c3l.backbones.loading import FAMILIES, model_type
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import weights_folder
+
+
+def _shape(config: PreTrainedConfig, *names: str) -> dict[str, Any]:
+    """The values of a configuration's main sizes, and of `names`."""
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    return {name: getattr(config, name) for name in (*sizes, *names)}
+
 
 # openai/clip-vit-large-patch14-336, of LLaVA
 CLIP_L_336 = {
@@ -26,26 +33,10 @@ CLIP_L_336 = {
     "projection_dim": 768,
 }
 # LAVIS's encoder and BLIP-2's queries: of both MiniGPT-4 and InstructBLIP
-EVA_VIT_G = {
-    "hidden_size": 1408,
-    "intermediate_size": 6144,
-    "num_hidden_layers": 39,
-    "num_attention_heads": 16,
-    "image_size": 224,
-    "patch_size": 14,
-    "layer_norm_eps": 1e-6,
-}
-Q_FORMER = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "cross_attention_frequency": 2,
-    "layer_norm_eps": 1e-12,
-}
+EVA_VIT_G = _shape(Blip2VisionConfig(), "image_size", "patch_size", "layer_norm_eps")
+Q_FORMER = _shape(Blip2QFormerConfig(), "cross_attention_frequency", "layer_norm_eps")
 """BERT base's, with cross-attention in every second layer."""
 QUERIES = 32
-IMAGE_TOKENS_LLAMA2 = 64  # MiniGPT-4 without queries: four of 256 patches joined
 LLAMA = {
     "7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32},
     "13b": {
@@ -63,13 +54,7 @@ def llama(size: str, vocabulary: int = 32000) -> dict[str, Any]:
 
 
 def _llava(size: str) -> dict[str, Any]:
-    text = llama(size, 32064)
-    return {
-        "model_type": "llava",
-        "vision_config": CLIP_L_336,
-        "text_config": text,
-        "image_seq_length": 576,
-    }
+    return {"model_type": "llava", "vision_config": CLIP_L_336, "text_config": llama(size, 32064)}
 
 
 def _instructblip(size: str) -> dict[str, Any]:
@@ -79,13 +64,11 @@ def _instructblip(size: str) -> dict[str, Any]:
         # the queries read the question, in BERT's words and one for where it starts
         "qformer_config": {**Q_FORMER, "vocab_size": 30523},
         "text_config": llama(size, 32001),
-        "num_query_tokens": QUERIES,
     }
 
 
 IDEFICS_80B = {
     "model_type": "idefics",
-    "vocab_size": 32000,
     "additional_vocab_size": 2,
     "hidden_size": 8192,
     "intermediate_size": 22016,
@@ -94,22 +77,8 @@ IDEFICS_80B = {
     "cross_layer_interval": 4,
     "qk_layer_norms": True,
     "use_resampler": True,
-    "vision_config": {
-        "embed_dim": 1280,
-        "image_size": 224,
-        "patch_size": 14,
-        "intermediate_size": 5120,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 16,
-    },
-    "perceiver_config": {
-        "use_resampler": True,
-        "resampler_n_latents": 64,
-        "resampler_depth": 6,
-        "resampler_n_heads": 16,
-        "resampler_head_dim": 96,
-        "qk_layer_norms_perceiver": True,
-    },
+    "vision_config": {"embed_dim": 1280},
+    "perceiver_config": {"use_resampler": True, "qk_layer_norms_perceiver": True},
 }
 
 # By the last part of a folder's name or of a Hub id, as in the shipped profiles. Folders made by
@@ -124,14 +93,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "vision_config": EVA_VIT_G,
         "text_config": llama("7b"),
         "vision_norm_eps": 1e-5,
-        "image_seq_length": IMAGE_TOKENS_LLAMA2,
     },
     "minigpt4-vicuna": {
         "model_type": "blip-2",
         "vision_config": EVA_VIT_G,
         "qformer_config": Q_FORMER,
         "text_config": llama("7b"),
-        "num_query_tokens": QUERIES,
     },
     "instructblip-vicuna-7b": _instructblip("7b"),
     "instructblip-vicuna-13b": _instructblip("13b"),

@@ -45,7 +45,12 @@ def quantise(model: nn.Module, names: Iterable[str]) -> None:
 
 def restore(model: nn.Module) -> None:
     """Replace all linears of four bits by ordinary ones with the same, rounded, weights."""
-    quantised = [name for name, module in model.named_modules() if _is_quantised(module)]
+    # By its weight, since the package may be absent.
+    quantised = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and hasattr(module.weight, "quant_state")
+    ]
     for name in quantised:
         from bitsandbytes.functional import dequantize_4bit
 
@@ -54,8 +59,3 @@ def restore(model: nn.Module) -> None:
         linear = nn.Linear(low.in_features, low.out_features, bias=False, device="meta")
         linear.weight, linear.bias = nn.Parameter(weight, requires_grad=False), low.bias
         model.set_submodule(name, linear)
-
-
-def _is_quantised(module: nn.Module) -> bool:
-    # By its weight, since the package may be absent.
-    return isinstance(module, nn.Linear) and hasattr(module.weight, "quant_state")

@@ -1,9 +1,7 @@
 """The check that L_c reaches a weight that trains (section 3.3, readings 7, 9 and 21).
 
-L_r always does: its answers stand behind an image, so their gradient passes the whole language
-model and the projector. L_c embeds texts, by default without an image, and may bypass everything
-that the tuning trains. Its value falls all the same, since ξ learns. Light to import: the check
-runs before the first stage.
+L_r always does: its answers stand behind an image. L_c embeds texts, by default without an image,
+and may bypass everything that the tuning trains; its value falls all the same, since ξ learns.
 """
 
 import json

@@ -38,12 +38,8 @@ def prepare(
         ]
         if tuning == "qlora":
             quantise(model, linears)
-        config = LoraConfig(
-            r=64,
-            lora_alpha=16,
-            lora_dropout=0.05,  # as in LLaVA's own script
-            target_modules=linears,
-        )
+        # The dropout is that of LLaVA's own script.
+        config = LoraConfig(r=64, lora_alpha=16, lora_dropout=0.05, target_modules=linears)
         with warnings.catch_warnings():
             # peft uses a deprecated name of transformers, which a user cannot change.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)

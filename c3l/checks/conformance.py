@@ -1,11 +1,9 @@
 """The method's assumptions about a backbone, as checks that can be run on any.
 
-A new family, or a new transformers under an old one, may break any of it without an error: answers
-come all the same. Each check asks one thing, and asks it so that what belongs to another check does
-not fail it: packing is read one image at a time, the cache one text at a time.
-
-Two ways to compute the same logits do not agree to the last bit. They count as the same where they
-differ by at most `TOLERANCE` times the largest logit.
+A new family, or a new transformers under an old one, may break any of them without an error. Each
+check is asked so that what belongs to another does not fail it: packing is read one image at a
+time, the cache one text at a time. Logits computed in two ways never agree to the last bit: they
+count as the same if they differ by at most `TOLERANCE` times the largest.
 """
 
 import inspect
@@ -96,7 +94,9 @@ def asserts(name: str) -> str:
 def prompt_round_trip(backbone: Backbone, _: Tuning) -> None:
     """A chat holds question and answer whole, its tokens read back as it does, its labels are the
     answer with what ends it and nothing else, and no text passes for an image."""
-    specials = sorted({_image_token(backbone), *backbone.tokenizer.all_special_tokens})
+    tokenizer = backbone.tokenizer
+    image_token = tokenizer.convert_ids_to_tokens(backbone.image_token_id)
+    specials = sorted({image_token, *tokenizer.all_special_tokens})
     hostile = f"What is {' in '.join(specials)}?", "".join(specials)
     for images in (None, pictures()[:1]):
         for chat in CHATS:
@@ -109,10 +109,6 @@ def prompt_round_trip(backbone: Backbone, _: Tuning) -> None:
         places = encode(backbone, CHATS[:1], images)["input_ids"] == backbone.image_token_id
         if bool(places.any()) != has_image:
             raise Failure(f"an image takes {int(places.sum())} places {_behind(images)}")
-
-
-def _image_token(backbone: Backbone) -> str:
-    return backbone.tokenizer.convert_ids_to_tokens(backbone.image_token_id)
 
 
 def _round_trip(backbone: Backbone, chat: Chat, images: Images) -> None:
@@ -146,10 +142,8 @@ def answer_behind_its_prompt(backbone: Backbone, _: Tuning) -> None:
     for images in (None, pictures()[:1]):
         for question, answer in CHATS:
             context = f"in the chat of {_short(question)} {_behind(images)}"
-            prompt_text, full_text = (
-                backbone.prompt(question, images is not None, a) for a in (None, answer)
-            )
-            if not full_text.startswith(prompt_text):
+            asked, answered = (backbone.prompt(question, bool(images), a) for a in (None, answer))
+            if not answered.startswith(asked):
                 raise Failure(f"the model is asked otherwise than it is taught {context}")
             prompt = backbone.encode([question], images)["input_ids"][0]
             answered = encode(backbone, [(question, answer)], images)
@@ -197,15 +191,12 @@ def batch_independence(backbone: Backbone, _: Tuning) -> None:
         singles = [images and [image] for image in images or CHATS]
         read = answer_logits(backbone, CHATS, images)
         one_by_one = map(answer_logits, repeat(backbone), ([chat] for chat in CHATS), singles)
-        _require_alike(
-            backbone, read, torch.cat([*one_by_one]), f"read in a batch {_behind(images)}"
-        )
+        place = f"in a batch {_behind(images)}"
+        _require_alike(backbone, read, torch.cat([*one_by_one]), f"read {place}")
         batch = images and images[: len(QUESTIONS)]
         written = written_logits(backbone, QUESTIONS, batch)
         one_by_one = map(written_logits, repeat(backbone), ([q] for q in QUESTIONS), singles)
-        _require_alike(
-            backbone, written, torch.cat([*one_by_one]), f"written in a batch {_behind(images)}"
-        )
+        _require_alike(backbone, written, torch.cat([*one_by_one]), f"written {place}")
     if backbone.dtype == torch.float32:
         texts = backbone.generate(QUESTIONS, batch, max_new_tokens=STEPS)
         for question, image, text in zip(QUESTIONS, singles, texts, strict=False):
@@ -257,16 +248,15 @@ def frozen_vision_stays(backbone: Backbone, tuning: Tuning) -> None:
         raise NotApplicable("the tuning full trains the vision encoder too")
     if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
         raise NotApplicable("float16 cannot train on a CPU")
-    before = {name: tensor.detach().clone() for name, tensor in _untuned(backbone)}
+    before = {name: tensor.detach().clone() for name, tensor in _untuned(backbone).items()}
     with tempfile.TemporaryDirectory() as folder:
         for k, picture in enumerate(pictures()):
             picture.save(Path(folder) / f"{k}.png")
         samples = [Sample(str(k), f"{k % 2}.png", *chat) for k, chat in enumerate(CHATS)]
         readings = Readings(tuning=tuning, warmup_ratio=0)  # the first step of a warm-up is zero
         tune(backbone, samples, ImageFolder(folder), SETTINGS, readings, 0, Path(folder) / "run")
-    after = dict(_untuned(backbone))
-    moved = [name for name in before if not torch.equal(before[name], after[name])]
-    if moved:
+    after = _untuned(backbone)
+    if moved := [name for name in before if not torch.equal(before[name], after[name])]:
         raise Failure(f"{moved[0]} has changed{_more(moved)}")
 
 
@@ -277,11 +267,9 @@ def save_and_load(backbone: Backbone, _: Tuning) -> None:
         backbone.save(folder)
         loaded = load_backbone(folder, device=backbone.device, dtype=backbone.dtype)
     before, after = (one.model_part("").state_dict() for one in (backbone, loaded))
-    if before.keys() != after.keys():
-        other = sorted(before.keys() ^ after.keys())
+    if other := sorted(before.keys() ^ after.keys()):
         raise Failure(f"{other[0]} is there only before or after{_more(other)}")
-    other = [name for name in before if not torch.equal(before[name], after[name])]
-    if other:
+    if other := [name for name in before if not torch.equal(before[name], after[name])]:
         raise Failure(f"{other[0]} is loaded otherwise than it was saved{_more(other)}")
     images = pictures()[:1]
     for chat in CHATS:
@@ -307,34 +295,29 @@ CHECKS: dict[str, Callable[[Backbone, Tuning], None]] = {
 
 
 def _trains(backbone: Backbone, name: str, tuning: Tuning) -> bool:
-    """Return whether the tuning trains the weight of that name."""
     if tuning == "full" or name.startswith(f"{backbone.projector}."):
         return True
     if tuning in ("lora", "qlora"):
         return ".lora_" in name
-    return tuning != "projector" and _within(name, backbone.language)
+    return tuning != "projector" and name.startswith(_prefixes(*backbone.language))
 
 
-def _within(name: str, parts: Sequence[str]) -> bool:
-    return any(name.startswith(f"{part}.") for part in parts)
+def _prefixes(*parts: str) -> tuple[str, ...]:
+    return tuple(f"{part}." for part in parts)
 
 
-def _untuned(backbone: Backbone) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weights and buffers outside of projector and language model."""
-    model, tuned = backbone.model_part(""), (backbone.projector, *backbone.language)
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if not _within(name, tuned):
-            yield name, tensor
+def _untuned(backbone: Backbone) -> dict[str, Tensor]:
+    """The weights and buffers outside of projector and language model."""
+    model, tuned = backbone.model_part(""), _prefixes(backbone.projector, *backbone.language)
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor for name, tensor in tensors if not name.startswith(tuned)}
 
 
 def _require_alike(backbone: Backbone, logits: Tensor, expected: Tensor, context: str) -> None:
-    """Raise Failure where logits differ by more than the precision's tolerance."""
     gap = ((logits - expected).abs().max() / expected.abs().max()).item()
-    if not gap <= TOLERANCE[backbone.dtype]:  # nor NaN
-        raise Failure(
-            f"logits {context} differ by {gap:.1e} of the largest, more than "
-            f"{TOLERANCE[backbone.dtype]:.0e}"
-        )
+    most = TOLERANCE[backbone.dtype]
+    if not gap <= most:  # nor NaN
+        raise Failure(f"logits {context} differ by {gap:.1e} of the largest, more than {most:.0e}")
 
 
 def _behind(images: Images) -> str:

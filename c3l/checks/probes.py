@@ -36,17 +36,17 @@ STEPS = 6
 def pictures() -> list[Image.Image]:
     """Draw two pictures of different shapes, the same every time."""
     rng, images = random.Random(0), []
+
+    def colour() -> tuple[int, ...]:
+        return tuple(rng.randrange(256) for _ in range(3))
+
     for width, height in ((64, 64), (80, 48)):
-        picture = Image.new("RGB", (width, height), _colour(rng))
+        picture = Image.new("RGB", (width, height), colour())
         for _ in range(6):
             x, y = rng.randrange(width), rng.randrange(height)
-            ImageDraw.Draw(picture).ellipse((x - 9, y - 9, x + 9, y + 9), _colour(rng))
+            ImageDraw.Draw(picture).ellipse((x - 9, y - 9, x + 9, y + 9), colour())
         images.append(picture)
     return images
-
-
-def _colour(rng: random.Random) -> tuple[int, int, int]:
-    return rng.randrange(256), rng.randrange(256), rng.randrange(256)
 
 
 def encode(backbone: Backbone, chats: Sequence[Chat], images: Images) -> dict[str, Tensor]:
@@ -78,9 +78,9 @@ class _Dictate(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         token = self.tokens[len(self.logits)]
         self.logits.append(scores.float())
-        return torch.full_like(scores, -torch.inf).index_fill(
-            1, torch.tensor([token], device=scores.device), 0
-        )
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, token] = 0
+        return forced
 
 
 def written_logits(backbone: Backbone, questions: Sequence[str], images: Images) -> Tensor:

@@ -83,24 +83,21 @@ def rename(name: str, rules: Rules) -> str | None:
 
 def _join_biases(assembled: Assembled, shapes: Mapping[str, torch.Size]) -> None:
     """EVA's attention has biases for queries and values, transformers one for all three."""
-    joint = [target for target in shapes if target.endswith(".qkv.bias")]
-    for target in joint:
-        stem = target.removesuffix("qkv.bias")
-        pair = {f"{stem}{part}_bias": assembled.tensors.get(f"{stem}{part}_bias") for part in "qv"}
-        present = [name for name, tensor in pair.items() if tensor is not None]
-        if not present:
+    for target in [target for target in shapes if target.endswith(".qkv.bias")]:
+        pair = [f"{target.removesuffix('qkv.bias')}{part}_bias" for part in "qv"]
+        q, v = (assembled.tensors.pop(name, None) for name in pair)
+        origins = [origin for name in pair if (origin := assembled.origin.pop(name, None))]
+        if not origins:
             continue  # `_check` names it
-        file, name = assembled.origin[present[0]]
-        q, v = pair.values()
+        file, name = origins[0]
+        stem, kind = name[: -len("q_bias")], name[-len("q_bias")]
         if q is None or v is None or q.shape != v.shape:
-            other = name[: -len("q_bias")] + ("v_bias" if name.endswith("q_bias") else "q_bias")
+            other = f"{stem}{'v' if kind == 'q' else 'q'}_bias"
             raise UserError(
                 f"{file} holds {name} but no {other} of the same shape; get the published file"
             )
         assembled.tensors[target] = torch.cat([q, torch.zeros_like(q), v])
-        assembled.origin[target] = (file, name[: -len("q_bias")] + "{q,v}_bias")
-        for part in pair:
-            del assembled.tensors[part], assembled.origin[part]
+        assembled.origin[target] = (file, f"{stem}{{q,v}}_bias")
 
 
 def _check(assembled: Assembled, shapes: Mapping[str, torch.Size], files: str) -> None:

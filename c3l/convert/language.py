@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import generate_merges
 
+from c3l.backbones.configuration import first_line
 from c3l.convert.sources import read_config
 from c3l.runtime.errors import UserError
 
@@ -33,13 +34,12 @@ def llama_config(folder: Path) -> LlamaConfig:
             "folder of the published language model"
         )
     names = {field.name for field in dataclasses.fields(LlamaConfig)}
-    # As it was called until transformers 5.
-    names |= {"rope_theta", "rope_scaling"}
+    names |= {"rope_theta", "rope_scaling"}  # as it was called until transformers 5
     names -= {"architectures", "transformers_version", "dtype"}
     try:
         return LlamaConfig(**{name: value for name, value in config.items() if name in names})
     except (StrictDataclassError, ValueError, TypeError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise UserError(f"{folder / 'config.json'} is damaged ({reason}); get it again") from error
 
 
@@ -85,27 +85,14 @@ def from_pieces(file: Path) -> Tokenizer:
 
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(file))
     vocabulary = {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}
-    core = Tokenizer(
-        models.BPE(
-            vocabulary,
-            generate_merges(vocabulary),
-            unk_token="<unk>",
-            fuse_unk=True,
-            byte_fallback=True,
-        )
-    )
+    options = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
+    core = Tokenizer(models.BPE(vocabulary, generate_merges(vocabulary), **options))
     # What stands behind the image begins like a text of its own: the originals tokenise it so.
     core.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
-    core.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
+    spaces, strip = decoders.Replace("▁", " "), decoders.Strip(" ", 1, 0)
+    core.decoder = decoders.Sequence([spaces, decoders.ByteFallback(), decoders.Fuse(), strip])
     special = ["<unk>", "<s>", "</s>"]
     core.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     core.post_processor = processors.TemplateProcessing(

@@ -10,6 +10,7 @@ from c3l.convert.language import READ, llama_config, llama_tokenizer
 from c3l.convert.sources import Source, read_config, read_file, read_folder
 from c3l.runtime.errors import UserError
 
+LANGUAGE = rules.llama("model.language_model", "lm_head")
 NEEDED = {
     "mm_projector_type": "mlp2x_gelu",
     "mm_vision_select_feature": "patch",
@@ -26,11 +27,8 @@ def convert_checkpoint(checkpoint: Path, vision: Path) -> Converted:
     """
     settings = read_config(checkpoint)
     source = read_folder(checkpoint, *READ)
-    language = rules.llama("model.language_model", "lm_head")
-    parts = [
-        (read_folder(vision, "config.json"), rules.clip()),
-        (source, [*language, *rules.llava_projection(), *rules.clip(rules.LLAVA_TOWER)]),
-    ]
+    tower = rules.clip(rules.LLAVA_TOWER)
+    parts = [(source, [*LANGUAGE, *rules.llava_projection(), *tower])]
     return _fitted(parts, settings, language=checkpoint, vision=vision)
 
 
@@ -43,9 +41,8 @@ def convert_projector(projection: Path, language: Path, vision: Path) -> Convert
     folder = projection.parent
     settings = read_config(folder) if (folder / "config.json").is_file() else {}
     parts = [
-        (read_folder(vision, "config.json"), rules.clip()),
         (read_file(projection), rules.llava_projection()),
-        (read_folder(language, *READ), rules.llama("model.language_model", "lm_head")),
+        (read_folder(language, *READ), LANGUAGE),
     ]
     return _fitted(parts, settings, language=language, vision=vision)
 
@@ -53,35 +50,27 @@ def convert_projector(projection: Path, language: Path, vision: Path) -> Convert
 def _fitted(
     parts: list[tuple[Source, Rules]], settings: dict, language: Path, vision: Path
 ) -> Converted:
+    parts = [(read_folder(vision, "config.json"), rules.clip()), *parts]
     for name, needed in NEEDED.items():
         if settings.get(name, needed) != needed:
             raise UserError(
                 f"the checkpoint's config.json says {name}: {settings[name]!r}, which the family "
                 f"llava here does not have; give one of LLaVA 1.5, where it is {needed!r}"
             )
-    tower, text = _tower(vision), llama_config(language)
+    kind = read_config(vision).get("model_type")
+    if kind not in ("clip", "clip_vision_model"):
+        raise UserError(
+            f"{vision} holds a {kind!r} where CLIP is needed; give the folder of the checkpoint's "
+            "CLIP"
+        )
+    tower, text = CLIPVisionConfig.from_pretrained(vision), llama_config(language)
     tokenizer = llama_tokenizer(language, processors.LLAVA_V1)
-    patches = (tower.image_size // tower.patch_size) ** 2
     config = LlavaConfig(
         vision_config=tower,
         text_config=text,
         vision_feature_layer=settings.get("mm_vision_select_layer", -2),
-        image_seq_length=patches,
+        image_seq_length=(tower.image_size // tower.patch_size) ** 2,
     )
-    processor = processors.llava_processor(
-        tokenizer,
-        tower.image_size,
-        tower.patch_size,
-        pad=settings.get("image_aspect_ratio") == "pad",
-    )
+    pad = settings.get("image_aspect_ratio") == "pad"
+    processor = processors.llava_processor(tokenizer, tower.image_size, tower.patch_size, pad)
     return build_converted(LlavaForConditionalGeneration, config, processor, parts)
-
-
-def _tower(folder: Path) -> CLIPVisionConfig:
-    config = read_config(folder)
-    if config.get("model_type") not in ("clip", "clip_vision_model"):
-        raise UserError(
-            f"{folder} holds a {config.get('model_type')!r} where CLIP is needed; give the folder "
-            "of the checkpoint's CLIP"
-        )
-    return CLIPVisionConfig.from_pretrained(folder)

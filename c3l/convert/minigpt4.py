@@ -25,14 +25,12 @@ def convert_llama2(
     damaged or not those of this model.
     """
     eva = eva or EVA_VIT_G
-    text = llama_config(language)
     tokenizer = llama_tokenizer(language, processors.MINIGPT4_LLAMA2)
-    patches = (eva["image_size"] // eva["patch_size"]) ** 2
     config = MiniGPT4Config(
         vision_config=eva,
-        text_config=text,
+        text_config=llama_config(language),
         vision_norm_eps=NORM_EPS,
-        image_seq_length=patches // JOINED,
+        image_seq_length=(eva["image_size"] // eva["patch_size"]) ** 2 // JOINED,
     )
     tower, to = "model.vision_tower", "model.multi_modal_projector.linear"
     parts = [
@@ -73,14 +71,12 @@ def convert_vicuna(
         num_query_tokens=count,
     )
     encoder = [*rules.eva_vit("vision_model"), *rules.q_former()]
+    llama = rules.llama("language_model.model", "language_model.lm_head")
     parts = [
         (read_file(vision), encoder),
         (read_file(queries), encoder),
         (read_file(projection), [*rules.minigpt4_projection("language_projection"), *encoder]),
-        (
-            read_folder(language, *READ),
-            rules.llama("language_model.model", "language_model.lm_head"),
-        ),
+        (read_folder(language, *READ), llama),
     ]
     processor = processors.blip2_processor(tokenizer, eva["image_size"], count)
     return build_converted(Blip2ForConditionalGeneration, config, processor, parts)

@@ -73,18 +73,22 @@ def minigpt4_images(side: int) -> CLIPImageProcessor:
     return CLIPImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
 
 
-def minigpt4_processor(tokenizer: PreTrainedTokenizerFast, side: int, patch: int) -> LlavaProcessor:
-    """The Llama-2 kind's: four patches become one image token."""
+def _patches_processor(images, tokenizer: PreTrainedTokenizerFast, patch: int) -> LlavaProcessor:
     return LlavaProcessor(
-        minigpt4_images(side),
+        images,
         tokenizer,
-        # The processor counts tokens by it: as many as squares of four patches, though those that
-        # are joined are neighbours in a row.
-        patch_size=int(patch * JOINED**0.5),
+        patch_size=patch,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=tokenizer.chat_template,
     )
+
+
+def minigpt4_processor(tokenizer: PreTrainedTokenizerFast, side: int, patch: int) -> LlavaProcessor:
+    """The Llama-2 kind's: four patches become one image token."""
+    # The processor counts tokens by the size of a patch: as many as squares of four patches, though
+    # those that are joined are neighbours in a row.
+    return _patches_processor(minigpt4_images(side), tokenizer, int(patch * JOINED**0.5))
 
 
 def blip2_processor(tokenizer: PreTrainedTokenizerFast, side: int, queries: int) -> Blip2Processor:
@@ -98,16 +102,6 @@ def llava_processor(
     tokenizer: PreTrainedTokenizerFast, side: int, patch: int, pad: bool
 ) -> LlavaProcessor:
     """CLIP's own: the shorter edge to `side`, the centre; with `pad` a square around it first."""
-    kind = LlavaImageProcessor if pad else CLIPImageProcessor
-    settings = {"do_pad": True} if pad else {}
-    images = kind(
-        size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **settings
-    )
-    return LlavaProcessor(
-        images,
-        tokenizer,
-        patch_size=patch,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=tokenizer.chat_template,
-    )
+    sizes = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    images = LlavaImageProcessor(**sizes, do_pad=True) if pad else CLIPImageProcessor(**sizes)
+    return _patches_processor(images, tokenizer, patch)

@@ -1,6 +1,5 @@
 """Published weight files as named tensors, read where they lie: nothing is copied into memory."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from c3l.backbones.configuration import first_line, json_object
 from c3l.runtime.errors import UserError
 from c3l.runtime.hub import indexed_files
 
@@ -46,7 +46,7 @@ def read_file(path: Path) -> Source:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no named tensors; give the published file")
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    other_keys += sorted(str(k) for k, v in content.items() if not isinstance(v, Tensor))
+    other_keys += sorted({*map(str, content)} - {*tensors})
     if not tensors:
         raise UserError(f"{path} holds no tensors; give the published file")
     return Source(path.name, [path], tensors, other_keys)
@@ -70,23 +70,13 @@ def read_folder(folder: Path, *also: str) -> Source:
         raise UserError(f"several files in {folder} hold {twice[0]}; keep one model in a folder")
     tensors = {key: tensor for shard in shards for key, tensor in shard.tensors.items()}
     files += [folder / name for name in also if (folder / name).is_file()]
-    return Source(
-        folder.name, files, tensors, [key for shard in shards for key in shard.other_keys]
-    )
+    other_keys = [key for shard in shards for key in shard.other_keys]
+    return Source(folder.name, files, tensors, other_keys)
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict:
     """A folder's settings. Raises UserError if they are missing or damaged."""
-    file = folder / name
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder} has no {name}; give the folder of a published model") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged ({error}); get it again") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{file} is no JSON object; get it again")
-    return config
+    return json_object(folder / name, "a published model", "it")
 
 
 def _shards(folder: Path, stem: str, ending: str) -> list[Path]:
@@ -111,5 +101,4 @@ def _unpickled(path: Path):
             "read; it is not: get the published file, or its tensors as safetensors"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{path} is damaged ({reason}); get it again") from error
+        raise UserError(f"{path} is damaged ({first_line(error)}); get it again") from error

@@ -19,6 +19,7 @@ from c3l.runtime.errors import UserError, require_parent, write_error
 
 SHARD = 5 * 10**9
 """Bytes a weight file; about what is held in memory at a time."""
+LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 def require_free(out: Path) -> None:
@@ -56,8 +57,7 @@ def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dty
     for name, tensor in tensors.items():
         nbytes = tensor.numel() * (dtype or tensor.dtype).itemsize
         if size + nbytes > SHARD and shards[-1]:
-            shards.append([])
-            size = 0
+            shards, size = [*shards, []], 0
         shards[-1].append(name)
         size += nbytes
     place, total = {}, 0
@@ -88,7 +88,7 @@ def model_card(converted: Converted, dtype: torch.dtype | None) -> str:
             lines.append(f"| {name} | {digest_file(file)} |")
     lines += ["", "## Not used", ""]
     for file, names in assembled.unused.items():
-        counts = Counter(map(_without_layers, names))
+        counts = Counter(LAYER.sub("*", name) for name in names)
         lines += [f"- {file}: `{name}`{_times(n)}" for name, n in counts.items()]
     lines += [] if any(assembled.unused.values()) else ["Nothing."]
     if assembled.constant:
@@ -99,17 +99,13 @@ def model_card(converted: Converted, dtype: torch.dtype | None) -> str:
     lines += ["| tensor | shape | kept as |", "|---|---|---|"]
     rows = Counter(
         (
-            _without_layers(name),
+            LAYER.sub("*", name),
             f"{list(tensor.shape)} | {str(dtype or tensor.dtype).removeprefix('torch.')}",
         )
         for name, tensor in assembled.tensors.items()
     )
     lines += [f"| `{name}`{_times(n)} | {shape} |" for (name, shape), n in rows.items()]
     return "\n".join(lines) + "\n"
-
-
-def _without_layers(name: str) -> str:
-    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
 
 
 def _times(n: int) -> str:

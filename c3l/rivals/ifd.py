@@ -2,14 +2,13 @@
 
     IFD = PPL(answer | image, question) / PPL(answer),   PPL = exp(−mean log p of a token)
 
-The original is about texts, PPL(answer | instruction) over PPL(answer). Here image and question
-together are what a model is instructed with, so both are in the condition above, and neither is in
-the one below: there the answer stands behind an empty question, as the original's stands behind the
-bare mark of a response. (With the question below as well it would be exp(−logratio_mean), a form of
-eq. 1 upside down. With the image in neither it would know nothing of images.)
+In the original, about texts, the condition is the instruction; here it is image and question. Below
+the line the answer stands behind an empty question, as the original's behind the bare mark of a
+response. (With the question below too it would be exp(−logratio_mean), eq. 1 upside down; with the
+image in neither it would know nothing of images.)
 
-The original keeps the samples of the *highest* difficulty under 1: instruction helps with them, but
-little. Those of 1 and above, where it misleads, are taken for mismatched and come last.
+The original keeps the *highest* difficulties under 1: instruction helps with them, but little.
+Samples of 1 and above, where it misleads, are taken for mismatched and come last.
 """
 
 import math

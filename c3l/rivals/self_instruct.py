@@ -1,11 +1,9 @@
 """Self-Instruct's filter (Wang et al. 2022) for pairs about images: a rival to I²C in table 5.
 
-What Self-Instruct calls the instruction is the question here, its input the image and its output
-the answer. Survivors are the positives, the others the negatives.
-
-Two of its rules have no work here. What stopped on length is dropped where pairs are parsed, and
-counted there as "truncated" (`c3l.generation.parse_pairs`). An output equal to its input cannot
-be: one is a text, the other an image.
+Its instruction is the question here, its input the image and its output the answer. Survivors are
+the positives, the others the negatives. Two of its rules have no work here: what stopped on length
+is dropped and counted as "truncated" by `c3l.generation.parse_pairs`, and an output cannot equal
+its input, an image.
 """
 
 import random
@@ -65,12 +63,10 @@ def survivors(
     "surplus" (of more than `instances` samples of one question those that a draw by `seed` leaves).
 
     "similar" is a question with ROUGE-L F1 above 0.7 against one accepted before it, whatever the
-    image. Self-Instruct compares instructions, and an accepted instruction has many instances: so a
-    question already accepted is not similar to itself, and asks for one more instance. To reject
-    every repetition would leave a question once in the whole pool, and nearly all images without
-    a positive; that is the `unit` "sample", in which a question has one instance, and none that
-    contradicts it. To compare within an image alone would not be Self-Instruct's filter, which
-    keeps a pool of instructions varied, and would leave many images without a negative.
+    image. As in Self-Instruct an accepted instruction may have many instances, so a repeated
+    question is not similar to itself. With the `unit` "sample" it has one, and none contradicts it;
+    that leaves nearly all images without a positive. To compare within an image alone would not
+    keep the pool of instructions varied, and would leave many images without a negative.
     """
     instructions = _Instructions(unit)
     contradicted = _contradicted(samples) if unit == "question" else set()
@@ -79,14 +75,13 @@ def survivors(
     reasons: list[str | None] = []
     for sample in samples:
         key = sample.image, _words(sample.question)
-        reason = _unfit(sample.question, blacklist)
-        if reason is None and not instructions.accept(key[1]):
-            reason = "similar"
-        reason = reason or _incomplete(sample.answer)
-        if reason is None and (key in contradicted or key[1] in lost):
-            reason = "contradictory"
-        if reason is None and key in seen:
-            reason = "duplicate"
+        reason = (
+            _unfit(sample.question, blacklist)
+            or (None if instructions.accept(key[1]) else "similar")
+            or _incomplete(sample.answer)
+            or ("contradictory" if key in contradicted or key[1] in lost else None)
+            or ("duplicate" if key in seen else None)
+        )
         if reason is None:
             seen.add(key)
         reasons.append(reason)
@@ -95,7 +90,7 @@ def survivors(
     judged = list(zip(samples, reasons, strict=True))
     accepted = [sample for sample, reason in judged if reason is None]
     rejected = [sample for sample, reason in judged if reason is not None]
-    return accepted, rejected, dict(Counter(reason for reason in reasons if reason is not None))
+    return accepted, rejected, dict(Counter(filter(None, reasons)))
 
 
 def _contradicted(samples: Sequence[Sample]) -> set[tuple[str, Words]]:
@@ -125,24 +120,20 @@ def _draw(
 
 
 def _unfit(question: str, blacklist: bool) -> str | None:
-    """The reason why a question is no instruction, or None."""
     question = question.strip()
-    words = len(question.split())
-    if words <= 3:
-        return "short"
-    if words > 150:
-        return "long"
-    if blacklist and blacklisted(question):
-        return "blacklisted"
-    if re.match(r"write\s+a\s+program", question, re.IGNORECASE):
-        return "program"
-    if question[0] in string.punctuation:
-        return "punctuation"
-    return None if question[0].isascii() else "not_ascii"
+    words, first = len(question.split()), question[:1]
+    faults = {
+        "short": words <= 3,
+        "long": words > 150,
+        "blacklisted": blacklist and blacklisted(question),
+        "program": re.match(r"write\s+a\s+program", question, re.IGNORECASE),
+        "punctuation": first in string.punctuation,
+        "not_ascii": not first.isascii(),
+    }
+    return next((reason for reason, applies in faults.items() if applies), None)
 
 
 def _incomplete(answer: str) -> str | None:
-    """The reason why an answer is no output, or None."""
     answer = answer.strip()
     if not answer:
         return "no_answer"

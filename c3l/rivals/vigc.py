@@ -1,15 +1,13 @@
 """VIGC's data (Wang et al. 2023a): a rival to I²C in table 5, which makes its own pairs.
 
 *Direct generation* writes question and answer in one pass from the image. *Iterative generation*
-answers the same questions again: of what the model says only the first sentence is kept, then the
-question is asked again with the answer so far, and so on, each sentence grounded in the image anew.
-Iterative answers are the positives, the direct ones of the same questions the negatives.
+answers the same questions again, keeping one sentence a round and asking again with the answer so
+far. Iterative answers are the positives, the direct ones of the same questions the negatives.
 
-VIGC begins by training its generator for both tasks; in table 5 the backbone does them as it is.
-Its answers are decoded deterministically (by beams; greedily here), so the rounds differ from one
-uninterrupted answer only where the image's features depend on the text, as its Q-Former's do. Those
-of LLaVA do not: there a correction is a greedy answer to the bare question, cut after four
-sentences.
+VIGC first trains its generator for both tasks; here the backbone does them as it is. Answers are
+decoded deterministically (by beams there, greedily here), so the rounds differ from one
+uninterrupted answer only where image features depend on the text, as a Q-Former's do. With LLaVA a
+correction is a greedy answer to the bare question, cut after four sentences.
 """
 
 import re
@@ -107,9 +105,8 @@ def first_sentence(text: str, *, finished: bool, ends: Sentence = "any_mark") ->
     """
     if ends == "full_stop":
         words, stop, rest = text.strip().partition(".")
-        if not stop:
-            return "", False
-        return " ".join(f"{words}{stop}".split()), bool(rest.strip()) or not finished
+        sentence = " ".join(f"{words}{stop}".split()) if stop else ""
+        return sentence, bool(stop) and (bool(rest.strip()) or not finished)
     match = _SENTENCE.match(text.strip())
     if match is None:
         return (" ".join(text.split()) if finished else ""), False
