@@ -49,8 +49,8 @@ class Item:
     @property
     def ids(self) -> list[str]:
         """The samples to name in an error about this item."""
-        samples = [self.target] if self.target else []
-        return [s.id for s in (*samples, *(self.group.positives if self.group else ()))]
+        positives = self.group.positives if self.group else ()
+        return [sample.id for sample in (self.target, *positives) if sample]
 
 
 class LossTrainer(DistributedTrainer):
@@ -235,11 +235,7 @@ def train_items(
 
 
 def _arguments(
-    backbone: Backbone,
-    settings: TrainingSettings,
-    readings: Readings,
-    seed: int,
-    output_dir: Path,
+    backbone: Backbone, settings: TrainingSettings, readings: Readings, seed: int, output_dir: Path
 ) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(output_dir),

@@ -75,7 +75,12 @@ def train_generator(
     model_type = backbone.model_part("").config.model_type
     if usable and (reason := contrast_unreached(readings, model_type)):
         raise UserError(reason)
-    _check_classes([*targets, *(sample for group in usable for sample in group.positives)])
+    for sample in (*targets, *(sample for group in usable for sample in group.positives)):
+        if sample.instruction not in CLASSES:
+            raise UserError(
+                f"sample {printable(sample.id)} has no instruction class, so no generator can "
+                f"learn from it; give it one of: {', '.join(CLASSES)}"
+            )
     if targets and readings.target == "pair":
         pairs = map(as_pair, targets)
         targets = [
@@ -98,7 +103,7 @@ def train_generator(
     if projection is not None and distributed.is_main_process():
         save_file(projection.state_dict(), output_dir / "projection.safetensors")
     metrics["skipped_groups"] = len(groups) - len(usable)
-    return metrics | _metric(left_out)
+    return metrics | ({"left_out": dict(left_out)} if left_out else {})
 
 
 def tune(
@@ -129,16 +134,7 @@ def tune(
     items = [Item(i, samples[k], None) for i, k in enumerate(order)]
     output_dir = Path(output_dir)
     metrics = train_items(backbone, None, items, images, settings, readings, seed, output_dir)
-    return metrics | _metric(left_out)
-
-
-def _check_classes(samples: Sequence[Sample]) -> None:
-    for sample in samples:
-        if sample.instruction not in CLASSES:
-            raise UserError(
-                f"sample {printable(sample.id)} has no instruction class, so no generator can "
-                f"learn from it; give it one of: {', '.join(CLASSES)}"
-            )
+    return metrics | ({"left_out": dict(left_out)} if left_out else {})
 
 
 def _without_unusable(
@@ -164,10 +160,6 @@ def _describe(left_out: Mapping[str, int]) -> str:
     """The counts of samples left out, as the end of a message."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(left_out.items()))
     return f" that can be trained on (left out: {reasons})" if reasons else ""
-
-
-def _metric(left_out: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    return {"left_out": dict(left_out)} if left_out else {}
 
 
 def _by_length(samples: Sequence[Sample], batch_size: int, epochs: int, seed: int) -> list[int]:

@@ -35,9 +35,8 @@ def write_error(path: Path, error: OSError) -> UserError:
 
 def require_parent(out: Path) -> None:
     """Raise UserError unless the folder exists that `out` is to lie in."""
-    if not out.absolute().parent.is_dir():
-        parent = printable(str(out.parent))
-        raise UserError(f"{parent} is no folder; make it, or give another --out")
+    if not (parent := out.absolute().parent).is_dir():
+        raise UserError(f"{printable(str(parent))} is no folder; make it, or give another --out")
 
 
 def write_error_reason(error: BaseException | None) -> str | None:

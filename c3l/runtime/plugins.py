@@ -1,13 +1,7 @@
 """Additions from outside: entry points of installed packages, and files that `--plugin` names.
 
-Whatever can be added to has a `Registry`. An installed package adds by an entry point in the
-registry's group: the entry point's name is the key, the object that it names the value. A plugin
-file is a Python file that writes to registries. The variable C3L_PLUGINS names such files for every
-process that the command starts, and for `lmms-eval --model c3l`.
-
-A plugin enters a stage's key through what it registers, and through nothing else: the source of a
-selector or a score form is hashed, a row is known by its settings. Neither the file nor its name
-counts.
+Either writes to a `Registry`. C3L_PLUGINS names the files for the processes that a command starts
+and for `lmms-eval --model c3l`. Only what is registered can enter a stage's key, never the file.
 """
 
 import os

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from c3l.runtime.errors import escape_unprintable
 
@@ -56,14 +56,11 @@ def duration(seconds: float) -> str:
 
 def format_rate(each: float) -> str:
     """Return a rate by the second, "4.2/s", or by the minute or hour where that is below one."""
-    for seconds, unit in ((1, "s"), (60, "min"), (3600, "h")):
-        if each * seconds >= 1 or unit == "h":
-            break
+    unit, seconds = next(
+        (unit for unit in (("s", 1), ("min", 60)) if each * unit[1] >= 1), ("h", 3600)
+    )
     number = each * seconds
     return f"{number:.0f}/{unit}" if number >= 10 else f"{number:.1f}/{unit}"
-
-
-# ── Loops that report ────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -170,9 +167,6 @@ def read_progress(path: Path) -> Position | None:
         return None
 
 
-# ── Display ──────────────────────────────────────────────────────────────────────────────────────
-
-
 class Display:
     """A bar with a message on a terminal, else the message once a minute. A context manager."""
 
@@ -180,7 +174,7 @@ class Display:
         self._bar = None
         self._spoke = time.monotonic()
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> Self:
         # One bar at a time: libraries draw theirs through tqdm.
         os.environ["TQDM_DISABLE"] = "1"
         if hub := sys.modules.get("huggingface_hub.utils"):
@@ -218,31 +212,28 @@ class Display:
             echo(f"{words[0].upper()}{words[1:]}.")
 
 
-class StatusLine:
+class StatusLine(Display):
     """The work of this process, shown as it goes on. A context manager.
 
     `begin` names the work; tracked loops add how much of it is done, the rate and the time left.
     """
 
-    def __init__(self):
-        self._display = Display()
-        self._title = ""
-        self._start: tuple[str, float, float, float] | None = None  # unit, total, done, time
+    _title = ""
+    _start: tuple[str, float, float, float] | None = None  # unit, total, done, time
 
-    def __enter__(self) -> "StatusLine":
+    def __enter__(self) -> Self:
         self._listening = listening(self._show)
         self._listening.__enter__()
-        self._display.__enter__()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *error) -> None:
-        self._display.__exit__(*error)
+        super().__exit__(*error)
         self._listening.__exit__(*error)
 
     def begin(self, title: str) -> None:
         """Begin other work."""
         self._title, self._start = title, None
-        self._display.update(title)
+        self.update(title)
 
     def _show(self, position: Position) -> None:
         unit, done, total = position.unit, position.done, position.total
@@ -254,4 +245,4 @@ class StatusLine:
         if done > start[2] and now > start[3]:
             rate = (done - start[2]) / (now - start[3])
             text += f" · {format_rate(rate)} · {duration((total - done) / rate)} left"
-        self._display.update(text, done, total)
+        self.update(text, done, total)

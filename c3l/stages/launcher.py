@@ -120,20 +120,11 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
     device, dtype = models.release_model()
     folder = job.partial / f"launched-{digest(asdict(launch))[:16]}"
     folder.mkdir(exist_ok=True)
-    for old in (folder / FACTS, folder / PLACE, *_errors(folder)):
+    for old in (folder / FACTS, folder / PLACE, *folder.glob(ERROR.format(rank="*"))):
         old.unlink(missing_ok=True)
-    record = {
-        "stage": name,
-        "out": str(job.out),
-        "inputs": {key: str(path) for key, path in job.inputs.items()},
-        "keys": job.keys,
-        "config": job.config,
-        "seed": job.seed,
-        "device": device,
-        "dtype": dtype,
-        "parent": os.getpid(),
-    }
-    (folder / JOB).write_text(json.dumps(record))
+    record = {"stage": name, "device": device, "dtype": dtype, "parent": os.getpid()}
+    record |= {part: getattr(job, part) for part in ("out", "inputs", "keys", "config", "seed")}
+    (folder / JOB).write_text(json.dumps(record, default=str))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch.config]
     command += ["--num_processes", str(launch.processes), "--main_process_port", "0"]
     command += ["-m", "c3l.stages.launched", str(folder)]
@@ -148,7 +139,7 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
     finally:
         launcher.terminate()
         launcher.wait()
-    for error in filter(None, map(read_checked, _errors(folder))):
+    for error in filter(None, map(read_checked, sorted(folder.glob(ERROR.format(rank="*"))))):
         raise UserError(error["error"])
     if launcher.returncode or not (facts := read_checked(folder / FACTS)):
         raise UserError(
@@ -156,10 +147,6 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
             f"{launcher.returncode}; see {folder / LOG}, then run the same command again"
         )
     return facts | {"processes": launch.processes}
-
-
-def _errors(folder: Path) -> list[Path]:
-    return sorted(folder.glob(ERROR.format(rank="*")))
 
 
 def _wait(launcher: subprocess.Popen, folder: Path) -> None:

@@ -45,11 +45,11 @@ def run_scores(job: Job) -> dict:
     scores = [from_record(record) for shard in shards for record in shard]
     write_scores(job.out / SCORES, scores)
     without = unscored(scores)
+    total = sum(without.values())
     if without:
-        total = sum(without.values())
         log.warning("%s of %s samples have no score: %s.", total, len(scores), without)
     facts = {"samples": len(scores), "without_score": without}
-    if sum(without.values()) == len(scores):
+    if total == len(scores):
         facts["unscored"] = f"no sample could be scored: {without}"
     return facts
 
