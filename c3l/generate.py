@@ -1,8 +1,7 @@
 """The method on a folder of images: `c3l.method` up to the generator, then data in batches.
 
 The final data are written about some images at a time: captions → pairs → filtered, until there are
-`n` samples → drawn → scores (→ best). Each step is a stage of a store in OUT/.store: the next run
-finds what is finished, and another reading makes only what it touches anew.
+`n` samples → drawn → scores (→ best). Each step is a stage of a store in OUT/.store.
 """
 
 import json
@@ -68,14 +67,12 @@ def generate(
 ) -> GenerationResult:
     """Write `n` samples about the images of a folder to `out`, as FILES; fewer where images end.
 
-    The initial data, from which the generator learns, are about a seeded draw of `initial` images
-    (the paper's 1,334, at most four in five), the final data about as many others as it takes;
-    where those do not give `n` samples the initial ones are written about too. With `final`,
-    exactly so many are written about and `n` samples drawn. If the final data are to be the best by
-    I²C (`Readings.final_selection`) all others are written about, or `final`. Images that cannot be
-    read are left out and counted. Without `train` the backbone as it is writes the final data. A
-    run that was stopped goes on where it was. Raises UserError for what the caller can mend, and
-    when there is no valid sample at all.
+    The generator learns from data about a seeded draw of `initial` images (the paper's 1,334, at
+    most four in five). The final data are about as many others as it takes, then the initial ones;
+    with `final`, about exactly so many, of which `n` samples are drawn; about all others where the
+    best by I²C are chosen (`Readings.final_selection`). Unreadable images are left out and counted.
+    Without `train` the backbone as it is writes. A run that was stopped goes on where it was.
+    Raises UserError for what the caller can mend, and when there is no valid sample at all.
     """
     out, folder = Path(out), ImageFolder(images)
     _check_free(out, folder.path)
@@ -204,7 +201,6 @@ class _Run:
         return Images(self.subset.linked(name, names), len(names))
 
     def _train(self, names: list[str]) -> Stage:
-        """Return the enhanced generator."""
         title = f"initial data about {len(names):,} images"
         images = self._images("initial", names)
         steps = augmented_pipeline(self.backbone, images, None, self.settings, self.seed)

@@ -1,10 +1,7 @@
 """From values to pseudo-labels: the targets of L_r (section 3.2), the groups of L_c (section 3.3).
 
-I²C and its rivals (section 4.4) differ in how they value samples. METHODS is the registry: one
-`Selector` a name, the forms of eq. 1 among them. `values` calls it, `select` makes the
-pseudo-labels. A value is a number, not NaN; more is better.
-
-Add a method of your own by `METHODS["name"] = function` (docs/extending.md).
+METHODS has a `Selector` for each way to value samples: I²C, its forms and its rivals (section 4.4).
+More is better. Add one by `METHODS["name"] = function` (docs/extending.md).
 """
 
 import hashlib
@@ -262,10 +259,8 @@ def groups(
     The positive is the image's best sample. By "image_and_class" each instruction class of an image
     makes a group. A single sample makes a group without negatives, which training skips and counts.
     """
-    return [
-        Group(image, (best,), tuple(rest))
-        for image, (best, *rest) in _members(samples, scores, key)
-    ]
+    members = _members(samples, scores, key)
+    return [Group(image, (best,), tuple(rest)) for image, (best, *rest) in members]
 
 
 def _members(

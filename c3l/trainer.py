@@ -1,8 +1,7 @@
 """Training on L_r + λ·L_c (sections 3.2 and 3.3): the step, on transformers' Trainer.
 
-Each step draws an anchor for every group, computes L_r over its answer tokens and L_c over its
-groups, and updates what is trained. `c3l.training` decides on which samples;
-`c3l.runtime.distributed_trainer` has checkpoints, shards and several processes.
+`c3l.training` decides on which samples; `c3l.runtime.distributed_trainer` has checkpoints, shards
+and several processes.
 """
 
 import os

@@ -1,9 +1,8 @@
 """Training on samples: the generator (L_r + λ·L_c, sections 3.2 and 3.3) and VLIT.
 
-Both change the backbone that they are given, in place; its `digest` stays that of the weights it
-was loaded from. The order of the samples is drawn beforehand, and later draws are seeded by the
-index in that order. So a run that was killed resumes from its last checkpoint and ends with the
-weights of an uninterrupted one.
+Both change the backbone in place; its `digest` stays that of the weights it was loaded from. The
+order of the samples is drawn beforehand, and later draws are seeded by the index in that order. So
+a run that was killed resumes and ends with the weights of an uninterrupted one.
 """
 
 import random
@@ -51,16 +50,14 @@ def train_generator(
     An epoch is one pass over the targets, each beside the next image group of a seeded order that
     is drawn anew when it ends; with L_r off it is one pass over the groups. If L_c follows L_r
     (`Readings.joining`), all targets come first and then as many groups. A group without a positive
-    or without a negative is skipped. The projection ξ is written to
-    `output_dir`/projection.safetensors, beside the checkpoints, from the last of which the training
-    resumes. Samples that cannot be trained on (`c3l.training_data`) are left out, unless the caller
-    has `checked` them.
+    or without a negative is skipped. ξ is written to `output_dir`/projection.safetensors, beside
+    the checkpoints, from the last of which the training resumes. Samples that cannot be trained on
+    (`c3l.training_data`) are left out, unless the caller has `checked` them.
 
-    Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
-    that are on), skipped_groups, empty_anchors (groups whose anchor came out empty, which add
-    nothing to L_c) and, where samples were left out, left_out (counts by reason). Raises UserError
-    when there is nothing to train on, when L_c would reach no weight of the model that is trained,
-    and when the loss is no finite number.
+    Returns steps, history (one record a step), its means of loss, l_r and l_c (those that are on),
+    skipped_groups, empty_anchors (groups left out of L_c) and, where samples were, left_out (counts
+    by reason). Raises UserError when there is nothing to train on, when L_c would reach no weight
+    that is trained, and when the loss is no finite number.
     """
     check_shares(settings)
     left_out: Mapping[str, int] = {}
@@ -189,7 +186,6 @@ def _shuffled_groups(
 
 
 def _projection(backbone: Backbone, readings: Readings, seed: int) -> Projection:
-    """A fresh ξ for the backbone's width, the same for the same seed."""
     width = backbone.model.get_input_embeddings().weight.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -93,21 +93,18 @@ class Store:
 
     def metadata(self, stage: Stage) -> dict:
         """Return the metadata of an artefact. Raises UserError if it is damaged by now."""
-        manifest = self.manifest(stage)
-        if manifest is None:
-            raise _damaged_since(self.path(stage) / MANIFEST)
-        return manifest["facts"]
+        if manifest := self.manifest(stage):
+            return manifest["facts"]
+        raise _damaged_since(self.path(stage) / MANIFEST)
 
     def read(self, stage: Stage, name: str) -> bytes:
         """Return a file of an artefact. Raises UserError if it is damaged by now."""
         path, manifest = self.path(stage) / name, self.manifest(stage)
-        try:
+        with suppress(OSError):
             content = path.read_bytes()
-        except OSError as error:
-            raise _damaged_since(path) from error
-        if manifest is None or hashlib.sha256(content).hexdigest() != manifest["files"].get(name):
-            raise _damaged_since(path)
-        return content
+            if manifest and hashlib.sha256(content).hexdigest() == manifest["files"].get(name):
+                return content
+        raise _damaged_since(path)
 
     def modified_since_sealed(self, stage: Stage) -> bool:
         """Return whether a file is missing or younger than the manifest, which is written last.
@@ -178,11 +175,9 @@ class Store:
             key = leftover.name.split("-", 1)[1]
             if leftover.name.startswith(".partial-") and not (leftover.parent / key).exists():
                 continue  # a long stage will go on from there
-            try:
-                with self._lock(key, timeout=0):
-                    shutil.rmtree(leftover, ignore_errors=True)
-            except Timeout:
-                continue  # alive: another process is at work on it
+            # Where the lock is not free, another process is at work on it.
+            with suppress(Timeout), self._lock(key, timeout=0):
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def _inputs(self, stage: Stage) -> dict[str, Path]:
         """Return the paths of the inputs, made if need be and verified."""

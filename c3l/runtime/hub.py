@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from c3l.artifacts.files import SEAL, verify_digests, write_digests
-from c3l.runtime.errors import UserError, short_repr, write_error_reason
+from c3l.runtime.errors import UserError, causes_of, short_repr, write_error_reason
 
-# What a backbone is made of: all that loading may open. A folder may hold cards, logs and optimizer
-# states besides.
+# What a backbone is made of: all that loading may open.
 FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -94,7 +93,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
     import huggingface_hub.constants as hub
     from huggingface_hub import errors
 
-    causes = _causes(error)
+    causes = causes_of(error)
     page = f"{hub.ENDPOINT}/{name}"
     mirror = f" (HF_ENDPOINT is {hub.ENDPOINT})" if "HF_ENDPOINT" in os.environ else ""
     answer = next((c for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
@@ -108,7 +107,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
             "it is not in the Hub's cache and HF_HUB_OFFLINE is set; unset it, or get the model "
             f"by `hf download {name}` where there is a network"
         )
-    if reason := next(filter(None, map(write_error_reason, causes)), None):
+    if reason := write_error_reason(error):
         return f"the Hub's cache {hub.HF_HUB_CACHE} cannot be written ({reason}); set HF_HOME"
     answers = {
         errors.GatedRepoError: f"it is gated; accept its licence at {page} and log in by "
@@ -142,15 +141,6 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
     return f"{kinds[-1]}; check the name, or give the folder of a downloaded copy{mirror}"
 
 
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """Return an error and its causes."""
-    causes: list[BaseException] = []
-    while error is not None and error not in causes:
-        causes.append(error)
-        error = error.__cause__ or error.__context__
-    return causes
-
-
 def refuse_adapter(folder: Path) -> None:
     """Raise UserError for a folder with an adapter, which transformers would apply silently."""
     for name in ADAPTER:
@@ -176,10 +166,7 @@ def weight_names(folder: Path) -> list[str]:
 
 
 def seal_weights(folder: Path) -> None:
-    """Write the digests of a backbone's files beside them.
-
-    Without them damage, such as a flipped bit in the weights, passes for another backbone.
-    """
+    """Write the digests of a backbone's files beside them: damage else passes for another one."""
     write_digests(folder, weight_names(folder))
 
 

@@ -85,22 +85,18 @@ class Loop:
     """A running loop, from its construction to its `end`."""
 
     def __init__(self, unit: str, total: float):
-        self._unit, self._total = unit, total
-        self._done = self._step = 0.0
+        self.unit, self.total = unit, total
+        self.done = self.step = 0.0
         _loops.append(self)
 
     def update(self, done: float, step: float) -> None:
         """Report what is done, and how much the step that begins now counts."""
-        self._done, self._step = done, step
+        self.done, self.step = done, step
         _notify()
 
     def end(self) -> None:
         if self in _loops:  # else a new listener has cleared what an exception left
             _loops.remove(self)
-
-    def position(self, share: float) -> Position:
-        """Return the position when a share of the current step is done."""
-        return Position(self._unit, self._done + share * self._step, self._total)
 
 
 def track(steps: Collection[T], unit: str, sizes: Sequence[float] | None = None) -> Iterator[T]:
@@ -123,7 +119,8 @@ def track(steps: Collection[T], unit: str, sizes: Sequence[float] | None = None)
 def _notify() -> None:
     position = None
     for loop in reversed(_loops):
-        position = loop.position(position.share if position else 0.0)
+        share = position.share if position else 0.0
+        position = Position(loop.unit, loop.done + share * loop.step, loop.total)
     for listener in _listeners if position else ():
         listener(position)
 
@@ -184,13 +181,10 @@ class Display:
             from rich.console import Console
             from rich.table import Column
 
+            column = Column(no_wrap=True, overflow="ellipsis")
             self._bar = progress.Progress(
                 progress.BarColumn(bar_width=24),
-                progress.TextColumn(
-                    "{task.description}",
-                    markup=False,
-                    table_column=Column(no_wrap=True, overflow="ellipsis"),
-                ),
+                progress.TextColumn("{task.description}", markup=False, table_column=column),
                 console=Console(stderr=True),
                 transient=True,
                 redirect_stdout=False,

@@ -1,8 +1,7 @@
 """Stages that train, in several processes: each in an `accelerate launch` of its own.
 
-Once that is requested (`request_launch`), a stage's function marked `trains` waits in the process
-that makes the stage for those that the launcher starts, which do its work (`c3l.stages.launched`).
-Their number is no part of a stage's key: losses differ in their last digits.
+Once that is requested (`request_launch`), a stage's function marked `trains` waits for processes
+that do its work (`c3l.stages.launched`). Their number is no part of a stage's key.
 """
 
 import json
@@ -83,9 +82,8 @@ def request_launch(choice: str | None) -> Launch | None:
             "writes, perhaps with the number of processes behind it: fsdp:8."
         ) from error
     if processes < 2:
-        raise UserError(
-            f"--launch {printable(choice)}: give two processes or more, or no --launch."
-        )
+        words = "give two processes or more, or no --launch."
+        raise UserError(f"--launch {printable(choice)}: {words}")
     launch = Launch(str(path.resolve()), processes, sharded)
     os.environ[ASKED] = json.dumps(asdict(launch))
     return launch
@@ -150,7 +148,6 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
 
 
 def _wait(launcher: subprocess.Popen, folder: Path) -> None:
-    """Wait for the end, and show the progress."""
     loop = None
     while launcher.poll() is None:
         try:

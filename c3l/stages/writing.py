@@ -47,7 +47,6 @@ def run_captions(job: Job) -> dict:
 
 
 def _write_captions(job: Job, backbone: "Backbone", readings: Readings) -> dict[str, str]:
-    """Return a caption for each of the job's images, by name."""
     from c3l import generation
 
     names = image_names(job.inputs["images"], job.config["images"])
