@@ -114,9 +114,8 @@ def selector(name: str) -> Selector:
 def code_of(name: str) -> dict[str, str]:
     """Return what an artefact's key holds of a method or form of eq. 1 besides its name.
 
-    That is nothing of a built-in one, and the digest of the source of any other. What the function
-    calls does not count: a change there needs another name. Raises UserError for a function
-    without a source.
+    Nothing of a built-in one; of any other the digest of its own source, without what it calls.
+    Raises UserError for a function without a source.
     """
     functions = [FORMS[name]] if name in FORMS else []
     functions += [selector(name).value] if name in METHODS else []
@@ -195,9 +194,8 @@ def select(
     """The pseudo-labels that a method's values make.
 
     For ranks they are `top_share` and `groups`. For labels every positive of an image is one
-    against all its negatives, and the targets are a seeded `share` of the positives, since labels
-    do not say which are best. The order within a group is seeded too: the first positive's class
-    is the one the anchor is requested for.
+    against all its negatives, and the targets are a seeded `share` of the positives. The order
+    within a group is seeded too: the first positive's class is the anchor's.
     """
     if not selector(method).labels:
         return Selection(top_share(samples, values, share, within), groups(samples, values, group))

@@ -108,35 +108,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
     work = path.with_name(f".tmp-{path.name}")
     try:
         yield work
-        fsync(work)
+        fsync_tree(work)
         os.replace(work, path)
     except BaseException:
-        work.unlink(missing_ok=True)
+        if work.is_dir():
+            shutil.rmtree(work, ignore_errors=True)
+        else:
+            work.unlink(missing_ok=True)
         raise
     fsync(path.parent)
 
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder to fill in place of `folder`, which is empty or absent until it is complete.
-
-    Its name is fixed, so that the next attempt replaces what a crash left.
-    """
-    work = folder.with_name(f".tmp-{folder.name}")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        yield work
-        fsync_tree(work)
-        os.replace(work, folder)
-    except BaseException:
+    """Yield a folder to fill in place of `folder`, which is empty or absent until it is done."""
+    with atomic_path(folder) as work:
         shutil.rmtree(work, ignore_errors=True)
-        raise
-    fsync(folder.parent)
+        work.mkdir()
+        yield work
 
 
 def fsync_tree(folder: Path) -> None:
-    """Bring all files and folders below a folder, and itself, to the disk."""
+    """Bring a file, or a folder with all that is below it, to the disk."""
     for path in [*folder.rglob("*"), folder]:
         fsync(path)
 

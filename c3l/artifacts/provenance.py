@@ -21,8 +21,7 @@ def commit() -> str:
     """Return the git commit of this code, with "-dirty" if files differ from it.
 
     Without a clone of it: "unknown", with the package's version and a digest of the sources. A
-    repository that these files merely lie in (an archive unpacked there, a virtual environment) is
-    another one's.
+    repository that these files merely lie in is another one's.
     """
     file = Path(__file__).resolve()
     # The file is in the commit itself, or the commit is not of this code.

@@ -105,9 +105,8 @@ class DistributedTrainer(Trainer):
     ) -> tuple[dict[str, Tensor] | None, list]:
         """Fill in another item's input for a loss that only other processes have input for.
 
-        Processes that share gradients or weights wait for each other, so all have to go the same
-        way through the model. A stand-in counts nothing. Where no process has anything, only a
-        step that has begun goes on, so that its gradients come together.
+        All processes have to go the same way through the model; a stand-in counts nothing. Where
+        no process has anything, a step that has begun goes on, so that its gradients come together.
         """
         active = tuple(any(each) for each in zip(*inputs, strict=True))
         self.active = active if any(active) else self.active

@@ -59,15 +59,12 @@ def from_yaml(text: str) -> Any:
 def check_plain(value: Any) -> None:
     """Raise ValueError unless the value can be written as JSON in UTF-8 and read back the same."""
     for scalar in _scalars(value):
-        match scalar:
-            case str():
-                _check_text(scalar)
-            case float() if not math.isfinite(scalar):
-                raise ValueError(f"{scalar} is no finite number")
-            case None | bool() | int() | float():
-                pass
-            case _:
-                raise ValueError(f"{short_repr(scalar)} is no JSON value")
+        if isinstance(scalar, str):
+            _check_text(scalar)
+        elif isinstance(scalar, float) and not math.isfinite(scalar):
+            raise ValueError(f"{scalar} is no finite number")
+        elif scalar is not None and not isinstance(scalar, int | float):
+            raise ValueError(f"{short_repr(scalar)} is no JSON value")
 
 
 def check_depth(value: Any) -> None:

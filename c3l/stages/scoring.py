@@ -86,8 +86,7 @@ def read_answer_logprobs(job: Job) -> dict[str, float] | None:
 def scored(job: Job) -> "tuple[list[Sample], list[Score]]":
     """Return the samples that have a score, and their scores, in order: published data repeat ids.
 
-    Where `alone` is an input, only samples whose answer it holds; where no score is an input, all
-    samples and no scores.
+    Only samples whose answer `alone` holds, if it is an input; all samples, where no score is one.
     """
     samples = samples_of(job)
     if "scores" not in job.inputs:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from c3l.artifacts.stage import Job, Stage
@@ -106,17 +107,16 @@ def rival_steps(method: str) -> tuple[Step, ...]:
 def _save_selection(
     job: Job, labels: Selection, samples: list[Sample], values: list[float]
 ) -> dict[str, Any]:
+    def ids(samples: Iterable[Sample]) -> list[str]:
+        return [sample.id for sample in samples]
+
     record = {
-        "targets": [sample.id for sample in labels.targets],
+        "targets": ids(labels.targets),
         "groups": [
-            {
-                "image": group.image,
-                "positives": [sample.id for sample in group.positives],
-                "negatives": [sample.id for sample in group.negatives],
-            }
-            for group in labels.groups
+            {"image": g.image, "positives": ids(g.positives), "negatives": ids(g.negatives)}
+            for g in labels.groups
         ],
-        "scores": {sample.id: value for sample, value in zip(samples, values, strict=True)},
+        "scores": dict(zip(ids(samples), values, strict=True)),
     }
     (job.out / SELECTION).write_text(json.dumps(record, indent=1))
     return {"targets": len(labels.targets), "groups": len(labels.groups)}
