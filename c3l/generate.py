@@ -1,16 +1,13 @@
 """The method on a folder of images: `c3l.method` up to the generator, then data in batches.
 
 The final data are written about some images at a time: captions → pairs → filtered, until there are
-`n` samples → drawn → scores (→ best). Each step is a stage of a store in OUT/.store: the next run
-finds what is finished, and another reading makes only what it touches anew.
+`n` samples → drawn → scores (→ best). Each step is a stage of a store in OUT/.store.
 """
 
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -28,7 +25,7 @@ from c3l.data.scored import with_scores, write_scored
 from c3l.data.subset import ImageSubset, in_batches
 from c3l.filtering import judged
 from c3l.method import Images, WrittenData, augmented_pipeline, write_data
-from c3l.runtime.errors import UserError, printable
+from c3l.runtime.errors import UserError, printable, require_parent, write_error
 from c3l.runtime.locks import locked
 from c3l.runtime.progress import VERBOSE, StatusLine, echo
 from c3l.samples import ImageFolder, Sample, read_samples
@@ -70,14 +67,12 @@ def generate(
 ) -> GenerationResult:
     """Write `n` samples about the images of a folder to `out`, as FILES; fewer where images end.
 
-    The initial data, from which the generator learns, are about a seeded draw of `initial` images
-    (the paper's 1,334, at most four in five), the final data about as many others as it takes;
-    where those do not give `n` samples the initial ones are written about too. With `final`,
-    exactly so many are written about and `n` samples drawn. If the final data are to be the best by
-    I²C (`Readings.final_selection`) all others are written about, or `final`. Images that cannot be
-    read are left out and counted. Without `train` the backbone as it is writes the final data. A
-    run that was stopped goes on where it was. Raises UserError for what the caller can mend, and
-    when there is no valid sample at all.
+    The generator learns from data about a seeded draw of `initial` images (the paper's 1,334, at
+    most four in five). The final data are about as many others as it takes, then the initial ones;
+    with `final`, about exactly so many, of which `n` samples are drawn; about all others where the
+    best by I²C are chosen (`Readings.final_selection`). Unreadable images are left out and counted.
+    Without `train` the backbone as it is writes. A run that was stopped goes on where it was.
+    Raises UserError for what the caller can mend, and when there is no valid sample at all.
     """
     out, folder = Path(out), ImageFolder(images)
     _check_free(out, folder.path)
@@ -89,8 +84,7 @@ def generate(
             store.remove_leftovers()
             status.begin("reading the backbone's files")
             source = backbone_source(backbone)
-            reason = contrast_unreached(settings.readings, model_type(source)) if train else None
-            if reason:
+            if train and (reason := contrast_unreached(settings.readings, model_type(source))):
                 raise UserError(reason)
             weights = Source.from_path(source.path, source.names, dtype) if dtype else source
             subset = ImageSubset(folder, store.root / "images", seed)
@@ -111,11 +105,9 @@ def _check_free(out: Path, images: Path) -> None:
     """Raise UserError where the folder holds anything but an earlier run."""
     if out.resolve().is_relative_to(images.resolve()):
         raise UserError(f"{printable(str(out))} lies among the images; give another --out")
-    if not out.absolute().parent.is_dir():
-        parent = printable(str(out.absolute().parent))
-        raise UserError(f"{parent} is no folder; make it, or give another --out")
-    earlier_run = (out / STORE).is_dir()
-    if out.exists() and not earlier_run and not (out.is_dir() and not any(out.iterdir())):
+    require_parent(out)
+    reusable = (out / STORE).is_dir() or (out.is_dir() and not any(out.iterdir()))
+    if out.exists() and not reusable:
         raise UserError(
             f"{printable(str(out))} holds something else; give a new or an empty folder as --out"
         )
@@ -209,7 +201,6 @@ class _Run:
         return Images(self.subset.linked(name, names), len(names))
 
     def _train(self, names: list[str]) -> Stage:
-        """Return the enhanced generator."""
         title = f"initial data about {len(names):,} images"
         images = self._images("initial", names)
         steps = augmented_pipeline(self.backbone, images, None, self.settings, self.seed)
@@ -230,11 +221,9 @@ class _Run:
         """Write until there are `n` samples, or about all images if the best are to be chosen."""
         generation, readings = self.settings.generation, self.settings.readings
         choose_best = readings.final_selection == "i2c"
-        order = chain(
-            self.subset.remaining(), [] if choose_best and final is None else initial_names
-        )
-        batches: list[Batch] = []
-        count = 0
+        others = [] if choose_best and final is None else initial_names
+        order = chain(self.subset.remaining(), others)
+        batches, count = [], 0
         for number, names in enumerate(in_batches(islice(order, final), BATCH)):
             # Another seed for each batch, as for a stage's shards.
             seed = self.seed + 1_000_003 * (number + 1)
@@ -271,10 +260,9 @@ class _Run:
         from c3l.relevance import in_form
         from c3l.scores import read_scores
 
-        captions: dict[str, str] = {}
-        for batch in batches:
-            file = self.store.path(batch.data.captions) / "captions.json"
-            captions |= json.loads(file.read_text(encoding="utf-8"))
+        files = [self.store.path(batch.data.captions) / "captions.json" for batch in batches]
+        parts = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        captions = {image: caption for part in parts for image, caption in part.items()}
         by_id = {score.id: score for score in read_scores(self.store.path(scores) / SCORES)}
         samples = [
             replace(sample, meta={"caption": captions[sample.image]})
@@ -311,32 +299,25 @@ def _counts(reasons: Counter[str]) -> str:
 
 
 def _save(out: Path, samples: list[Sample], info: DatasetInfo, left_out: list[LeftOut]) -> None:
-    try:
-        with _replace_results(out) as work:
-            for name in FILES[:-1]:
-                write_scored(work / name, samples)
-            text = dataset_card(samples, info).encode(errors="backslashreplace")
-            (work / "README.md").write_bytes(text)
-            write_left_out(work, left_out)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{printable(str(out))} cannot be written ({reason})") from error
-
-
-@contextmanager
-def _replace_results(out: Path) -> Iterator[Path]:
-    """Yield a folder for the results, which then take the place of an earlier run's."""
+    """Write the results beside an earlier run's, and then in their place."""
     work = out / STORE / ".tmp-results"
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    yield work
-    for name in FILES:
-        fsync(work / name)
-    for name in FILES:
-        os.replace(work / name, out / name)
-    if left_out_path(work).exists():
-        os.replace(left_out_path(work), left_out_path(out))
-    else:
-        left_out_path(out).unlink(missing_ok=True)
-    work.rmdir()
-    fsync(out)
+    try:
+        work.mkdir()
+        for name in FILES[:-1]:
+            write_scored(work / name, samples)
+        text = dataset_card(samples, info).encode(errors="backslashreplace")
+        (work / "README.md").write_bytes(text)
+        write_left_out(work, left_out)
+        for name in FILES:
+            fsync(work / name)
+        for name in FILES:
+            os.replace(work / name, out / name)
+        if left_out_path(work).exists():
+            os.replace(left_out_path(work), left_out_path(out))
+        else:
+            left_out_path(out).unlink(missing_ok=True)
+        work.rmdir()
+        fsync(out)
+    except OSError as error:
+        raise write_error(out, error) from error

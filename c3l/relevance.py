@@ -85,9 +85,8 @@ def in_form(scores: Sequence[Score], form: ScoreForm) -> list[float]:
     return values
 
 
-# Answers in a packed row of the pass without an image; samples whose pass without an image is in
-# memory at one time.
-_TEXTS, _WINDOW = 8, 512
+_TEXTS = 8  # answers in a packed row of the pass without an image
+_WINDOW = 512  # samples whose pass without an image is in memory at one time
 
 
 class Pair(NamedTuple):
@@ -121,10 +120,9 @@ def score(
     """The scores of the samples under `backbone`, in the order of the samples (eq. 1).
 
     Each answer is read behind its image and question, and behind its question without the image
-    (`Readings.without_image`). A forward holds up to `batch_size` answers: all those about one
-    image stand behind one copy of it (`c3l.packing`), and samples of equal question and answer
-    share the pass without the image. A later turn of a conversation is read behind the turns
-    before it (`Readings.turns`). A sample that cannot be scored has the reason in its `Score`.
+    (`Readings.without_image`), both behind earlier turns (`Readings.turns`). A forward holds up to
+    `batch_size` answers: those about one image share one copy of it (`c3l.packing`), and samples
+    of equal texts share the pass without it. A sample without a score has the reason in `Score`.
     """
     readings = readings or Readings()
     reasons = {i: "empty_answer" for i, s in enumerate(samples) if not s.answer.strip()}
@@ -199,9 +197,8 @@ def _score_window(
         rows = [i for run, _ in readable for i in run]
         pictures = [picture for run, picture in readable for _ in run]
         group_sizes = [len(run) for run, _ in readable]
-        visual = _encode_answers(
-            backbone, [pairs[i] for i in rows], pictures, group_sizes, readings
-        )
+        texts = [pairs[i] for i in rows]
+        visual = _encode_answers(backbone, texts, pictures, group_sizes, readings)
         passes = [(i, x, direct[pairs[i]]) for i, x in zip(rows, visual, strict=True)]
         fits = [(i, x, y) for i, x, y in passes if x is not None and y is not None]
         yield from ((i, "longer_than_context") for i, x, y in passes if x is None or y is None)
@@ -218,9 +215,8 @@ def _encode_without_image(
 ) -> dict[Pair, AnswerStates | None]:
     """Each pair's states without its image; None for one longer than the context."""
     ordered = sorted(pairs, key=lambda pair: (pair.length, pair))
-    picture = None
-    if readings.without_image != "removed":
-        picture = backbone.no_picture(readings.without_image)
+    kind = readings.without_image
+    picture = None if kind == "removed" else backbone.no_picture(kind)
     encoded: dict[Pair, AnswerStates | None] = {}
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]
@@ -284,8 +280,8 @@ def answer_states(
     """The hidden states [n, d] that predict the n tokens under `mask` [b, t], and the tokens [n].
 
     `batch` comes from `Backbone.encode`, padded on the right; `group_sizes` are those of
-    `Backbone.hidden_states`. Tokens come row after row. `backbone.head` makes logits of the states,
-    for these positions alone: at 32,000 words they are what fills the memory.
+    `Backbone.hidden_states`. `backbone.head` makes logits for these positions alone: they fill the
+    memory.
     """
     # The state of a position predicts the next token. Before the first one there is no state.
     predicting = F.pad(mask[:, 1:], (0, 1))

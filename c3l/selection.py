@@ -1,10 +1,7 @@
 """From values to pseudo-labels: the targets of L_r (section 3.2), the groups of L_c (section 3.3).
 
-I²C and its rivals (section 4.4) differ in how they value samples. METHODS is the registry: one
-`Selector` a name, the forms of eq. 1 among them. `values` calls it, `select` makes the
-pseudo-labels. A value is a number, not NaN; more is better.
-
-Add a method of your own by `METHODS["name"] = function` (docs/extending.md).
+METHODS has a `Selector` for each way to value samples: I²C, its forms and its rivals (section 4.4).
+More is better. Add one by `METHODS["name"] = function` (docs/extending.md).
 """
 
 import hashlib
@@ -117,9 +114,8 @@ def selector(name: str) -> Selector:
 def code_of(name: str) -> dict[str, str]:
     """Return what an artefact's key holds of a method or form of eq. 1 besides its name.
 
-    That is nothing of a built-in one, and the digest of the source of any other. What the function
-    calls does not count: a change there needs another name. Raises UserError for a function
-    without a source.
+    Nothing of a built-in one; of any other the digest of its own source, without what it calls.
+    Raises UserError for a function without a source.
     """
     functions = [FORMS[name]] if name in FORMS else []
     functions += [selector(name).value] if name in METHODS else []
@@ -198,9 +194,8 @@ def select(
     """The pseudo-labels that a method's values make.
 
     For ranks they are `top_share` and `groups`. For labels every positive of an image is one
-    against all its negatives, and the targets are a seeded `share` of the positives, since labels
-    do not say which are best. The order within a group is seeded too: the first positive's class
-    is the one the anchor is requested for.
+    against all its negatives, and the targets are a seeded `share` of the positives. The order
+    within a group is seeded too: the first positive's class is the anchor's.
     """
     if not selector(method).labels:
         return Selection(top_share(samples, values, share, within), groups(samples, values, group))
@@ -262,10 +257,8 @@ def groups(
     The positive is the image's best sample. By "image_and_class" each instruction class of an image
     makes a group. A single sample makes a group without negatives, which training skips and counts.
     """
-    return [
-        Group(image, (best,), tuple(rest))
-        for image, (best, *rest) in _members(samples, scores, key)
-    ]
+    members = _members(samples, scores, key)
+    return [Group(image, (best,), tuple(rest)) for image, (best, *rest) in members]
 
 
 def _members(

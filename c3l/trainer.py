@@ -1,8 +1,7 @@
 """Training on L_r + λ·L_c (sections 3.2 and 3.3): the step, on transformers' Trainer.
 
-Each step draws an anchor for every group, computes L_r over its answer tokens and L_c over its
-groups, and updates what is trained. `c3l.training` decides on which samples;
-`c3l.runtime.distributed_trainer` has checkpoints, shards and several processes.
+`c3l.training` decides on which samples; `c3l.runtime.distributed_trainer` has checkpoints, shards
+and several processes.
 """
 
 import os
@@ -49,8 +48,8 @@ class Item:
     @property
     def ids(self) -> list[str]:
         """The samples to name in an error about this item."""
-        samples = [self.target] if self.target else []
-        return [s.id for s in (*samples, *(self.group.positives if self.group else ()))]
+        positives = self.group.positives if self.group else ()
+        return [sample.id for sample in (self.target, *positives) if sample]
 
 
 class LossTrainer(DistributedTrainer):
@@ -109,8 +108,8 @@ class LossTrainer(DistributedTrainer):
         return anchors, len(items) - len(anchors) if counts else None
 
     def _sample_anchors(self, start: int, size: int) -> dict[int, str]:
-        """Sample from the current model, without a gradient, a text about each group's image, by
-        index: for all groups of the `anchor_steps` steps that begin at the index `start`.
+        """Sample a text about each group's image from the current model, by index, for all groups
+        of the `anchor_steps` steps that begin at the index `start`.
 
         No checkpoint lies among these steps, so a run that resumes samples the same. Each process
         samples all of them, since other batches would give other texts.
@@ -146,13 +145,9 @@ class LossTrainer(DistributedTrainer):
 
     def _collate(self, items: list[Item]) -> dict[str, Any]:
         targets = [item.target for item in items if item.target]
-        encoded = None
-        if targets:
-            encoded = self.model.backbone.encode(
-                [sample.question for sample in targets],
-                [self.images[sample.image] for sample in targets],
-                [sample.answer for sample in targets],
-            )
+        texts = [(sample.question, self.images[sample.image], sample.answer) for sample in targets]
+        columns = map(list, zip(*texts, strict=True))
+        encoded = self.model.backbone.encode(*columns) if targets else None
         return {"items": items, "encoded": encoded}
 
     def count_batch(self, batch: dict[str, Any]) -> tuple[list[str], Counter[str]]:
@@ -197,9 +192,8 @@ def train_items(
     """Train over the items in their order, on from the last whole checkpoint in `output_dir`.
 
     A backbone in half precision computes in it; the weights that train are float32 meanwhile.
-    Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
-    that are on) and empty_anchors. Under `accelerate launch` all processes call it alike, after
-    `check_shares`, and the first has the trained backbone.
+    Returns steps, history, its means and empty_anchors (`c3l.training`). Under `accelerate launch`
+    all processes call it alike, after `check_shares`, and the first has the trained backbone.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if backbone.dtype == torch.float16 and backbone.device.type == "cpu":
@@ -235,11 +229,7 @@ def train_items(
 
 
 def _arguments(
-    backbone: Backbone,
-    settings: TrainingSettings,
-    readings: Readings,
-    seed: int,
-    output_dir: Path,
+    backbone: Backbone, settings: TrainingSettings, readings: Readings, seed: int, output_dir: Path
 ) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(output_dir),

@@ -1,9 +1,8 @@
 """Training on samples: the generator (L_r + λ·L_c, sections 3.2 and 3.3) and VLIT.
 
-Both change the backbone that they are given, in place; its `digest` stays that of the weights it
-was loaded from. The order of the samples is drawn beforehand, and later draws are seeded by the
-index in that order. So a run that was killed resumes from its last checkpoint and ends with the
-weights of an uninterrupted one.
+Both change the backbone in place; its `digest` stays that of the weights it was loaded from. The
+order of the samples is drawn beforehand, and later draws are seeded by the index in that order. So
+a run that was killed resumes and ends with the weights of an uninterrupted one.
 """
 
 import random
@@ -51,16 +50,14 @@ def train_generator(
     An epoch is one pass over the targets, each beside the next image group of a seeded order that
     is drawn anew when it ends; with L_r off it is one pass over the groups. If L_c follows L_r
     (`Readings.joining`), all targets come first and then as many groups. A group without a positive
-    or without a negative is skipped. The projection ξ is written to
-    `output_dir`/projection.safetensors, beside the checkpoints, from the last of which the training
-    resumes. Samples that cannot be trained on (`c3l.training_data`) are left out, unless the caller
-    has `checked` them.
+    or without a negative is skipped. ξ is written to `output_dir`/projection.safetensors, beside
+    the checkpoints, from the last of which the training resumes. Samples that cannot be trained on
+    (`c3l.training_data`) are left out, unless the caller has `checked` them.
 
-    Returns steps, history (one record a step), the means of loss, l_r and l_c over it (of those
-    that are on), skipped_groups, empty_anchors (groups whose anchor came out empty, which add
-    nothing to L_c) and, where samples were left out, left_out (counts by reason). Raises UserError
-    when there is nothing to train on, when L_c would reach no weight of the model that is trained,
-    and when the loss is no finite number.
+    Returns steps, history (one record a step), its means of loss, l_r and l_c (those that are on),
+    skipped_groups, empty_anchors (groups left out of L_c) and, where samples were, left_out (counts
+    by reason). Raises UserError when there is nothing to train on, when L_c would reach no weight
+    that is trained, and when the loss is no finite number.
     """
     check_shares(settings)
     left_out: Mapping[str, int] = {}
@@ -75,7 +72,12 @@ def train_generator(
     model_type = backbone.model_part("").config.model_type
     if usable and (reason := contrast_unreached(readings, model_type)):
         raise UserError(reason)
-    _check_classes([*targets, *(sample for group in usable for sample in group.positives)])
+    for sample in (*targets, *(sample for group in usable for sample in group.positives)):
+        if sample.instruction not in CLASSES:
+            raise UserError(
+                f"sample {printable(sample.id)} has no instruction class, so no generator can "
+                f"learn from it; give it one of: {', '.join(CLASSES)}"
+            )
     if targets and readings.target == "pair":
         pairs = map(as_pair, targets)
         targets = [
@@ -98,7 +100,7 @@ def train_generator(
     if projection is not None and distributed.is_main_process():
         save_file(projection.state_dict(), output_dir / "projection.safetensors")
     metrics["skipped_groups"] = len(groups) - len(usable)
-    return metrics | _metric(left_out)
+    return metrics | ({"left_out": dict(left_out)} if left_out else {})
 
 
 def tune(
@@ -129,16 +131,7 @@ def tune(
     items = [Item(i, samples[k], None) for i, k in enumerate(order)]
     output_dir = Path(output_dir)
     metrics = train_items(backbone, None, items, images, settings, readings, seed, output_dir)
-    return metrics | _metric(left_out)
-
-
-def _check_classes(samples: Sequence[Sample]) -> None:
-    for sample in samples:
-        if sample.instruction not in CLASSES:
-            raise UserError(
-                f"sample {printable(sample.id)} has no instruction class, so no generator can "
-                f"learn from it; give it one of: {', '.join(CLASSES)}"
-            )
+    return metrics | ({"left_out": dict(left_out)} if left_out else {})
 
 
 def _without_unusable(
@@ -164,10 +157,6 @@ def _describe(left_out: Mapping[str, int]) -> str:
     """The counts of samples left out, as the end of a message."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(left_out.items()))
     return f" that can be trained on (left out: {reasons})" if reasons else ""
-
-
-def _metric(left_out: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    return {"left_out": dict(left_out)} if left_out else {}
 
 
 def _by_length(samples: Sequence[Sample], batch_size: int, epochs: int, seed: int) -> list[int]:
@@ -197,7 +186,6 @@ def _shuffled_groups(
 
 
 def _projection(backbone: Backbone, readings: Readings, seed: int) -> Projection:
-    """A fresh ξ for the backbone's width, the same for the same seed."""
     width = backbone.model.get_input_embeddings().weight.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -74,8 +74,7 @@ def write_checked(path: Path, value: dict) -> None:
     """Write JSON together with its own digest, atomically; numbers that are not finite are null."""
     # As it will be read: keys are text.
     value = json.loads(json.dumps(without_infinities(value), allow_nan=False))
-    text = json.dumps(value | {"seal": digest(value)}, indent=1)
-    write_atomically(path, text)
+    write_atomically(path, json.dumps(value | {"seal": digest(value)}, indent=1))
 
 
 def read_checked(path: Path) -> dict | None:
@@ -101,8 +100,7 @@ def write_digests(folder: Path, names: Iterable[str] | None = None) -> None:
 
 def verify_digests(folder: Path) -> str | None:
     """Describe the first damage in a folder that `write_digests` sealed, or return None."""
-    sealed = read_checked(folder / SEAL)
-    if sealed is None:
+    if (sealed := read_checked(folder / SEAL)) is None:
         return f"{SEAL} does not match its digest"
     return first_difference(folder, sealed["files"])
 
@@ -117,41 +115,33 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path to write to in place of `path`, which then holds the old content or the new.
 
-    The name of the temporary file is fixed, so that the next write takes over what a crash left;
-    two writers of one path need a lock.
+    The temporary name is fixed: the next write replaces what a crash left; two writers need a lock.
     """
     work = path.with_name(f".tmp-{path.name}")
     try:
         yield work
-        fsync(work)
+        fsync_tree(work)
         os.replace(work, path)
     except BaseException:
-        work.unlink(missing_ok=True)
+        if work.is_dir():
+            shutil.rmtree(work, ignore_errors=True)
+        else:
+            work.unlink(missing_ok=True)
         raise
     fsync(path.parent)
 
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder to fill in place of `folder`, which is empty or absent until it is complete.
-
-    Its name is fixed, so that the next attempt replaces what a crash left.
-    """
-    work = folder.with_name(f".tmp-{folder.name}")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        yield work
-        fsync_tree(work)
-        os.replace(work, folder)
-    except BaseException:
+    """Yield a folder to fill in place of `folder`, which is empty or absent until it is done."""
+    with atomic_path(folder) as work:
         shutil.rmtree(work, ignore_errors=True)
-        raise
-    fsync(folder.parent)
+        work.mkdir()
+        yield work
 
 
 def fsync_tree(folder: Path) -> None:
-    """Bring all files and folders below a folder, and itself, to the disk."""
+    """Bring a file, or a folder with all that is below it, to the disk."""
     for path in [*folder.rglob("*"), folder]:
         fsync(path)
 

@@ -1,9 +1,7 @@
-"""Checks that files are still what they were: hashed once, then only looked at.
+"""Checks that files are still what they were.
 
-Hashing finds any damage and takes seconds a gigabyte; asking the system whether a file was touched
-takes microseconds and finds what was done to it by way of the system. So a process hashes a file
-when it first reads it, and again only when it looks different.
-"""
+Hashing takes seconds a gigabyte, asking the system whether a file was touched microseconds. So a
+process hashes a file when it first reads it, and again only when it looks different."""
 
 import os
 import time

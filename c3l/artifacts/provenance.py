@@ -21,15 +21,14 @@ def commit() -> str:
     """Return the git commit of this code, with "-dirty" if files differ from it.
 
     Without a clone of it: "unknown", with the package's version and a digest of the sources. A
-    repository that these files merely lie in (an archive unpacked there, a virtual environment) is
-    another one's.
+    repository that these files merely lie in is another one's.
     """
     file = Path(__file__).resolve()
     # The file is in the commit itself, or the commit is not of this code.
-    if _git(file, "rev-parse", "--verify", "--quiet", f"HEAD:./{file.name}"):
-        described = _git(file, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
-        if described:
-            return described
+    tracked = _git(file, "rev-parse", "--verify", "--quiet", f"HEAD:./{file.name}")
+    describe = ("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    if tracked and (name := _git(file, *describe)):
+        return name
     root = file.parents[2]
     return f"unknown (c3l {_version(root)}, sources {_sources(root)})"
 
@@ -64,14 +63,11 @@ def _git(file: Path, *arguments: str) -> str:
 
 def _version(root: Path) -> str:
     """Return the version in the project file beside the packages, or else of what is installed."""
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError):
         return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    try:
+    with suppress(PackageNotFoundError):
         return version("c3l")
-    except PackageNotFoundError:
-        return "without a version"
+    return "without a version"
 
 
 def _sources(root: Path) -> str:

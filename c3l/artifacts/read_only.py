@@ -25,12 +25,10 @@ class ReadOnlyStore(Store):
     def find(self, stage: Stage) -> Path | None:
         """Return the stage's artefact if it is whole. A damaged one is named and stays."""
         path = self.path(stage)
-        if not path.exists():
-            return None
-        if damage := self._integrity.damage(path):
+        if path.exists() and (damage := self._integrity.damage(path)):
             log.warning("%s is damaged: %s. The next run makes it again.", path, damage)
             return None
-        return path
+        return path if path.exists() else None
 
     def make(self, stage: Stage) -> Path:
         """Return the artefact. Raise NotStoredError where it is not there."""

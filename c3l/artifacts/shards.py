@@ -1,7 +1,6 @@
 """Long stages work in shards: whole ones survive a crash, and other processes may help with them.
 
-Whoever locks a shard first makes it: the process that makes the stage, or one that helps it
-(`Store.build_shards`). The result is the same: a shard's items and seed depend on its number alone.
+Whoever locks a shard first makes it. A shard's items and seed depend on its number alone.
 """
 
 import logging
@@ -39,7 +38,7 @@ def in_shards(
     paths = [job.partial / f"{kind}-{number:05d}.json" for number in range(len(shards))]
     if job.still_needed is None:
         for path in paths:  # that is how others know of it
-            _lock(path).touch()
+            path.with_suffix(".lock").touch()
     results: dict[int, Any] = {}
 
     def take(number: int, timeout: float) -> None:
@@ -73,10 +72,6 @@ def shard_seed(job: Job, number: int) -> int:
     return (job.seed or 0) + 1_000_003 * number
 
 
-def _lock(path: Path) -> Path:
-    return path.with_suffix(".lock")
-
-
 def _shard(job: Job, path: Path, work: Callable[[], Any], timeout: float) -> Any:
     """Return the shard's result, made unless it is there.
 
@@ -85,7 +80,7 @@ def _shard(job: Job, path: Path, work: Callable[[], Any], timeout: float) -> Any
     if (shard := read_checked(path)) is not None:
         return shard["result"]
     _leave_unless_needed(job)
-    with locked(_lock(path), timeout):
+    with locked(path.with_suffix(".lock"), timeout):
         if (shard := read_checked(path)) is not None:
             return shard["result"]
         if path.exists():

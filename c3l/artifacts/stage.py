@@ -89,10 +89,15 @@ class Stage:
                 "stage": self.name,
                 "version": self.version,
                 "config": self.config,
-                "inputs": {name: source.key for name, source in self.inputs.items()},
+                "inputs": self.input_keys,
                 "seed": self.seed,
             }
         )
+
+    @property
+    def input_keys(self) -> dict[str, str]:
+        """The digests of the inputs, by name."""
+        return {name: source.key for name, source in self.inputs.items()}
 
     @property
     def stages(self) -> "list[Stage]":

@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Store:
         """
         path = self.path(stage)
         if path.exists() and self._integrity.damage(path):
-            with self._lock(stage):
+            with self._lock(stage.key):
                 if path.exists() and (damage := self._integrity.damage(path)):
                     self._set_aside(path, damage)
         return path if path.exists() else None
@@ -93,21 +93,18 @@ class Store:
 
     def metadata(self, stage: Stage) -> dict:
         """Return the metadata of an artefact. Raises UserError if it is damaged by now."""
-        manifest = self.manifest(stage)
-        if manifest is None:
-            raise _damaged_since(self.path(stage) / MANIFEST)
-        return manifest["facts"]
+        if manifest := self.manifest(stage):
+            return manifest["facts"]
+        raise _damaged_since(self.path(stage) / MANIFEST)
 
     def read(self, stage: Stage, name: str) -> bytes:
         """Return a file of an artefact. Raises UserError if it is damaged by now."""
         path, manifest = self.path(stage) / name, self.manifest(stage)
-        try:
+        with suppress(OSError):
             content = path.read_bytes()
-        except OSError as error:
-            raise _damaged_since(path) from error
-        if manifest is None or hashlib.sha256(content).hexdigest() != manifest["files"].get(name):
-            raise _damaged_since(path)
-        return content
+            if manifest and hashlib.sha256(content).hexdigest() == manifest["files"].get(name):
+                return content
+        raise _damaged_since(path)
 
     def modified_since_sealed(self, stage: Stage) -> bool:
         """Return whether a file is missing or younger than the manifest, which is written last.
@@ -136,8 +133,8 @@ class Store:
         for _ in range(TRIES):
             if path := self.find(stage):
                 return path
-            inputs = {name: self._input(source) for name, source in stage.inputs.items()}
-            with self._lock(stage):
+            inputs = self._inputs(stage)
+            with self._lock(stage.key):
                 if not self.path(stage).exists():  # no other process has made it meanwhile
                     self._build(stage, inputs)
         if path := self.find(stage):
@@ -149,8 +146,7 @@ class Store:
 
     def build_shards(self, stage: Stage) -> None:
         """Make shards of a stage that another process is making, until none remains to begin."""
-        inputs = {name: self._input(source) for name, source in stage.inputs.items()}
-        keys = {name: source.key for name, source in stage.inputs.items()}
+        inputs = self._inputs(stage)
         partial, begun = self._partial_path(stage), self._manifests(stage)
 
         def still_needed() -> bool:
@@ -162,14 +158,12 @@ class Store:
             tempfile.TemporaryDirectory() as out,
         ):
             if still_needed():
-                job = Job(Path(out), partial, inputs, keys, stage.config, stage.seed, still_needed)
-                stage.run(job)
+                stage.run(_job(stage, Path(out), partial, inputs, still_needed))
 
     def discard(self, stage: Stage) -> None:
         """Take an artefact out so that it is made again; the next `Job.partial` is what it held."""
-        final = self.path(stage)
-        partial = self._partial_path(stage)
-        with self._lock(stage):
+        final, partial = self.path(stage), self._partial_path(stage)
+        with self._lock(stage.key):
             if final.exists():
                 shutil.rmtree(partial, ignore_errors=True)
                 os.rename(final, partial)
@@ -181,24 +175,23 @@ class Store:
             key = leftover.name.split("-", 1)[1]
             if leftover.name.startswith(".partial-") and not (leftover.parent / key).exists():
                 continue  # a long stage will go on from there
-            try:
-                with self._write_errors(), self._file_lock(key, timeout=0):
-                    shutil.rmtree(leftover, ignore_errors=True)
-            except Timeout:
-                continue  # alive: another process is at work on it
+            # Where the lock is not free, another process is at work on it.
+            with suppress(Timeout), self._lock(key, timeout=0):
+                shutil.rmtree(leftover, ignore_errors=True)
 
-    def _input(self, source: Stage | Source) -> Path:
-        """Return the path of an input, made if need be and verified."""
-        if isinstance(source, Stage):
-            return self.make(source)
-        self._integrity.verify(source)
-        return source.path
+    def _inputs(self, stage: Stage) -> dict[str, Path]:
+        """Return the paths of the inputs, made if need be and verified."""
+        paths = {}
+        for name, source in stage.inputs.items():
+            if isinstance(source, Source):
+                self._integrity.verify(source)
+            paths[name] = self.make(source) if isinstance(source, Stage) else source.path
+        return paths
 
     def _build(self, stage: Stage, inputs: dict[str, Path]) -> None:
         """Make the artefact, under its lock; nothing, if an input was damaged in the meantime."""
         final = self.path(stage)
         work = final.with_name(f".tmp-{stage.key}")
-        keys = {name: source.key for name, source in stage.inputs.items()}
         started = time.perf_counter()
         try:
             shutil.rmtree(work, ignore_errors=True)
@@ -209,9 +202,8 @@ class Store:
                 if unscored := next(filter(None, reasons), None):
                     facts = {"unscored": unscored}
                 else:
-                    job = Job(work, partial, inputs, keys, stage.config, stage.seed)
                     with progress_file(partial / PLACE):
-                        facts = stage.run(job)
+                        facts = stage.run(_job(stage, work, partial, inputs))
             except Exception:
                 if self._are_intact(stage, partial):
                     raise
@@ -219,7 +211,7 @@ class Store:
             if not self._are_intact(stage, partial):
                 return
             seconds = time.perf_counter() - started + helper_seconds(partial)
-            self._seal(work, stage, keys, facts, seconds)
+            self._seal(work, stage, facts, seconds)
             os.rename(work, final)
             fsync(final.parent)
         finally:
@@ -234,8 +226,7 @@ class Store:
 
         It is empty if an input was made again since: that one may have been damaged by then.
         """
-        partial = self._partial_path(stage)
-        inputs = self._manifests(stage)
+        partial, inputs = self._partial_path(stage), self._manifests(stage)
         if read_checked(partial / INPUTS) != inputs:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
@@ -248,13 +239,13 @@ class Store:
         """Return the manifests of the inputs that are stages, by key."""
         return {source.key: self.manifest(source) for source in stage.stages}
 
-    def _seal(self, work: Path, stage: Stage, keys: dict, facts: dict, seconds: float) -> None:
+    def _seal(self, work: Path, stage: Stage, facts: dict, seconds: float) -> None:
         """Write the manifest and bring everything in the folder to the disk."""
         manifest = {
             "stage": stage.name,
             "version": stage.version,
             "key": stage.key,
-            "inputs": keys,
+            "inputs": stage.input_keys,
             "config": stage.config,
             "seed": stage.seed,
             "facts": facts,
@@ -294,12 +285,9 @@ class Store:
         log.warning("%s is damaged: %s. Set aside in %s; it is made again.", path, damage, aside)
 
     @contextmanager
-    def _lock(self, stage: Stage) -> Iterator[None]:
-        with self._write_errors(), self._file_lock(stage.key):
+    def _lock(self, key: str, timeout: float = -1) -> Iterator[None]:
+        with self._write_errors(), locked(self.root / "locks" / f"{key}.lock", timeout):
             yield
-
-    def _file_lock(self, key: str, timeout: float = -1) -> AbstractContextManager[None]:
-        return locked(self.root / "locks" / f"{key}.lock", timeout)
 
     @contextmanager
     def _write_errors(self) -> Iterator[None]:
@@ -321,6 +309,10 @@ class Store:
                 f"The runs folder {self.root} cannot be written ({reason}); make room or choose "
                 "another one, then run the same command again: finished stages are kept."
             ) from error
+
+
+def _job(stage: Stage, out: Path, partial: Path, inputs: dict[str, Path], still_needed=None) -> Job:
+    return Job(out, partial, inputs, stage.input_keys, stage.config, stage.seed, still_needed)
 
 
 def _damaged_since(path: Path) -> UserError:

@@ -1,7 +1,6 @@
 """Processes that train one model together, as `accelerate launch` starts them.
 
-Each runs the same command. How many there are stands in the environment that the launcher makes, so
-it is known without torch, and a command that was not launched is alone.
+Their number is read from the launcher's environment, without torch.
 """
 
 import os

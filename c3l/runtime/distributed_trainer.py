@@ -4,8 +4,10 @@ Checkpoints hold the weights that train and nothing else. Under `accelerate laun
 computes its share of every step, and together they compute what one process would.
 """
 
+import logging
 import math
 import os
+import shutil
 from collections import Counter
 from functools import reduce
 from operator import add
@@ -20,12 +22,14 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer import SCHEDULER_NAME
 
+from c3l.artifacts.files import SEAL, verify_digests, write_digests
 from c3l.runtime import distributed, fsdp
-from c3l.runtime.checkpoints import keep_only, last_checkpoint
 from c3l.runtime.errors import UserError, list_names, printable
 from c3l.runtime.progress import Loop
 
 WEIGHTS = "trained.safetensors"
+
+log = logging.getLogger(__name__)
 
 
 class DistributedTrainer(Trainer):
@@ -90,10 +94,9 @@ class DistributedTrainer(Trainer):
             encoded, anchors = self._with_stand_ins(encoded, anchors, inputs)
             if encoded is None and not anchors:
                 return {}
-        l_r, l_c = model(encoded, anchors)
         return {
             name: value / self.totals[name] if present[name] else 0 * value
-            for name, value in (("l_r", l_r), ("l_c", l_c))
+            for name, value in zip(present, model(encoded, anchors), strict=True)
             if self.totals[name]
         }
 
@@ -102,9 +105,8 @@ class DistributedTrainer(Trainer):
     ) -> tuple[dict[str, Tensor] | None, list]:
         """Fill in another item's input for a loss that only other processes have input for.
 
-        Processes that share gradients or weights wait for each other, so all have to go the same
-        way through the model. A stand-in counts nothing. Where no process has anything, only a
-        step that has begun goes on, so that its gradients come together.
+        All processes have to go the same way through the model; a stand-in counts nothing. Where
+        no process has anything, a step that has begun goes on, so that its gradients come together.
         """
         active = tuple(any(each) for each in zip(*inputs, strict=True))
         self.active = active if any(active) else self.active
@@ -178,7 +180,11 @@ class DistributedTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         distributed.all_gather_call(lambda: None)  # every process has written its part
         if self.args.should_save:
-            keep_only(Path(self.args.output_dir), f"checkpoint-{self.state.global_step}")
+            newest = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+            write_digests(newest)
+            for other in newest.parent.glob("checkpoint-*"):
+                if other != newest:
+                    shutil.rmtree(other)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
@@ -208,10 +214,8 @@ class DistributedTrainer(Trainer):
         weights = map(fsdp.full_tensor, fsdp.trainable_parameters(self.model).values())
         # A list: every process has to gather every weight.
         if not all([bool(weight.to(dtype).isfinite().all()) for weight in weights]):
-            name, step = str(dtype).removeprefix("torch."), self.state.global_step
-            raise self.stopped(
-                f"after step {step} weights are no finite numbers in {name}", self.ids
-            )
+            words = f"weights are no finite numbers in {str(dtype).removeprefix('torch.')}"
+            raise self.stopped(f"after step {self.state.global_step} {words}", self.ids)
 
 
 class ProgressCallback(TrainerCallback):
@@ -225,3 +229,15 @@ class ProgressCallback(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self.loop.end()
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest complete checkpoint: one without a seal was not finished."""
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in reversed(checkpoints):
+        if not (checkpoint / SEAL).exists():
+            continue
+        if (damage := verify_digests(checkpoint)) is None:
+            return str(checkpoint)
+        log.warning("%s is damaged: %s. The training goes on from before it.", checkpoint, damage)
+    return None

@@ -12,6 +12,8 @@ CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
+short_repr = _SHORT.repr
+"""Return a value out of user data for a sentence: on one line, escaped, and never long."""
 
 
 class UserError(Exception):
@@ -45,9 +47,8 @@ def writing(path: Path) -> Iterator[None]:
 
 def require_parent(out: Path) -> None:
     """Raise UserError unless the folder exists that `out` is to lie in."""
-    if not out.absolute().parent.is_dir():
-        parent = printable(str(out.parent))
-        raise UserError(f"{parent} is no folder; make it, or give another --out")
+    if not (parent := out.absolute().parent).is_dir():
+        raise UserError(f"{printable(str(parent))} is no folder; make it, or give another --out")
 
 
 def write_error_reason(error: BaseException | None) -> str | None:
@@ -55,14 +56,22 @@ def write_error_reason(error: BaseException | None) -> str | None:
 
     Libraries wrap the system's error or keep no more of it than its words (safetensors).
     """
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-            return os.strerror(error.errno)
+    for cause in causes_of(error):
+        if isinstance(cause, OSError) and cause.errno in CANNOT_WRITE:
+            return os.strerror(cause.errno)
         for reason in map(os.strerror, CANNOT_WRITE):
-            if f"{reason} (os error" in str(error):
+            if f"{reason} (os error" in str(cause):
                 return reason
-        error = error.__cause__ or error.__context__
     return None
+
+
+def causes_of(error: BaseException | None) -> list[BaseException]:
+    """Return an error and its causes."""
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
+        error = error.__cause__ or error.__context__
+    return causes
 
 
 class NotFiniteError(UserError):
@@ -77,11 +86,6 @@ class NotFiniteError(UserError):
             "large for their precision"
         )
         self.rows = list(rows)
-
-
-def short_repr(value: object) -> str:
-    """Return a value out of user data for a sentence: on one line, escaped, and never long."""
-    return _SHORT.repr(value)
 
 
 def list_names(names: Sequence[str]) -> str:

@@ -65,10 +65,8 @@ def gather(module: nn.Module) -> bool:
             if not isinstance(weight, DTensor):
                 continue
             if weight not in put:  # a shared one stays shared
-                full = weight.full_tensor()
+                full, put[weight] = weight.full_tensor(), weight
                 if distributed.is_main_process():
                     put[weight] = nn.Parameter(full.cpu(), requires_grad=weight.requires_grad)
-                else:
-                    put[weight] = weight
             part._parameters[name] = put[weight]
     return distributed.is_main_process() or not put

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from c3l.artifacts.files import SEAL, verify_digests, write_digests
-from c3l.runtime.errors import UserError, short_repr, write_error_reason
+from c3l.runtime.errors import UserError, causes_of, short_repr, write_error_reason
 
-# What a backbone is made of: all that loading may open. A folder may hold cards, logs and optimizer
-# states besides.
+# What a backbone is made of: all that loading may open.
 FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -51,51 +50,42 @@ def weights_folder(
     raises UserError for its folder. Raises UserError for what is not available.
     """
     folder = Path(path_or_id)
-    if folder.is_dir():
-        refuse_adapter(folder)
-        return folder
-    if not is_id(path_or_id):
-        raise UserError(f"there is no backbone at {path_or_id}; give a folder or a Hub id")
-    name, _, revision = str(path_or_id).partition("@")
-    if fetch:
-        return _fetch(name, revision or None, str(path_or_id), check)
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(name, revision=revision or None, local_files_only=True))
-    # Whatever the cache raises: the remedy is the same.
-    except Exception as error:
-        raise UserError(
-            f"{path_or_id} is not in the Hub's cache; get it by `hf download {name}`"
-        ) from error
+    if not folder.is_dir():
+        if not is_id(path_or_id):
+            raise UserError(f"there is no backbone at {path_or_id}; give a folder or a Hub id")
+        folder = _from_hub(str(path_or_id), check if fetch else None)
     refuse_adapter(folder)
     return folder
 
 
-def _fetch(name: str, revision: str | None, hub_id: str, check: Callable[[Path], object]) -> Path:
-    """Return the folder of a Hub id in the cache, complete."""
+def _from_hub(hub_id: str, check: Callable[[Path], object] | None) -> Path:
+    """Return the folder of a Hub id in the cache, complete; without a check as it is there."""
     from huggingface_hub import hf_hub_download, is_offline_mode, snapshot_download
 
-    patterns = [*FILES, *ADAPTER[:1]]  # the latter to be refused
-    # Offline, older versions of huggingface_hub ask the Hub for a commit all the same.
-    options = {"revision": revision, "local_files_only": is_offline_mode()}
+    name, _, tag = hub_id.partition("@")
+    revision = tag or None
     try:
+        if check is None:
+            return Path(snapshot_download(name, revision=revision, local_files_only=True))
+        # Offline, older versions of huggingface_hub ask the Hub for a commit all the same.
+        options = {"revision": revision, "local_files_only": is_offline_mode()}
         config = Path(hf_hub_download(name, "config.json", **options))
         try:
             check(config.parent)
         except UserError as error:
             raise UserError(str(error).replace(str(config.parent), hub_id)) from error
-        folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
+        patterns = [*FILES, *ADAPTER[:1]]  # the latter to be refused
+        return Path(snapshot_download(name, allow_patterns=patterns, **options))
     except UserError:
         raise
     # Whatever the network, the Hub or its cache raise.
     except Exception as error:
         raise UserError(
-            f"{hub_id} is neither a folder nor a backbone that could be fetched from the Hub: "
+            f"{hub_id} is not in the Hub's cache; get it by `hf download {name}`"
+            if check is None
+            else f"{hub_id} is neither a folder nor a backbone that could be fetched from the Hub: "
             f"{_reason(error, name, revision)}"
         ) from error
-    refuse_adapter(folder)
-    return folder
 
 
 def _reason(error: BaseException, name: str, revision: str | None) -> str:
@@ -103,7 +93,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
     import huggingface_hub.constants as hub
     from huggingface_hub import errors
 
-    causes = _causes(error)
+    causes = causes_of(error)
     page = f"{hub.ENDPOINT}/{name}"
     mirror = f" (HF_ENDPOINT is {hub.ENDPOINT})" if "HF_ENDPOINT" in os.environ else ""
     answer = next((c for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
@@ -117,7 +107,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
             "it is not in the Hub's cache and HF_HUB_OFFLINE is set; unset it, or get the model "
             f"by `hf download {name}` where there is a network"
         )
-    if reason := next(filter(None, map(write_error_reason, causes)), None):
+    if reason := write_error_reason(error):
         return f"the Hub's cache {hub.HF_HUB_CACHE} cannot be written ({reason}); set HF_HOME"
     answers = {
         errors.GatedRepoError: f"it is gated; accept its licence at {page} and log in by "
@@ -143,21 +133,12 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str:
     if status is not None:
         return f"the Hub answered {status}; try again later{mirror}"
     kinds = [type(cause).__name__ for cause in causes]
-    if any(word in kind for kind in kinds for word in ("Timeout", "Connect", "Network", "Proxy")):
+    if re.search("Timeout|Connect|Network|Proxy", " ".join(kinds)):
         return (
             f"{hub.ENDPOINT} cannot be reached ({kinds[-1]}); check the network and HF_ENDPOINT, "
             "or give the folder of a downloaded copy"
         )
     return f"{kinds[-1]}; check the name, or give the folder of a downloaded copy{mirror}"
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """Return an error and its causes."""
-    causes: list[BaseException] = []
-    while error is not None and error not in causes:
-        causes.append(error)
-        error = error.__cause__ or error.__context__
-    return causes
 
 
 def refuse_adapter(folder: Path) -> None:
@@ -185,10 +166,7 @@ def weight_names(folder: Path) -> list[str]:
 
 
 def seal_weights(folder: Path) -> None:
-    """Write the digests of a backbone's files beside them.
-
-    Without them damage, such as a flipped bit in the weights, passes for another backbone.
-    """
+    """Write the digests of a backbone's files beside them: damage else passes for another one."""
     write_digests(folder, weight_names(folder))
 
 

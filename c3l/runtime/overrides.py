@@ -51,13 +51,10 @@ def _override(values: dict[str, Any], change: str, subject: str) -> None:
     level: Any = values
     for depth, part in enumerate([*parents, last]):
         if not isinstance(level, dict) or part not in level:
-            name = ".".join(parents[:depth]) or subject
-            valid = "it is a value"
-            if isinstance(level, dict):
-                valid = f"valid keys: {', '.join(_valid_keys(level))}"
-            raise UserError(
-                f"--set {format_change(change)}: {name} has no key {short_repr(part)}; {valid}."
-            )
+            fault = f"{'.'.join(parents[:depth]) or subject} has no key {short_repr(part)}"
+            keys = ", ".join(_valid_keys(level)) if isinstance(level, dict) else None
+            valid = "it is a value" if keys is None else f"valid keys: {keys}"
+            raise UserError(f"--set {format_change(change)}: {fault}; {valid}.")
         if depth < len(parents):
             level = level[part]
     try:

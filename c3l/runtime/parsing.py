@@ -11,14 +11,13 @@ from typing import Any
 
 import yaml
 
-from c3l.runtime.errors import short_repr
+from c3l.runtime.errors import printable, short_repr
 
 DEPTH = 100
 """Most levels of lists and objects: every writer and copier in the standard library bears them."""
 
 ALIASES = 20
-"""Most aliases of a YAML text: so many repeat a part of it 1,500 times at most, a hundred could
-stand for a billion values."""
+"""Most aliases of a YAML text: so many repeat a part 1,500 times at most."""
 
 
 def from_json(text: str) -> Any:
@@ -29,7 +28,7 @@ def from_json(text: str) -> Any:
             object_pairs_hook=_object,
             parse_int=_integer,
             parse_float=_float,
-            parse_constant=_no_constant,
+            parse_constant=_float,
         )
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error})") from error
@@ -60,22 +59,16 @@ def from_yaml(text: str) -> Any:
 def check_plain(value: Any) -> None:
     """Raise ValueError unless the value can be written as JSON in UTF-8 and read back the same."""
     for scalar in _scalars(value):
-        match scalar:
-            case str():
-                _check_text(scalar)
-            case float() if not math.isfinite(scalar):
-                raise ValueError(f"{scalar} is no finite number")
-            case None | bool() | int() | float():
-                pass
-            case _:
-                raise ValueError(f"{short_repr(scalar)} is no JSON value")
+        if isinstance(scalar, str):
+            _check_text(scalar)
+        elif isinstance(scalar, float) and not math.isfinite(scalar):
+            raise ValueError(f"{scalar} is no finite number")
+        elif scalar is not None and not isinstance(scalar, int | float):
+            raise ValueError(f"{short_repr(scalar)} is no JSON value")
 
 
 def check_depth(value: Any) -> None:
-    """Raise ValueError for a value that no encoder can be asked to write; texts may hold anything.
-
-    A file is a little deeper than what it says of a sample, for which DEPTH is the bound.
-    """
+    """Raise ValueError for a value too deep for encoders: a file may be deeper than a sample."""
     for _ in _scalars(value, DEPTH + 10):
         pass
 
@@ -121,13 +114,9 @@ def _integer(digits: str) -> int:
 
 
 def _float(digits: str) -> float:
-    if math.isinf(value := float(digits)):
-        raise ValueError(f"{short_repr(digits)} is no finite number")
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"{printable(digits)} is no finite number")
     return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no finite number")
 
 
 class _Loader(yaml.SafeLoader):

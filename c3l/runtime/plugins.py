@@ -1,13 +1,7 @@
 """Additions from outside: entry points of installed packages, and files that `--plugin` names.
 
-Whatever can be added to has a `Registry`. An installed package adds by an entry point in the
-registry's group: the entry point's name is the key, the object that it names the value. A plugin
-file is a Python file that writes to registries. The variable C3L_PLUGINS names such files for every
-process that the command starts, and for `lmms-eval --model c3l`.
-
-A plugin enters a stage's key through what it registers, and through nothing else: the source of a
-selector or a score form is hashed, a row is known by its settings. Neither the file nor its name
-counts.
+Either writes to a `Registry`. C3L_PLUGINS names the files for the processes that a command starts
+and for `lmms-eval --model c3l`. Only what is registered can enter a stage's key, never the file.
 """
 
 import os
@@ -110,34 +104,26 @@ def run_files() -> None:
         if path in _started:
             continue
         _started.add(path)
+        where, name = printable(str(path)), module_name(path)
         try:
-            _run(path)
+            if path.suffix != ".py" or not path.is_file():
+                raise UserError(f"The plugin {where} is no Python file; give FILE.py.")
+            spec = spec_from_file_location(name, path)
+            assert spec and spec.loader  # of a file with this suffix
+            module = module_from_spec(spec)
+            sys.modules[name] = module  # for what is pickled by its name
+            spec.loader.exec_module(module)
         except BaseException as error:
             _started.discard(path)
+            sys.modules.pop(name, None)
             if isinstance(error, KeyboardInterrupt | UserError):
                 raise
-            where = printable(str(path))
             raise UserError(f"The plugin {where} cannot be run: {_reason(error)}.") from error
 
 
 def module_name(path: Path) -> str:
     """Name of the module that a plugin file becomes, the same in every process."""
     return f"c3l_plugin_{path.stem}_{sha256(os.fsencode(path)).hexdigest()[:8]}"
-
-
-def _run(path: Path) -> None:
-    if path.suffix != ".py" or not path.is_file():
-        raise UserError(f"The plugin {printable(str(path))} is no Python file; give FILE.py.")
-    name = module_name(path)
-    spec = spec_from_file_location(name, path)
-    assert spec and spec.loader  # of a file with this suffix
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # for what is pickled by its name
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
 
 
 def _reason(error: BaseException) -> str:

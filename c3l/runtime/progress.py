@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from c3l.runtime.errors import escape_unprintable
 
@@ -56,14 +56,11 @@ def duration(seconds: float) -> str:
 
 def format_rate(each: float) -> str:
     """Return a rate by the second, "4.2/s", or by the minute or hour where that is below one."""
-    for seconds, unit in ((1, "s"), (60, "min"), (3600, "h")):
-        if each * seconds >= 1 or unit == "h":
-            break
+    unit, seconds = next(
+        (unit for unit in (("s", 1), ("min", 60)) if each * unit[1] >= 1), ("h", 3600)
+    )
     number = each * seconds
     return f"{number:.0f}/{unit}" if number >= 10 else f"{number:.1f}/{unit}"
-
-
-# ── Loops that report ────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -88,22 +85,18 @@ class Loop:
     """A running loop, from its construction to its `end`."""
 
     def __init__(self, unit: str, total: float):
-        self._unit, self._total = unit, total
-        self._done = self._step = 0.0
+        self.unit, self.total = unit, total
+        self.done = self.step = 0.0
         _loops.append(self)
 
     def update(self, done: float, step: float) -> None:
         """Report what is done, and how much the step that begins now counts."""
-        self._done, self._step = done, step
+        self.done, self.step = done, step
         _notify()
 
     def end(self) -> None:
         if self in _loops:  # else a new listener has cleared what an exception left
             _loops.remove(self)
-
-    def position(self, share: float) -> Position:
-        """Return the position when a share of the current step is done."""
-        return Position(self._unit, self._done + share * self._step, self._total)
 
 
 def track(steps: Collection[T], unit: str, sizes: Sequence[float] | None = None) -> Iterator[T]:
@@ -126,7 +119,8 @@ def track(steps: Collection[T], unit: str, sizes: Sequence[float] | None = None)
 def _notify() -> None:
     position = None
     for loop in reversed(_loops):
-        position = loop.position(position.share if position else 0.0)
+        share = position.share if position else 0.0
+        position = Position(loop.unit, loop.done + share * loop.step, loop.total)
     for listener in _listeners if position else ():
         listener(position)
 
@@ -170,9 +164,6 @@ def read_progress(path: Path) -> Position | None:
         return None
 
 
-# ── Display ──────────────────────────────────────────────────────────────────────────────────────
-
-
 class Display:
     """A bar with a message on a terminal, else the message once a minute. A context manager."""
 
@@ -180,7 +171,7 @@ class Display:
         self._bar = None
         self._spoke = time.monotonic()
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> Self:
         # One bar at a time: libraries draw theirs through tqdm.
         os.environ["TQDM_DISABLE"] = "1"
         if hub := sys.modules.get("huggingface_hub.utils"):
@@ -190,13 +181,10 @@ class Display:
             from rich.console import Console
             from rich.table import Column
 
+            column = Column(no_wrap=True, overflow="ellipsis")
             self._bar = progress.Progress(
                 progress.BarColumn(bar_width=24),
-                progress.TextColumn(
-                    "{task.description}",
-                    markup=False,
-                    table_column=Column(no_wrap=True, overflow="ellipsis"),
-                ),
+                progress.TextColumn("{task.description}", markup=False, table_column=column),
                 console=Console(stderr=True),
                 transient=True,
                 redirect_stdout=False,
@@ -218,31 +206,28 @@ class Display:
             echo(f"{words[0].upper()}{words[1:]}.")
 
 
-class StatusLine:
+class StatusLine(Display):
     """The work of this process, shown as it goes on. A context manager.
 
     `begin` names the work; tracked loops add how much of it is done, the rate and the time left.
     """
 
-    def __init__(self):
-        self._display = Display()
-        self._title = ""
-        self._start: tuple[str, float, float, float] | None = None  # unit, total, done, time
+    _title = ""
+    _start: tuple[str, float, float, float] | None = None  # unit, total, done, time
 
-    def __enter__(self) -> "StatusLine":
+    def __enter__(self) -> Self:
         self._listening = listening(self._show)
         self._listening.__enter__()
-        self._display.__enter__()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *error) -> None:
-        self._display.__exit__(*error)
+        super().__exit__(*error)
         self._listening.__exit__(*error)
 
     def begin(self, title: str) -> None:
         """Begin other work."""
         self._title, self._start = title, None
-        self._display.update(title)
+        self.update(title)
 
     def _show(self, position: Position) -> None:
         unit, done, total = position.unit, position.done, position.total
@@ -254,4 +239,4 @@ class StatusLine:
         if done > start[2] and now > start[3]:
             rate = (done - start[2]) / (now - start[3])
             text += f" · {format_rate(rate)} · {duration((total - done) / rate)} left"
-        self._display.update(text, done, total)
+        self.update(text, done, total)

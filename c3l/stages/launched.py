@@ -27,17 +27,15 @@ def main(folder: Path) -> None:
     threading.Thread(target=_die_with, args=(record["parent"],), daemon=True).start()
     inputs = {name: Path(path) for name, path in record["inputs"].items()}
     job = Job(Path(record["out"]), folder, inputs, record["keys"], record["config"], record["seed"])
-    progress = (
-        progress_file(folder / launcher.PLACE) if distributed.is_main_process() else nullcontext()
-    )
+    main_process = distributed.is_main_process()
     try:
         with (
             distributed.process_group(record["device"]) as device,
             models.model_options(device, record["dtype"]),
         ):
-            with progress:
+            with progress_file(folder / launcher.PLACE) if main_process else nullcontext():
                 facts = getattr(training, record["stage"])(job)
-            if distributed.is_main_process():
+            if main_process:
                 write_checked(folder / launcher.FACTS, facts)
             distributed.all_gather_call(lambda: None)
     except Exception as error:

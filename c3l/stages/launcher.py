@@ -1,8 +1,7 @@
 """Stages that train, in several processes: each in an `accelerate launch` of its own.
 
-Once that is requested (`request_launch`), a stage's function marked `trains` waits in the process
-that makes the stage for those that the launcher starts, which do its work (`c3l.stages.launched`).
-Their number is no part of a stage's key: losses differ in their last digits.
+Once that is requested (`request_launch`), a stage's function marked `trains` waits for processes
+that do its work (`c3l.stages.launched`). Their number is no part of a stage's key.
 """
 
 import json
@@ -83,9 +82,8 @@ def request_launch(choice: str | None) -> Launch | None:
             "writes, perhaps with the number of processes behind it: fsdp:8."
         ) from error
     if processes < 2:
-        raise UserError(
-            f"--launch {printable(choice)}: give two processes or more, or no --launch."
-        )
+        words = "give two processes or more, or no --launch."
+        raise UserError(f"--launch {printable(choice)}: {words}")
     launch = Launch(str(path.resolve()), processes, sharded)
     os.environ[ASKED] = json.dumps(asdict(launch))
     return launch
@@ -120,20 +118,11 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
     device, dtype = models.release_model()
     folder = job.partial / f"launched-{digest(asdict(launch))[:16]}"
     folder.mkdir(exist_ok=True)
-    for old in (folder / FACTS, folder / PLACE, *_errors(folder)):
+    for old in (folder / FACTS, folder / PLACE, *folder.glob(ERROR.format(rank="*"))):
         old.unlink(missing_ok=True)
-    record = {
-        "stage": name,
-        "out": str(job.out),
-        "inputs": {key: str(path) for key, path in job.inputs.items()},
-        "keys": job.keys,
-        "config": job.config,
-        "seed": job.seed,
-        "device": device,
-        "dtype": dtype,
-        "parent": os.getpid(),
-    }
-    (folder / JOB).write_text(json.dumps(record))
+    record = {"stage": name, "device": device, "dtype": dtype, "parent": os.getpid()}
+    record |= {part: getattr(job, part) for part in ("out", "inputs", "keys", "config", "seed")}
+    (folder / JOB).write_text(json.dumps(record, default=str))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch.config]
     command += ["--num_processes", str(launch.processes), "--main_process_port", "0"]
     command += ["-m", "c3l.stages.launched", str(folder)]
@@ -148,7 +137,7 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
     finally:
         launcher.terminate()
         launcher.wait()
-    for error in filter(None, map(read_checked, _errors(folder))):
+    for error in filter(None, map(read_checked, sorted(folder.glob(ERROR.format(rank="*"))))):
         raise UserError(error["error"])
     if launcher.returncode or not (facts := read_checked(folder / FACTS)):
         raise UserError(
@@ -158,12 +147,7 @@ def _launched(name: str, job: Job, launch: Launch) -> dict:
     return facts | {"processes": launch.processes}
 
 
-def _errors(folder: Path) -> list[Path]:
-    return sorted(folder.glob(ERROR.format(rank="*")))
-
-
 def _wait(launcher: subprocess.Popen, folder: Path) -> None:
-    """Wait for the end, and show the progress."""
     loop = None
     while launcher.poll() is None:
         try:

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from c3l.backbones import Backbone
 
 _cached: "tuple[str, Backbone] | None" = None
-_device: str | None = None
-_dtype: str | None = None
+_options: tuple[str | None, str | None] = (None, None)  # device, precision
 
 
 @contextmanager
@@ -22,13 +21,13 @@ def model_options(device: str | None, dtype: str | None) -> Iterator[None]:
 
     The precision is no part of a stage's key: the key of the backbone's Source has to hold it.
     """
-    global _cached, _device, _dtype
-    before, (_device, _dtype) = (_device, _dtype), (device, dtype)
+    global _cached, _options
+    before, _options = _options, (device, dtype)
     try:
         yield
     finally:
         _cached = None
-        _device, _dtype = before
+        _options = before
 
 
 def load_model(job: Job, name: str, *, to_train: bool = False) -> "Backbone":
@@ -44,8 +43,9 @@ def load_model(job: Job, name: str, *, to_train: bool = False) -> "Backbone":
 
     if _cached is None or _cached[0] != job.keys[name]:
         _cached = None  # free the old one first
-        dtype = _dtype or usual_dtype(_device)
-        _cached = (job.keys[name], load_backbone(job.inputs[name], device=_device, dtype=dtype))
+        device, dtype = _options
+        weights = load_backbone(job.inputs[name], device=device, dtype=dtype or usual_dtype(device))
+        _cached = (job.keys[name], weights)
     backbone = _cached[1]
     if to_train:
         _cached = None
@@ -61,4 +61,4 @@ def release_model() -> tuple[str | None, str | None]:
 
         gc.collect()
         torch.cuda.empty_cache()  # does nothing where CUDA is not in use
-    return _device, _dtype
+    return _options

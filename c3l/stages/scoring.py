@@ -45,11 +45,11 @@ def run_scores(job: Job) -> dict:
     scores = [from_record(record) for shard in shards for record in shard]
     write_scores(job.out / SCORES, scores)
     without = unscored(scores)
+    total = sum(without.values())
     if without:
-        total = sum(without.values())
         log.warning("%s of %s samples have no score: %s.", total, len(scores), without)
     facts = {"samples": len(scores), "without_score": without}
-    if sum(without.values()) == len(scores):
+    if total == len(scores):
         facts["unscored"] = f"no sample could be scored: {without}"
     return facts
 
@@ -86,8 +86,7 @@ def read_answer_logprobs(job: Job) -> dict[str, float] | None:
 def scored(job: Job) -> "tuple[list[Sample], list[Score]]":
     """Return the samples that have a score, and their scores, in order: published data repeat ids.
 
-    Where `alone` is an input, only samples whose answer it holds; where no score is an input, all
-    samples and no scores.
+    Only samples whose answer `alone` holds, if it is an input; all samples, where no score is one.
     """
     samples = samples_of(job)
     if "scores" not in job.inputs:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from c3l.artifacts.stage import Job, Stage
@@ -58,12 +59,7 @@ def _values(job: Job, form: ScoreForm) -> tuple[list[Sample], list[float], dict]
 
 
 def rival_selection(
-    method: str,
-    samples: Stage,
-    readings: Readings,
-    share: float,
-    seed: int,
-    **inputs: Stage,
+    method: str, samples: Stage, readings: Readings, share: float, seed: int, **inputs: Stage
 ) -> Stage:
     """The same ids as of `selection`, chosen by another method (`c3l.selection.select`).
 
@@ -72,9 +68,8 @@ def rival_selection(
     config = {"by": method, "share": share, "readings": readings.of(*rival_steps(method))}
     config |= code_of(method)
     seeded = seed if selector(method).seeded else None
-    return Stage(
-        "selection", 1, run_rival_selection, config, {"samples": samples, **inputs}, seeded
-    )
+    inputs = {"samples": samples, **inputs}
+    return Stage("selection", 1, run_rival_selection, config, inputs, seeded)
 
 
 def run_rival_selection(job: Job) -> dict:
@@ -83,25 +78,15 @@ def run_rival_selection(job: Job) -> dict:
     method = job.config["by"]
     readings = readings_of(job, *rival_steps(method))
     samples, scores = scored(job)
-    rules: dict[str, Any] = {}
+    names = ("unit", "instances", "contradiction", "blacklist")
+    rules = {}
     if method == "self_instruct":
-        rules = {
-            "unit": readings.self_instruct_unit,
-            "instances": readings.self_instruct_instances,
-            "contradiction": readings.self_instruct_contradiction,
-            "blacklist": readings.self_instruct_blacklist,
-        }
+        rules = {name: getattr(readings, f"self_instruct_{name}") for name in names}
     logprobs = read_answer_logprobs(job)
     value = values(method, samples, scores, answer_logprobs=logprobs, seed=job.seed, rules=rules)
-    labels = select(
-        method,
-        samples,
-        value,
-        share=job.config["share"],
-        within=readings.share_within,
-        group=readings.group,
-        seed=job.seed,
-    )
+    within, group = readings.share_within, readings.group
+    options = {"share": job.config["share"], "within": within, "group": group, "seed": job.seed}
+    labels = select(method, samples, value, **options)
     facts = _save_selection(job, labels, samples, value) | {
         "without_score": len(samples_of(job)) - len(samples),
         "without_positive": sum(not group.positives for group in labels.groups),
@@ -116,25 +101,22 @@ def run_rival_selection(job: Job) -> dict:
 
 def rival_steps(method: str) -> tuple[Step, ...]:
     """Return the steps whose readings a selection by this method depends on."""
-    return (
-        ("rival_selection", "self_instruct") if method == "self_instruct" else ("rival_selection",)
-    )
+    return "rival_selection", *(["self_instruct"] if method == "self_instruct" else ())
 
 
 def _save_selection(
     job: Job, labels: Selection, samples: list[Sample], values: list[float]
 ) -> dict[str, Any]:
+    def ids(samples: Iterable[Sample]) -> list[str]:
+        return [sample.id for sample in samples]
+
     record = {
-        "targets": [sample.id for sample in labels.targets],
+        "targets": ids(labels.targets),
         "groups": [
-            {
-                "image": group.image,
-                "positives": [sample.id for sample in group.positives],
-                "negatives": [sample.id for sample in group.negatives],
-            }
-            for group in labels.groups
+            {"image": g.image, "positives": ids(g.positives), "negatives": ids(g.negatives)}
+            for g in labels.groups
         ],
-        "scores": {sample.id: value for sample, value in zip(samples, values, strict=True)},
+        "scores": dict(zip(ids(samples), values, strict=True)),
     }
     (job.out / SELECTION).write_text(json.dumps(record, indent=1))
     return {"targets": len(labels.targets), "groups": len(labels.groups)}
@@ -151,15 +133,11 @@ def read_selection(job: Job) -> Selection:
     def named(ids: list[str]) -> tuple[Sample, ...]:
         return tuple(samples[i] for i in ids)
 
-    groups = [
-        Group(
-            group["image"],
-            named(group["positives"] if "positives" in group else [group["positive"]]),
-            named(group["negatives"]),
-        )
-        for group in record["groups"]
-    ]
-    return Selection([samples[i] for i in record["targets"]], groups)
+    groups = []
+    for group in record["groups"]:
+        positives = group["positives"] if "positives" in group else [group["positive"]]
+        groups.append(Group(group["image"], named(positives), named(group["negatives"])))
+    return Selection([*named(record["targets"])], groups)
 
 
 def best(samples: Stage, scores: Stage, readings: Readings, size: int) -> Stage:

@@ -1,6 +1,7 @@
 """Stages that train (sections 3.2 and 3.3, and VLIT): the enhanced generator, a tuned model."""
 
 import json
+from collections.abc import Callable
 
 from c3l.artifacts.files import without_infinities
 from c3l.artifacts.stage import Job, Source, Stage
@@ -48,19 +49,9 @@ def generator(
 def run_generator(job: Job) -> dict:
     from c3l.training import train_generator
 
-    labels = read_selection(job)
-    backbone = load_model(job, "backbone", to_train=True)
-    metrics = train_generator(
-        backbone,
-        labels.targets if job.config["crm"] else [],
-        labels.groups if job.config["clm"] else [],
-        ImageFolder(job.inputs["images"]),
-        TrainingSettings(**job.config["settings"]),
-        readings_of(job, *generator_steps(job.config["crm"], job.config["clm"])),
-        job.seed,
-        job.partial,
-    )
-    return _save_model(job, backbone, metrics)
+    labels, crm, clm = read_selection(job), job.config["crm"], job.config["clm"]
+    data = (labels.targets if crm else [], labels.groups if clm else [])
+    return _train(job, train_generator, data, generator_steps(crm, clm))
 
 
 def generator_steps(crm: bool, clm: bool) -> tuple[Step, ...]:
@@ -86,21 +77,21 @@ def vlit(
 def run_vlit(job: Job) -> dict:
     from c3l.training import tune
 
+    return _train(job, tune, (samples_of(job),), ("vlit",))
+
+
+def _train(job: Job, train: Callable[..., dict], data: tuple, steps: tuple[Step, ...]) -> dict:
+    """Write the weights trained on the data with the history of the losses; return the metrics."""
     backbone = load_model(job, "backbone", to_train=True)
-    metrics = tune(
+    metrics = train(
         backbone,
-        samples_of(job),
+        *data,
         ImageFolder(job.inputs["images"]),
         TrainingSettings(**job.config["settings"]),
-        readings_of(job, "vlit"),
+        readings_of(job, *steps),
         job.seed,
         job.partial,
     )
-    return _save_model(job, backbone, metrics)
-
-
-def _save_model(job: Job, backbone, metrics: dict) -> dict:
-    """Write the trained weights with the history of the losses, and return the other metrics."""
     # Sorted: a record that comes back from a checkpoint has its keys in another order.
     history = json.dumps(without_infinities(metrics.pop("history")), indent=1, sort_keys=True)
     if distributed.is_main_process():

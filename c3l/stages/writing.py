@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from c3l.artifacts.shards import in_shards, shard_seed
@@ -46,26 +47,24 @@ def run_captions(job: Job) -> dict:
 
 
 def _write_captions(job: Job, backbone: "Backbone", readings: Readings) -> dict[str, str]:
-    """Return a caption for each of the job's images, by name."""
     from c3l import generation
 
     names = image_names(job.inputs["images"], job.config["images"])
     images = ImageFolder(job.inputs["images"])
-    options = {
-        "max_new_tokens": job.config["caption_tokens"],
-        "temperature": readings.caption_temperature,
-        "batch_size": job.config["batch_size"],
-    }
-    shards = in_shards(
-        job,
-        "captions",
-        names,
-        lambda shard, number: generation.captions(
-            backbone, images, shard, seed=shard_seed(job, number), **options
-        ),
-    )
-    texts = [text for shard in shards for text in shard]
-    return dict(zip(names, texts, strict=True))
+
+    def work(shard: list[str], number: int) -> list[str]:
+        return generation.captions(
+            backbone,
+            images,
+            shard,
+            max_new_tokens=job.config["caption_tokens"],
+            temperature=readings.caption_temperature,
+            batch_size=job.config["batch_size"],
+            seed=shard_seed(job, number),
+        )
+
+    shards = in_shards(job, "captions", names, work)
+    return dict(zip(names, chain.from_iterable(shards), strict=True))
 
 
 def _count_empty(captions: dict[str, str]) -> int:
@@ -119,9 +118,15 @@ def _write_pairs(
         return {"samples": [asdict(sample) for sample in samples], "dropped": dropped}
 
     shards = in_shards(job, "pairs", sorted(captions), work)
-    samples = [Sample(**fields) for shard in shards for fields in shard["samples"]]
-    dropped = sum((Counter(shard["dropped"]) for shard in shards), Counter())
-    return samples, dict(dropped)
+    return _samples(shards), _total(shards, "dropped")
+
+
+def _samples(shards: list[dict]) -> list[Sample]:
+    return [Sample(**fields) for shard in shards for fields in shard["samples"]]
+
+
+def _total(shards: list[dict], name: str) -> dict[str, int]:
+    return dict(sum((Counter(shard[name]) for shard in shards), Counter()))
 
 
 def filtered(initial: Stage, readings: Readings) -> Stage:
@@ -231,14 +236,8 @@ def run_vigc(job: Job) -> dict:
         )
         # Each kind by itself: a corrected answer is no duplicate of the direct one.
         pairs, invalid = filter_samples(written, blacklist=readings.blacklist)
-        answers = vigc.refine_answers(
-            backbone,
-            pairs,
-            images,
-            asks=readings.vigc_asks,
-            sentence=readings.vigc_sentence,
-            **sizes,
-        )
+        rules = {"asks": readings.vigc_asks, "sentence": readings.vigc_sentence}
+        answers = vigc.refine_answers(backbone, pairs, images, **rules, **sizes)
         pool, same = vigc.build_pool(pairs, answers)
         valid, wrong = filter_samples(filter(vigc.is_corrected, pool))
         ids = {sample.id for sample in valid}
@@ -252,9 +251,6 @@ def run_vigc(job: Job) -> dict:
 
     names = image_names(job.inputs["images"], job.config["images"])
     shards = in_shards(job, "vigc", names, work)
-    samples = [Sample(**fields) for shard in shards for fields in shard["samples"]]
-    facts = {
-        name: dict(sum((Counter(shard[name]) for shard in shards), Counter()))
-        for name in ("dropped", "filtered", "corrections")
-    }
+    samples = _samples(shards)
+    facts = {name: _total(shards, name) for name in ("dropped", "filtered", "corrections")}
     return save_samples(job, samples, corrected=sum(map(vigc.is_corrected, samples)), **facts)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from c3l.backbones import load_backbone
-from c3l.runtime.checkpoints import last_checkpoint
+from c3l.runtime.distributed_trainer import last_checkpoint
 from c3l.runtime.errors import UserError
 from c3l.trainer import LossTrainer
 from c3l.training import train_generator, tune
