@@ -66,12 +66,10 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     def score(weights: Weights, task: str) -> Stage:
         return driver.evaluation(weights, task, benchmarks[task], profile.scoring)
 
-    sizes = profile.sizes
+    sizes, readings = profile.sizes, profile.readings
     before = {task: score(backbone, task) for task in TASKS}
-    readings = profile.readings
     pairs = recipe.pipeline(Row("initial", BACKBONE), backbone, profile, data, seed=0).candidates
-    graphs = world / "graphs.jsonl"
-    truth = driver.truth(pairs, Source.from_path(graphs))
+    truth = driver.truth(pairs, Source.from_path(world / "graphs.jsonl"))
     samples = perfect(data.final_graphs, sizes.final_samples, seed=0)
     tuned = [
         training.vlit(backbone, samples, data.final.source, profile.training.vlit, readings, seed)

@@ -181,16 +181,6 @@ def vision_flops(s: Shape) -> float:
     return 2 * s.vision * s.vision_tokens + seen + 2 * s.projector * s.image_tokens
 
 
-def _row(s: Shape, tokens: float, pictured: bool) -> float:
-    """Operations of reading a text of so many tokens, behind an image or not."""
-    n = tokens + s.image_tokens * pictured
-    return prefill_flops(s, n, n * n / 2) + vision_flops(s) * pictured
-
-
-def weight_bytes(s: Shape, size: int) -> float:
-    return s.parameters * size
-
-
 def _passing(s: Shape, tokens: float, pictures: float, size: int) -> float:
     """Bytes of one layer's activations on these tokens, or of an encoder layer's on the images."""
     text = tokens * (2 * s.width + 3 * s.inner)
@@ -216,10 +206,10 @@ def writing_cost(
     # A batch's last predictions: as computed, in float32, sorted and summed for the nucleus.
     logits = batch * s.vocabulary * (size + 5 * 4)
     return Cost(
-        reading=rows * _row(s, prompt, pictured),
+        reading=rows * (prefill_flops(s, start, start * start / 2) + vision_flops(s) * pictured),
         writing=rows * (2 * s.head * new + prefill_flops(s, new, seen)),
         fetched=rows / batch * new * (s.language + s.head) * size + 3 * rows * cached * seen,
-        memory=weight_bytes(s, size)
+        memory=s.parameters * size
         + batch * cached * (start + new)
         + max(_passing(s, batch * start, batch * pictured, size), logits),
     )
@@ -257,7 +247,7 @@ def scoring_cost(
         reading=visual * with_image
         + direct * without_image
         + (with_image + without_image) * 2 * s.head * texts * answer,
-        memory=weight_bytes(s, size)
+        memory=s.parameters * size
         + min(WINDOW, texts) * answer * s.width * size
         + max(passing, logits),
     )
@@ -288,14 +278,9 @@ def trained_parameters(s: Shape, tuning: Tuning) -> int:
     """Count the parameters with a gradient."""
     head = 0 if s.tied else s.head
     language = s.language + s.embedding + head
-    match tuning:
-        case "full":
-            return s.parameters
-        case "language+projector":
-            return language + s.projector
-        case "projector":
-            return s.projector
-    return s.adapters + s.projector
+    if tuning == "full":
+        return s.parameters
+    return s.projector + {"language+projector": language, "projector": 0}.get(tuning, s.adapters)
 
 
 def training_cost(
@@ -309,15 +294,13 @@ def training_cost(
 ) -> Cost:
     """Cost of `steps` on these texts each, computed in `parts` (gradient accumulation)."""
     size = numbers.size
-    texts, weights_train = list(texts), mode.tuning in ("full", "language+projector")
+    weights_train = mode.tuning in ("full", "language+projector")
     operations = tokens = predicted = pictures = longest = 0.0
     image = vision_flops(s) * (3 if mode.tuning == "full" else 1) + 4 * s.projector * s.image_tokens
     for text in texts:
         n = text.tokens + s.image_tokens * text.pictured
         linear, seen = 2 * s.language * n, 4 * s.layers * s.width * n * n / 2
-        each = (
-            (3 if weights_train else 2) * linear + 3 * seen + mode.checkpointing * (linear + seen)
-        )
+        each = (2 + weights_train) * linear + 3 * seen + mode.checkpointing * (linear + seen)
         each += 6 * s.adapters * n * (mode.tuning in ("lora", "qlora"))
         each += (6 if weights_train else 4) * s.head * text.predicted
         operations += text.count * (each + text.pictured * image)
@@ -337,7 +320,7 @@ def training_cost(
     return Cost(
         training=steps * operations,
         updated=steps * 28 * trained_parameters(s, mode.tuning),
-        memory=max(memory, weight_bytes(s, size)),
+        memory=max(memory, s.parameters * size),
     )
 
 
@@ -349,10 +332,9 @@ def _states(s: Shape, mode: TrainingMode, size: int) -> float:
     still = (frozen - rounded) * size + rounded * min(FOUR_BITS, size)
     copies = size if size < 4 else 0  # autocast's, of the weights that train
     states = still + moving * (4 + 8 + copies)
-    if mode.gpus == 1:
-        return states
     # FSDP gathers the layer that is computed, and the next one.
-    return states / mode.gpus + 2 * s.language / s.layers * size
+    gathered = 2 * s.language / s.layers * size if mode.gpus > 1 else 0.0
+    return states / mode.gpus + gathered
 
 
 def _saved_activations(
