@@ -1,13 +1,8 @@
 """`python -m repro regress`: check that a backbone still works, and scores as before.
 
-First the checks of `c3l.checks.conformance`, then the backbone as it is on the profile's
-benchmarks, against a baseline's scores of the same questions. A benchmark has regressed where the
-95% interval of its difference, paired by question and clustered by image, lies wholly below
-−tolerance. Each benchmark is judged by itself: where answers differ only by chance, one in forty is
-expected to fail.
-
-Stored scores are reused only while the code and every installed package are the same: a change in
-one of them may be what broke something.
+First the checks of `c3l.checks.conformance`, then the backbone's scores on the profile's benchmarks
+against a baseline's (docs/regress.md has the rule). Stored scores are reused only while the code
+and every installed package are the same: a change in one of them may be what broke something.
 """
 
 import gc

@@ -1,20 +1,11 @@
 """Cost of a stage by formula: operations, bytes moved, peak memory.
 
-Weights P, tokens n, layers L, width d, inner width i, keys (and values) of width k, bytes of a
-number b. docs/real-size.md has the sources, benchmarks/speed/README.md the measurements beside it.
-
-- Reading a token: 2 P operations, and 4 d in each layer for every position that it sees. The head:
-  2 operations a weight, where a prediction is needed.
-- Training on it: as much again for the gradient of its inputs, and as much again for that of the
-  weights where they are trained (6 P; with frozen weights 4 P, and 6 for each weight of an
-  adapter). Layers that are computed once more for the gradient: 2 P more.
-- Writing: the prompt is read; then each step reads the weights once for the batch, and each row's
-  keys and values, which it also copies to make room for one more.
-- AdamW moves 28 bytes a trained weight and step: weight, gradient and two states in float32.
+docs/real-size.md has the formulas and their sources, benchmarks/speed/README.md the measurements
+beside them.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -163,11 +154,8 @@ class Cost:
 
     def __add__(self, other: "Cost") -> "Cost":
         """One after the other."""
-        work = {name: getattr(self, name) + getattr(other, name) for name in _WORK}
-        return Cost(**work, memory=max(self.memory, other.memory))
-
-
-_WORK = ("reading", "training", "writing", "fetched", "updated")
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return Cost(**sums | {"memory": max(self.memory, other.memory)})
 
 
 def prefill_flops(s: Shape, tokens: float, seen: float) -> float:
@@ -352,8 +340,7 @@ def _saved_activations(
         layer += size * (5 * d + i)
     elif mode.tuning in ("lora", "qlora"):
         layer += (size + numbers.mask) * (6 * d + i) + size * 7 * RANK
-    layers = s.layers
-    bytes_ = tokens * (layer * layers if not mode.checkpointing else size * d * layers + layer)
+    bytes_ = tokens * (size * d * s.layers + layer if mode.checkpointing else layer * s.layers)
     if mode.tuning == "full":  # the encoder saves its own, in about a Llama's proportions
         bytes_ += pictures * s.vision_tokens * s.vision_layers * 20 * s.vision_width * size
     return bytes_

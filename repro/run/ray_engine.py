@@ -213,7 +213,7 @@ def _do(
     _set_up(tuple(environment.items()), log)
     _recorder.flush()
     try:
-        result = worker.run_task(task, pickle.loads(stage), root)
+        result: float | UserError = worker.run_task(task, pickle.loads(stage), root)
     except UserError as error:
         result = UserError(str(error))
     return result, [record.getMessage() for record in _recorder.buffer]

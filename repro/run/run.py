@@ -175,7 +175,6 @@ def cells(table: Table, profile: Profile, inputs: Inputs, seeds: list[int]) -> C
 
 
 def _previous_wall_clock(path: Path) -> float | None:
-    """Read the wall-clock of a table written before, or return None."""
     try:
         return json.loads(path.read_text(encoding="utf-8")).get("wall_clock_seconds")
     except (OSError, ValueError, AttributeError, RecursionError):
