@@ -67,6 +67,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     before = {task: score(backbone, task) for task in TASKS}
     pairs = recipe.pipeline(Row("initial", BACKBONE), backbone, profile, data, seed=0).candidates
     truth = driver.truth(pairs, Source.from_path(world / "graphs.jsonl"))
+    readings = profile.readings
     samples = perfect(data.final_graphs, profile.sizes.final_samples, seed=0)
     tuned = [
         training.vlit(backbone, samples, data.final.source, profile.training.vlit, readings, seed)

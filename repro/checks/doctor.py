@@ -64,10 +64,10 @@ def examine_profile(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Fi
         yield _judge(profile)
 
 
-def _run_check(part: str, check: Callable[..., str], *inputs: Any, needed: bool = True) -> Finding:
+def _run_check(part: str, check: Callable[..., str], *given: Any, needed: bool = True) -> Finding:
     """Return the status that `check` returns, or its UserError as the remedy."""
     try:
-        return Finding(part, check(*inputs))
+        return Finding(part, check(*given))
     except (UserError, ModuleNotFoundError) as error:
         hint = extras.hint(error) if isinstance(error, ModuleNotFoundError) else None
         return Finding(part, "not usable", hint or str(error), needed)
@@ -98,7 +98,7 @@ def _packages() -> Iterator[Finding]:
     status = "; ".join(wrong) or f"all {len(versions)}, {main}"
     yield Finding("packages", status, install if wrong else "")
     for extra, names in missing.items():
-        absent = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed"
+        absent = f"{', '.join(names)} {'are' if names[1:] else 'is'} not installed"
         yield Finding(EXTRAS[extra], absent, f"pip install 'c3l[{extra}]'", needed=extra == "eval")
     yield _run_check("torch with torchvision", _torchvision)
 
