@@ -148,7 +148,8 @@ def plan(
     try:
         run = Run.stored(names, loaded, [*range(seeds)], runs, fetch=False)
     except UserError as error:
-        run, missing = Run.with_placeholders(names, loaded, [*range(seeds)], store), str(error)
+        run = Run.prepare(names, loaded, [*range(seeds)], store, placeholders=True)
+        missing = str(error)
     # Workers would share a GPU.
     jobs = jobs or (default_jobs() if on.shares.measured else 1)
     show(render_plan(run.tables, loaded, store, jobs, on, local=device is None, missing=missing))

@@ -36,7 +36,9 @@ def scoring_report(device: str | None, quick: bool) -> str:
     `quick` takes the smallest model and sizes, to check that all of it runs. Raises UserError for a
     device that cannot be used.
     """
-    on = _device(device)
+    on = usable_device(device)
+    if on.type not in ("cpu", "cuda"):
+        raise UserError(f"device {on.type} cannot be used here; try cpu")
     rounds = 3 if quick else 5
     if on.type == "cuda":
         parts = [_ways([QUICK if quick else SMALL[1]], on, torch.float32, 2, rounds)]
@@ -93,13 +95,6 @@ def _cost_of(shape: Shape, run: StageRun) -> Cost:
     return cost.training_cost(shape, run.rows / stages.STEP, texts, mode, parts=1, numbers=CPU)
 
 
-def _device(device: str | None) -> torch.device:
-    on = usable_device(device)
-    if on.type not in ("cpu", "cuda"):
-        raise UserError(f"device {on.type} cannot be used here; try cpu")
-    return on
-
-
 def _ways(
     names: list[str] | tuple[str, ...],
     device: torch.device,
@@ -121,19 +116,21 @@ def _ways(
             work = {way: flops.scoring_flops(backbone, load, way == "packed") for way in timings}
         first, each = timings["one by one"], 1000 / len(load.samples)
         for way, timing in timings.items():
-            row = [name, way, timing.wall * each, timing.process * each, first.wall / timing.wall]
-            row += [first.process / timing.process, f"{timing.difference:.1e}"]
+            row = {
+                **{"model": name, "way": way},
+                "ms a sample": timing.wall * each,
+                "CPU ms a sample": timing.process * each,
+                "times as fast": first.wall / timing.wall,
+                "by CPU time": first.process / timing.process,
+                "largest difference": f"{timing.difference:.1e}",
+            }
             if peak:
-                row += [work[way] / timing.wall / 1e12, 100 * work[way] / timing.wall / peak]
+                row["TFLOP/s"] = work[way] / timing.wall / 1e12
+                row["% of the peak"] = 100 * work[way] / timing.wall / peak
             rows.append(row)
         del backbone
-    head = ["model", "way", "ms a sample", "CPU ms a sample", "times as fast"]
-    head += ["by CPU time", "largest difference"]
-    formats = ["", "", ".1f", ".1f", ".2f", ".2f", ""]
-    if peak:
-        head += ["TFLOP/s", "% of the peak"]
-        formats += [".2f", ".2f"]
-    table = tabulate(rows, head, tablefmt="pipe", floatfmt=formats, disable_numparse=[6])
+    formats = ["", "", ".1f", ".1f", ".2f", ".2f", "", ".2f", ".2f"]
+    table = tabulate(rows, "keys", tablefmt="pipe", floatfmt=formats, disable_numparse=[6])
     per_image = len(load.samples) // images
     lines = [
         f"Scoring {len(load.samples)} samples as long as {lengths}, {per_image} an image, "

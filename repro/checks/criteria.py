@@ -4,7 +4,6 @@ They involve no row of any table: the backbone before tuning, the pairs it write
 an ordinary tuning on perfect data. benchmarks/pocket/README.md has the measurements.
 """
 
-import json
 import random
 from pathlib import Path
 from statistics import fmean
@@ -39,8 +38,7 @@ def run_perfect(job: Job) -> dict:
     from c3l.stages.common import SAMPLES
 
     rng = random.Random(job.seed)
-    lines = job.inputs["graphs"].read_text(encoding="utf-8").splitlines()
-    graphs = [json.loads(line) for line in lines][: job.config["size"] // 5]
+    graphs = [*driver.read_graphs(job).values()][: job.config["size"] // 5]
     samples: dict[tuple[str, str], Sample] = {}
     while len(samples) < job.config["size"]:
         graph, instruction = rng.choice(graphs), rng.choice(CLASSES)
@@ -66,21 +64,18 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     def score(weights: Weights, task: str) -> Stage:
         return driver.evaluation(weights, task, benchmarks[task], profile.scoring)
 
-    sizes = profile.sizes
     before = {task: score(backbone, task) for task in TASKS}
-    readings = profile.readings
     pairs = recipe.pipeline(Row("initial", BACKBONE), backbone, profile, data, seed=0).candidates
-    graphs = world / "graphs.jsonl"
-    truth = driver.truth(pairs, Source.from_path(graphs))
-    samples = perfect(data.final_graphs, sizes.final_samples, seed=0)
+    truth = driver.truth(pairs, Source.from_path(world / "graphs.jsonl"))
+    readings = profile.readings
+    samples = perfect(data.final_graphs, profile.sizes.final_samples, seed=0)
     tuned = [
         training.vlit(backbone, samples, data.final.source, profile.training.vlit, readings, seed)
-        for seed in range(sizes.tuning_seeds)
+        for seed in range(profile.sizes.tuning_seeds)
     ]
     after = {task: [score(model, task) for model in tuned] for task in TASKS}
     targets = [*before.values(), truth, *(stage for scores in after.values() for stage in scores)]
-    todo = not_in_store(targets, store)
-    runner.run_missing(targets, todo, store, jobs, log, profile.expected)
+    runner.run_missing(targets, not_in_store(targets, store), store, jobs, log, profile.expected)
     lines = [
         "| benchmark | before tuning | tuned on perfect data | gain | unreadable before |",
         "|---|---|---|---|---|",
@@ -97,6 +92,7 @@ def measure(profile: Profile, store: Store, jobs: int, log: Path) -> str:
     shares = store.metadata(truth)["extra"]["verdicts"]
     lines += ["", "| initial pairs | share |", "|---|---|"]
     lines += [f"| {verdict} | {share:.1f}% |" for verdict, share in shares.items()]
-    dropped = {**store.metadata(pairs.stages[0])["dropped"], **store.metadata(pairs)["dropped"]}
-    lines += ["", f"{store.metadata(pairs)['samples']} pairs kept; dropped: {dropped}."]
+    kept = store.metadata(pairs)
+    dropped = store.metadata(pairs.stages[0])["dropped"] | kept["dropped"]
+    lines += ["", f"{kept['samples']} pairs kept; dropped: {dropped}."]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -14,12 +15,13 @@ from c3l.artifacts.graph import closure
 from c3l.runtime import extras
 from c3l.runtime.errors import UserError
 from repro import inputs, recipe
+from repro.estimate.cost import GIB
+from repro.estimate.workload import parquet_rows, training_mode
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES
 from repro.run.preflight import require_answer
 from repro.stages.evaluation import configured_judge
 
-GIB = 2**30
 EXTRAS = {
     "eval": "packages for benchmarks",
     "quant": "package for tuning=qlora",
@@ -54,24 +56,21 @@ def examine_profile(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Fi
     yield from _machine()
     yield _disk(profile, runs, seeds)
     for label, backbone in profile.backbones.items():
-        yield _run_check(f"backbone {label}", lambda path=backbone.weights: _backbone(path))
+        yield _run_check(f"backbone {label}", _backbone, backbone.weights)
     for label, served in profile.served.items():
-        yield _run_check(
-            f"backbone {label}", lambda served=served: require_answer(served), needed=False
-        )
+        yield _run_check(f"backbone {label}", require_answer, served, needed=False)
     yield from _data(profile)
     if any(BENCHMARKS[task].needs_judge for task in profile.scoring.tasks.values()):
         yield _judge(profile)
 
 
-def _run_check(part: str, check: Callable[[], str], *, needed: bool = True) -> Finding:
+def _run_check(part: str, check: Callable[..., str], *given: Any, needed: bool = True) -> Finding:
     """Return the status that `check` returns, or its UserError as the remedy."""
     try:
-        return Finding(part, check())
-    except UserError as error:
-        return Finding(part, "not usable", str(error), needed)
-    except ModuleNotFoundError as error:
-        return Finding(part, "not usable", extras.hint(error) or str(error), needed)
+        return Finding(part, check(*given))
+    except (UserError, ModuleNotFoundError) as error:
+        hint = extras.hint(error) if isinstance(error, ModuleNotFoundError) else None
+        return Finding(part, "not usable", hint or str(error), needed)
 
 
 def _packages() -> Iterator[Finding]:
@@ -94,12 +93,12 @@ def _packages() -> Iterator[Finding]:
             version, fits = "is not installed", False
         if not fits:
             wrong.append(f"{requirement.name} {version} (needed: {requirement})")
-    remedy = "pip install -c constraints.txt -e '.[eval,quant,report]' in the repository"
-    remedy = remedy if wrong else ""
+    install = "pip install -c constraints.txt -e '.[eval,quant,report]' in the repository"
     main = ", ".join(f"{name} {versions.get(name)}" for name in ("torch", "transformers"))
-    yield Finding("packages", "; ".join(wrong) or f"all {len(versions)}, {main}", remedy)
+    status = "; ".join(wrong) or f"all {len(versions)}, {main}"
+    yield Finding("packages", status, install if wrong else "")
     for extra, names in missing.items():
-        absent = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed"
+        absent = f"{', '.join(names)} {'are' if names[1:] else 'is'} not installed"
         yield Finding(EXTRAS[extra], absent, f"pip install 'c3l[{extra}]'", needed=extra == "eval")
     yield _run_check("torch with torchvision", _torchvision)
 
@@ -125,10 +124,9 @@ def _machine() -> Iterator[Finding]:
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     yield Finding("CPUs", f"{os.cpu_count()}, {memory:.0f} GiB of memory")
-    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     descriptions = [
         f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB, capability {gpu.major}.{gpu.minor}"
-        for gpu in gpus
+        for gpu in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
     ]
     yield Finding("GPUs", "; ".join(descriptions) or "none: the pocket profile needs none")
 
@@ -138,9 +136,7 @@ def _disk(profile: Profile, runs: Path, seeds: int) -> Finding:
 
     Nothing runs without room for one model; without room for all of them some tables do.
     """
-    folder = runs.absolute()
-    while not folder.exists():
-        folder = folder.parent
+    folder = next(path for path in (runs, *runs.absolute().parents) if path.exists()).absolute()
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         remedy = f"{folder} cannot be written; give another folder with --runs"
         return Finding("disk", "not usable", remedy)
@@ -163,7 +159,6 @@ def _disk(profile: Profile, runs: Path, seeds: int) -> Finding:
 
 def _need(profile: Profile, seeds: int) -> tuple[float, float]:
     """Return the bytes that all tables write, and those of one model with its checkpoints."""
-    from repro.estimate import workload
     from repro.estimate.devices import device_named
     from repro.estimate.plan import Estimator
     from repro.run.run import cells
@@ -177,7 +172,7 @@ def _need(profile: Profile, seeds: int) -> tuple[float, float]:
     training = [
         (estimator.bytes_on_disk(stage), 2 * estimator.checkpoint_bytes(stage))
         for stage in stages
-        if workload.training_mode(stage)
+        if training_mode(stage)
     ]
     checkpoints = max((checkpoint for _, checkpoint in training), default=0.0)
     one_model = max(map(sum, training), default=0.0)
@@ -200,18 +195,13 @@ def _data(profile: Profile) -> Iterator[Finding]:
         return
     folder, sizes = Path(profile.data), profile.sizes
     for part, count in (("initial", sizes.initial_images), ("final", sizes.final_images)):
-        images = folder / part / "images"
-        yield _run_check(
-            f"{part} images", lambda images=images, count=count: _images(images, count)
-        )
+        yield _run_check(f"{part} images", _images, folder / part / "images", count)
     for column, task in profile.scoring.tasks.items():
-        yield _run_check(f"benchmark {column}", lambda task=task: _benchmark(folder, task))
+        yield _run_check(f"benchmark {column}", _benchmark, folder, task)
     first = {backbone.tuned_on for backbone in profile.backbones.values()}
     for label, name in PUBLISHED.items():
-        place = folder / "comparison" / name
-        yield _run_check(
-            f"data set {label}", lambda place=place: _comparison(place), needed=name in first
-        )
+        place, needed = folder / "comparison" / name, name in first
+        yield _run_check(f"data set {label}", _comparison, place, needed=needed)
 
 
 def _images(folder: Path, count: int) -> str:
@@ -224,17 +214,8 @@ def _images(folder: Path, count: int) -> str:
 
 
 def _benchmark(folder: Path, task: str) -> str:
-    import pyarrow
-    import pyarrow.parquet
-
     path = inputs.benchmark_folder(folder, task)
-    rows = 0
-    for file in sorted(path.rglob("*.parquet")):
-        try:
-            rows += pyarrow.parquet.read_metadata(file).num_rows
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise UserError(f"{file} cannot be read as parquet ({error}); get it again") from error
-    return f"{rows:,} rows in {path}"
+    return f"{parquet_rows(path):,} rows in {path}"
 
 
 def _comparison(folder: Path) -> str:
@@ -255,4 +236,4 @@ def _judge(profile: Profile) -> Finding:
     if judge is None:
         remedy = "give --judge https://…/v1, or leave LLaVA^W unscored"
         return Finding("judge", "none", remedy, needed=False)
-    return _run_check("judge", lambda: require_answer(judge), needed=False)
+    return _run_check("judge", require_answer, judge, needed=False)

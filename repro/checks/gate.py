@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks import BENCHMARKS, Benchmark
 from c3l.runtime.errors import UserError
@@ -56,6 +57,12 @@ def benchmark_names(profile: Profile, names: str | None) -> list[str]:
     return selected
 
 
+def changes(then: dict, now: dict) -> list[tuple[str, Any, Any]]:
+    """Return each key whose value differs, in their order, with both values."""
+    keys = sorted(then.keys() | now.keys())
+    return [(key, then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key)]
+
+
 def comparable_baseline(gate: Gate) -> Baseline:
     """Read the baseline. Raises UserError where its benchmarks were evaluated otherwise."""
     if not gate.baseline.exists():
@@ -65,13 +72,11 @@ def comparable_baseline(gate: Gate) -> Baseline:
     for name in gate.benchmarks:
         if name not in baseline.benchmarks:
             raise UserError(f"The baseline {gate.baseline} has no {name}: {MAKE_ONE}.")
-        then, now = baseline.benchmarks[name].settings, gate.settings(name)
-        for key in sorted(then.keys() | now.keys()):
-            if then.get(key) != now.get(key):
-                raise UserError(
-                    f"The baseline {gate.baseline} has {name} with {key} {then.get(key)}, the "
-                    f"profile {gate.profile.name} with {now.get(key)}: give --set, or {MAKE_ONE}."
-                )
+        for key, then, now in changes(baseline.benchmarks[name].settings, gate.settings(name)):
+            raise UserError(
+                f"The baseline {gate.baseline} has {name} with {key} {then}, the profile "
+                f"{gate.profile.name} with {now}: give --set, or {MAKE_ONE}."
+            )
     lost = baseline.benchmarks.keys() - tasks.keys()
     if lost and set(gate.benchmarks) == tasks.keys():
         raise UserError(

@@ -1,13 +1,8 @@
 """`python -m repro regress`: check that a backbone still works, and scores as before.
 
-First the checks of `c3l.checks.conformance`, then the backbone as it is on the profile's
-benchmarks, against a baseline's scores of the same questions. A benchmark has regressed where the
-95% interval of its difference, paired by question and clustered by image, lies wholly below
-−tolerance. Each benchmark is judged by itself: where answers differ only by chance, one in forty is
-expected to fail.
-
-Stored scores are reused only while the code and every installed package are the same: a change in
-one of them may be what broke something.
+First the checks of `c3l.checks.conformance`, then the backbone's scores on the profile's benchmarks
+against a baseline's (docs/regress.md has the rule). Stored scores are reused only while the code
+and every installed package are the same: a change in one of them may be what broke something.
 """
 
 import gc
@@ -40,7 +35,7 @@ from repro.checks.baseline import (
     restore_scores,
     write_baseline,
 )
-from repro.checks.gate import MAKE_ONE, Gate, comparable_baseline
+from repro.checks.gate import MAKE_ONE, Gate, changes, comparable_baseline
 from repro.checks.junit import Case
 from repro.columns import COLUMNS
 from repro.render import markdown
@@ -138,9 +133,9 @@ def _evaluate(
         stages[name] = replace(stage, config=stage.config | {"surroundings": surroundings})
     runner.discard_transient(stages.values(), store)
     todo = not_in_store(stages.values(), store)
-    targets, log, problem = [*stages.values()], gate.runs / "regress.log", None
+    log, problem, expected = gate.runs / "regress.log", None, gate.profile.expected
     try:
-        runner.run_missing(targets, todo, store, gate.jobs, log, gate.profile.expected)
+        runner.run_missing([*stages.values()], todo, store, gate.jobs, log, expected)
     except UserError:
         raise
     except Exception as error:  # a broken backbone may end it in any way
@@ -152,12 +147,12 @@ def _measured(name: str, stage: Stage, store: Store, problem: str | None) -> Mea
     manifest = store.manifest(stage)
     if manifest is None:
         return Measured({"unscored": problem, "transient": True}, None, 0.0)
-    answers = None
-    if not manifest["facts"]["unscored"]:
+    facts, answers = manifest["facts"], None
+    if not facts["unscored"]:
         answers = pd.read_parquet(store.path(stage) / "samples.parquet")
-        if reason := _disagreement(name, answers, manifest["facts"]["value"]):
-            return Measured(manifest["facts"] | {"unscored": reason}, None, manifest["seconds"])
-    return Measured(manifest["facts"], answers, manifest["seconds"])
+        if reason := _disagreement(name, answers, facts["value"]):
+            facts, answers = facts | {"unscored": reason}, None
+    return Measured(facts, answers, manifest["seconds"])
 
 
 def _surroundings() -> str:
@@ -239,9 +234,9 @@ def _table(head: list[str], lines: list[list[str]], **options) -> str:
 
 def _checks_table(gate: Gate, model: dict, cases: list[Case]) -> str:
     lines = [[c.name, c.result, f"{c.seconds:.1f}", c.message] for c in cases]
+    title = f"Conformance of {gate.backbone} in {model['dtype']}, tuned by"
     table = _table(["check", "result", "s", "why"], lines)
-    tuning = gate.profile.readings.tuning
-    return f"Conformance of {gate.backbone} in {model['dtype']}, tuned by {tuning}:\n\n{table}"
+    return f"{title} {gate.profile.readings.tuning}:\n\n{table}"
 
 
 def _scores_table(gate: Gate, baseline: Baseline | None, lines: list[list[str]]) -> str:
@@ -249,15 +244,11 @@ def _scores_table(gate: Gate, baseline: Baseline | None, lines: list[list[str]])
     table = _table(head, lines, colalign=["left"] + ["right"] * 4 + ["left"] * 2)
     title = f"Scores in the profile {gate.profile.name}"
     if baseline:
-        then, now = baseline.versions, provenance.versions()
-        changes = [
-            f"{name} {then.get(name)} → {now.get(name)}"
-            for name in sorted(then.keys() | now.keys())
-            if then.get(name) != now.get(name)
-        ]
+        newer = changes(baseline.versions, provenance.versions())
+        versions = ", ".join(f"{name} {then} → {now}" for name, then, now in newer)
         title += (
             f" against {gate.baseline} (of {baseline.backbone}, {baseline.made}; since then "
-            f"{', '.join(changes) or 'no other versions'}), tolerance {gate.tolerance:g}"
+            f"{versions or 'no other versions'}), tolerance {gate.tolerance:g}"
         )
     return f"{title}:\n\n{table}"
 

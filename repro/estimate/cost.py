@@ -1,20 +1,11 @@
 """Cost of a stage by formula: operations, bytes moved, peak memory.
 
-Weights P, tokens n, layers L, width d, inner width i, keys (and values) of width k, bytes of a
-number b. docs/real-size.md has the sources, benchmarks/speed/README.md the measurements beside it.
-
-- Reading a token: 2 P operations, and 4 d in each layer for every position that it sees. The head:
-  2 operations a weight, where a prediction is needed.
-- Training on it: as much again for the gradient of its inputs, and as much again for that of the
-  weights where they are trained (6 P; with frozen weights 4 P, and 6 for each weight of an
-  adapter). Layers that are computed once more for the gradient: 2 P more.
-- Writing: the prompt is read; then each step reads the weights once for the batch, and each row's
-  keys and values, which it also copies to make room for one more.
-- AdamW moves 28 bytes a trained weight and step: weight, gradient and two states in float32.
+docs/real-size.md has the formulas and their sources, benchmarks/speed/README.md the measurements
+beside them.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -163,11 +154,8 @@ class Cost:
 
     def __add__(self, other: "Cost") -> "Cost":
         """One after the other."""
-        work = {name: getattr(self, name) + getattr(other, name) for name in _WORK}
-        return Cost(**work, memory=max(self.memory, other.memory))
-
-
-_WORK = ("reading", "training", "writing", "fetched", "updated")
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return Cost(**sums | {"memory": max(self.memory, other.memory)})
 
 
 def prefill_flops(s: Shape, tokens: float, seen: float) -> float:
@@ -179,16 +167,6 @@ def vision_flops(s: Shape) -> float:
     """Operations of encoder and projector on an image."""
     seen = 4 * s.vision_layers * s.vision_width * s.vision_tokens**2
     return 2 * s.vision * s.vision_tokens + seen + 2 * s.projector * s.image_tokens
-
-
-def _row(s: Shape, tokens: float, pictured: bool) -> float:
-    """Operations of reading a text of so many tokens, behind an image or not."""
-    n = tokens + s.image_tokens * pictured
-    return prefill_flops(s, n, n * n / 2) + vision_flops(s) * pictured
-
-
-def weight_bytes(s: Shape, size: int) -> float:
-    return s.parameters * size
 
 
 def _passing(s: Shape, tokens: float, pictures: float, size: int) -> float:
@@ -216,10 +194,10 @@ def writing_cost(
     # A batch's last predictions: as computed, in float32, sorted and summed for the nucleus.
     logits = batch * s.vocabulary * (size + 5 * 4)
     return Cost(
-        reading=rows * _row(s, prompt, pictured),
+        reading=rows * (prefill_flops(s, start, start * start / 2) + vision_flops(s) * pictured),
         writing=rows * (2 * s.head * new + prefill_flops(s, new, seen)),
         fetched=rows / batch * new * (s.language + s.head) * size + 3 * rows * cached * seen,
-        memory=weight_bytes(s, size)
+        memory=s.parameters * size
         + batch * cached * (start + new)
         + max(_passing(s, batch * start, batch * pictured, size), logits),
     )
@@ -257,7 +235,7 @@ def scoring_cost(
         reading=visual * with_image
         + direct * without_image
         + (with_image + without_image) * 2 * s.head * texts * answer,
-        memory=weight_bytes(s, size)
+        memory=s.parameters * size
         + min(WINDOW, texts) * answer * s.width * size
         + max(passing, logits),
     )
@@ -288,14 +266,9 @@ def trained_parameters(s: Shape, tuning: Tuning) -> int:
     """Count the parameters with a gradient."""
     head = 0 if s.tied else s.head
     language = s.language + s.embedding + head
-    match tuning:
-        case "full":
-            return s.parameters
-        case "language+projector":
-            return language + s.projector
-        case "projector":
-            return s.projector
-    return s.adapters + s.projector
+    if tuning == "full":
+        return s.parameters
+    return s.projector + {"language+projector": language, "projector": 0}.get(tuning, s.adapters)
 
 
 def training_cost(
@@ -309,15 +282,13 @@ def training_cost(
 ) -> Cost:
     """Cost of `steps` on these texts each, computed in `parts` (gradient accumulation)."""
     size = numbers.size
-    texts, weights_train = list(texts), mode.tuning in ("full", "language+projector")
+    weights_train = mode.tuning in ("full", "language+projector")
     operations = tokens = predicted = pictures = longest = 0.0
     image = vision_flops(s) * (3 if mode.tuning == "full" else 1) + 4 * s.projector * s.image_tokens
     for text in texts:
         n = text.tokens + s.image_tokens * text.pictured
         linear, seen = 2 * s.language * n, 4 * s.layers * s.width * n * n / 2
-        each = (
-            (3 if weights_train else 2) * linear + 3 * seen + mode.checkpointing * (linear + seen)
-        )
+        each = (2 + weights_train) * linear + 3 * seen + mode.checkpointing * (linear + seen)
         each += 6 * s.adapters * n * (mode.tuning in ("lora", "qlora"))
         each += (6 if weights_train else 4) * s.head * text.predicted
         operations += text.count * (each + text.pictured * image)
@@ -337,7 +308,7 @@ def training_cost(
     return Cost(
         training=steps * operations,
         updated=steps * 28 * trained_parameters(s, mode.tuning),
-        memory=max(memory, weight_bytes(s, size)),
+        memory=max(memory, s.parameters * size),
     )
 
 
@@ -349,10 +320,9 @@ def _states(s: Shape, mode: TrainingMode, size: int) -> float:
     still = (frozen - rounded) * size + rounded * min(FOUR_BITS, size)
     copies = size if size < 4 else 0  # autocast's, of the weights that train
     states = still + moving * (4 + 8 + copies)
-    if mode.gpus == 1:
-        return states
     # FSDP gathers the layer that is computed, and the next one.
-    return states / mode.gpus + 2 * s.language / s.layers * size
+    gathered = 2 * s.language / s.layers * size if mode.gpus > 1 else 0.0
+    return states / mode.gpus + gathered
 
 
 def _saved_activations(
@@ -370,8 +340,7 @@ def _saved_activations(
         layer += size * (5 * d + i)
     elif mode.tuning in ("lora", "qlora"):
         layer += (size + numbers.mask) * (6 * d + i) + size * 7 * RANK
-    layers = s.layers
-    bytes_ = tokens * (layer * layers if not mode.checkpointing else size * d * layers + layer)
+    bytes_ = tokens * (size * d * s.layers + layer if mode.checkpointing else layer * s.layers)
     if mode.tuning == "full":  # the encoder saves its own, in about a Llama's proportions
         bytes_ += pictures * s.vision_tokens * s.vision_layers * 20 * s.vision_width * size
     return bytes_

@@ -2,13 +2,9 @@
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from c3l.runtime.errors import UserError, printable
 from repro.estimate.cost import CPU, GIB, HALF, Cost, DtypeSizes
-
-if TYPE_CHECKING:
-    import torch
 
 PROCESS = 0.9 * GIB
 """Baseline memory of a worker after imports: 924 MiB measured."""
@@ -96,20 +92,14 @@ def device_named(name: str | None) -> Device:
         )
     import torch
 
+    from benchmarks.speed.flops import bandwidth, matrix_peak
+
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(f"There is no GPU here: give cpu, or one of {', '.join(GPUS)}.")
-    return _measure(torch.device(name))
-
-
-def _measure(device: "torch.device") -> Device:
-    """Measure the speed of a device of this machine."""
-    import torch
-
-    from benchmarks.speed.flops import bandwidth, matrix_peak
-
-    if device.type == "cuda":
+    device = torch.device(name)
+    if name == "cuda":
         gpu = torch.cuda.get_device_properties(device)
         speed = matrix_peak(device), bandwidth(device)
         return Device(gpu.name, gpu.total_memory, *speed, GPU_SHARES)

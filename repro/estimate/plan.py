@@ -18,7 +18,7 @@ from repro.estimate import cost, workload
 from repro.estimate.cost import GIB, Shape, TrainingMode
 from repro.estimate.devices import Device
 from repro.profile import Expected, Profile
-from repro.recipe import Cells, stages
+from repro.recipe import Cells, rows, stages
 from repro.run import runner
 from repro.run.progress import Times
 
@@ -82,11 +82,10 @@ class Estimator:
         size = stage.config["batch_size"]
         while size > 1:
             size //= 2
-            smaller = replace(stage, config=stage.config | {"batch_size": size})
-            if self._bytes_needed(smaller) <= self.device.memory:
+            stage = replace(stage, config=stage.config | {"batch_size": size})
+            if self._bytes_needed(stage) <= self.device.memory:
                 return f"--set {BATCH_SIZES.get(stage.name, 'generation.batch_size')}={size}"
-        smallest = replace(stage, config=stage.config | {"batch_size": 1})
-        memory = self._bytes_needed(smallest) / GIB
+        memory = self._bytes_needed(stage) / GIB
         return f"a GPU of {memory:.0f} GiB or more, or a smaller backbone"
 
     def _options(self, stage: Stage, mode: TrainingMode, alternative: TrainingMode) -> str:
@@ -152,11 +151,7 @@ def render_plan(
     seconds = {key: estimate.seconds for key, estimate in estimates.items()}
     expected = profile.expected if local and device.shares.measured else Expected()
     times = Times(expected, everything.values() if local else (), store, seconds)
-    unshared = sum(
-        len(closure(stages({label: row})))
-        for cells in tables.values()
-        for label, row in cells.items()
-    )
+    unshared = sum(map(len, rows(tables).values()))
     workers = max(1, min(jobs, len(todo)))
     total_seconds = max([times.total(todo.values(), jobs), *runner.chains(todo, times).values()])
     memory = max((estimates[key].memory for key in todo if key in estimates), default=0.0)
@@ -196,14 +191,9 @@ def _stage_table(
         stored = sum(stage.key not in todo and store.path(stage).exists() for stage in same)
         longest = max(remaining or same, key=times.expected)
         memory = max((estimates[s.key].memory for s in same if s.key in estimates), default=None)
-        lines.append(
-            [
-                *(name, len(same), stored, len(remaining)),
-                duration(times.expected(longest)),
-                times.source(longest),
-                "–" if memory is None else f"{memory / GIB:.1f} GiB",
-            ]
-        )
+        peak = "–" if memory is None else f"{memory / GIB:.1f} GiB"
+        time = [duration(times.expected(longest)), times.source(longest)]
+        lines.append([name, len(same), stored, len(remaining), *time, peak])
     head = ["stage", "needed", "stored", "to run", "longest", "as", "peak memory"]
     return tabulate(lines, head, tablefmt="pipe", colalign=["left"] + ["right"] * 6)
 
@@ -242,12 +232,10 @@ def _judge_calls(todo: Iterable[Stage], profile: Profile) -> str:
         return ""
     total = TokenCount(0, 0, 0)
     for stage in judged:
-        total += BENCHMARKS[stage.config["task"]].judge_tokens(
-            stage.inputs["data"].path,
-            workload.count_questions(stage),
-            4 * stage.config["answer_tokens"],
-            Judge(**stage.config["judge"]).tokens,
-        )
+        benchmark, judge = BENCHMARKS[stage.config["task"]], Judge(**stage.config["judge"])
+        questions, length = workload.count_questions(stage), 4 * stage.config["answer_tokens"]
+        data = stage.inputs["data"].path
+        total += benchmark.judge_tokens(data, questions, length, judge.tokens)
     price = profile.scoring.judge_price
     money = "no price is stated (scoring.judge_price)"
     if price:

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks import BENCHMARKS
 from c3l.artifacts.store import Source, Stage
 from c3l.instructions import CLASSES
+from c3l.runtime.errors import UserError
 from c3l.samples import read_records
 from c3l.settings import TrainingSettings
 from repro import paper
@@ -90,15 +91,24 @@ def _published() -> dict[str, int]:
 
 def count_questions(stage: Stage) -> int:
     """Count a benchmark's questions, from its files where they exist."""
-    import pyarrow.parquet
-
-    data = stage.inputs["data"].path
-    files = sorted(data.rglob("*.parquet")) if data.is_dir() else []
     try:
-        rows = sum(pyarrow.parquet.read_metadata(file).num_rows for file in files)
-    except (pyarrow.ArrowInvalid, OSError):
+        rows = parquet_rows(stage.inputs["data"].path)
+    except UserError:
         rows = 0
     return rows or BENCHMARKS[stage.config["task"]].rows
+
+
+def parquet_rows(folder: Path) -> int:
+    """Count the rows of the files below a folder. Raises UserError for one that is damaged."""
+    import pyarrow.parquet
+
+    rows = 0
+    for file in sorted(folder.rglob("*.parquet")):
+        try:
+            rows += pyarrow.parquet.read_metadata(file).num_rows
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise UserError(f"{file} cannot be read as parquet ({error}); get it again") from error
+    return rows
 
 
 def training_mode(stage: Stage) -> TrainingMode | None:
@@ -116,8 +126,8 @@ def cost_of(
 
     `mode` replaces the stage's own training mode.
     """
-    if stage.name in _TRAININGS:
-        return _TRAININGS[stage.name](stage, s, numbers, mode or training_mode(stage))
+    if mode := mode or training_mode(stage):
+        return _TRAININGS[stage.name](stage, s, numbers, mode)
     return _COSTS[stage.name](stage, s, numbers) if stage.name in _COSTS else None
 
 
@@ -134,7 +144,7 @@ def relative_cost(stage: Stage) -> float:
 def bytes_on_disk(stage: Stage, s: Shape | None, numbers: DtypeSizes) -> float:
     """Bytes that a stage writes: all weights of a model, in the precision it is loaded in."""
     if stage.name in _TRAININGS:
-        return cost.weight_bytes(s, numbers.size) if s else 0.0
+        return s.parameters * numbers.size if s else 0.0
     if stage.name == "scores":
         return count_samples(stage) * ANSWER * 3 * 4
     if stage.name == "evaluation":
@@ -145,36 +155,20 @@ def bytes_on_disk(stage: Stage, s: Shape | None, numbers: DtypeSizes) -> float:
 
 
 def _captions(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    c = stage.config
-    return cost.writing_cost(
-        s,
-        c["images"],
-        PROMPT,
-        c["caption_tokens"],
-        pictured=True,
-        batch=c["batch_size"],
-        numbers=numbers,
-    )
+    c, batch = stage.config, _batch(stage, numbers)
+    return cost.writing_cost(s, c["images"], PROMPT, c["caption_tokens"], pictured=True, **batch)
 
 
 def _pairs(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    c = stage.config
-    captions = stage.inputs.get("captions", stage).config.get("caption_tokens", 0)
-    return cost.writing_cost(
-        s,
-        count_images(stage) * len(CLASSES),
-        PROMPT + captions,
-        c["pair_tokens"],
-        pictured="images" in stage.inputs and stage.name == "initial",
-        batch=c["batch_size"],
-        numbers=numbers,
-    )
+    rows, new = count_images(stage) * len(CLASSES), stage.config["pair_tokens"]
+    prompt = PROMPT + stage.inputs.get("captions", stage).config.get("caption_tokens", 0)
+    pictured, batch = "images" in stage.inputs and stage.name == "initial", _batch(stage, numbers)
+    return cost.writing_cost(s, rows, prompt, new, pictured=pictured, **batch)
 
 
 def _vigc(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     """Pairs from the images, and each answered again, by sentences, in up to four rounds."""
-    c = stage.config
-    each = {"pictured": True, "batch": c["batch_size"], "numbers": numbers}
+    c, each = stage.config, {"pictured": True} | _batch(stage, numbers)
     rows = count_images(stage) * len(CLASSES)
     direct = cost.writing_cost(s, rows, PROMPT, c["pair_tokens"], **each)
     corrected = rows * c["pairs_per_class"] * 4
@@ -182,23 +176,14 @@ def _vigc(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
 
 
 def _scores(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    pictures = count_images(stage)
-    return cost.scoring_cost(
-        s,
-        pictures,
-        count_samples(stage) / pictures,
-        PROMPT + QUESTION,
-        ANSWER,
-        batch=stage.config["batch_size"],
-        numbers=numbers,
-    )
+    pictures, batch = count_images(stage), _batch(stage, numbers)
+    each = count_samples(stage) / pictures
+    return cost.scoring_cost(s, pictures, each, PROMPT + QUESTION, ANSWER, **batch)
 
 
 def _answer_logprobs(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    texts, batch = count_samples(stage), stage.config["batch_size"]
-    return cost.scoring_cost(
-        s, 1, texts, PROMPT, ANSWER, batch=batch, numbers=numbers, with_image=False
-    )
+    texts, batch = count_samples(stage), _batch(stage, numbers)
+    return cost.scoring_cost(s, 1, texts, PROMPT, ANSWER, with_image=False, **batch)
 
 
 def _vlit(stage: Stage, s: Shape, numbers: DtypeSizes, mode: TrainingMode) -> Cost:
@@ -226,15 +211,9 @@ def _generator(stage: Stage, s: Shape, numbers: DtypeSizes, mode: TrainingMode) 
         # Packed: an image that is seen is there once a group.
         texts.append(Texts(size, (1 + negatives) * pair + settings.anchor_tokens, 0, pictured))
         if config["readings"]["anchor"] != "prompt":
-            anchors = cost.writing_cost(
-                s,
-                round(max(1, count * epochs)),
-                PROMPT,
-                settings.anchor_tokens,
-                pictured=True,
-                batch=size * settings.anchor_steps,
-                numbers=numbers,
-            )
+            rows, batch = round(max(1, count * epochs)), size * settings.anchor_steps
+            each = {"pictured": True, "batch": batch, "numbers": numbers}
+            anchors = cost.writing_cost(s, rows, PROMPT, settings.anchor_tokens, **each)
     steps, parts = count * epochs / size, settings.accumulation
     training = cost.training_cost(s, steps, texts, mode, parts=parts, numbers=numbers)
     # Anchors are written between steps, beside the gradients and the optimizer's states.
@@ -244,13 +223,16 @@ def _generator(stage: Stage, s: Shape, numbers: DtypeSizes, mode: TrainingMode) 
 
 def _evaluation(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
     benchmark, rows = BENCHMARKS[stage.config["task"]], count_questions(stage)
-    common = {"batch": stage.config["batch_size"], "numbers": numbers}
-    if benchmark.options:
-        return cost.scoring_cost(
-            s, rows, benchmark.options, ASKED, OPTION, **common, without_image=False
-        )
+    batch, options = _batch(stage, numbers), benchmark.options
+    if options:
+        return cost.scoring_cost(s, rows, options, ASKED, OPTION, without_image=False, **batch)
     new = benchmark.answer_tokens or stage.config["answer_tokens"]
-    return cost.writing_cost(s, rows, ASKED, new, pictured=True, **common)
+    return cost.writing_cost(s, rows, ASKED, new, pictured=True, **batch)
+
+
+def _batch(stage: Stage, numbers: DtypeSizes) -> dict:
+    """The arguments of `repro.estimate.cost` that say what is computed at one time."""
+    return {"batch": stage.config["batch_size"], "numbers": numbers}
 
 
 _COSTS = {

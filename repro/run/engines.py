@@ -1,7 +1,9 @@
 """Engines that run stages: worker processes of this machine, or Ray (`repro.run.ray_engine`).
 
 An engine is a context manager; leaving it by an exception (KeyboardInterrupt too) kills its
-workers.
+workers. It runs at most `jobs` tasks (`repro.run.worker.run_task`) at one time. The future of a
+task that it is to `submit` raises what the task raises, and WorkerLostError if its worker alone is
+killed.
 """
 
 import logging
@@ -15,28 +17,17 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from c3l.artifacts.store import Stage
 from c3l.runtime.errors import UserError
 from repro.run import worker
 
+if TYPE_CHECKING:
+    from repro.run.ray_engine import RayEngine
+
 Name = Literal["local", "ray"]
-
-
-class Engine(Protocol):
-    """An engine as the runner uses it."""
-
-    jobs: int
-    """Tasks at one time, at most."""
-
-    def __enter__(self) -> "Engine": ...
-
-    def __exit__(self, *error) -> None: ...
-
-    def submit(self, task: worker.Task, stage: Stage) -> Future[float]:
-        """Start a task (`repro.run.worker.run_task`). The future raises what the task raises, and
-        WorkerLostError if its worker alone is killed."""
+Engine: TypeAlias = "LocalEngine | RayEngine"
 
 
 def create_engine(name: Name, root: Path, jobs: int, log: Path) -> Engine:

@@ -94,9 +94,7 @@ class Progress:
             f"about {minutes} with {self.jobs} workers."
         )
         for stage in self._from_store:
-            echo(
-                f"from the store: {stage.name} {stage.key[:12]}{self._row(stage)}", minimum=VERBOSE
-            )
+            echo(f"from the store: {self._name(stage)}", minimum=VERBOSE)
         if self.total:
             self._display.__enter__()
         return self
@@ -111,8 +109,7 @@ class Progress:
         self._started = {stage.key: self._started.get(stage.key, now) for stage in running}
         done = self.total - len(self.remaining)
         parts = [f"{done} of {self.total} stages"]
-        if done:
-            parts.append(format_rate(done / (now - self._run_started)))
+        parts += [format_rate(done / (now - self._run_started))] if done else []
         parts += [f"{self._time_left(running)} left", *self._descriptions(running)]
         positions = (self.times.store.progress(stage) for stage in running)
         partly = sum(position.share for position in positions if position)
@@ -122,8 +119,10 @@ class Progress:
         """Count a stage as done."""
         self.remaining.pop(stage.key, None)  # not there where a damaged one was made again
         self.times.add(stage, seconds)
-        name = f"{stage.name} {stage.key[:12]}"
-        echo(f"done in {duration(seconds)}: {name}{self._row(stage)}", minimum=VERBOSE)
+        echo(f"done in {duration(seconds)}: {self._name(stage)}", minimum=VERBOSE)
+
+    def _name(self, stage: Stage) -> str:
+        return f"{stage.name} {stage.key[:12]}{self._row(stage)}"
 
     def _descriptions(self, running: list[Stage]) -> list[str]:
         """ "generator 12/40 steps (table4: CRM)", or "4 × final" for four equal ones."""
@@ -137,10 +136,9 @@ class Progress:
         ]
 
     def _row(self, stage: Stage) -> str:
-        rows = self.rows.get(stage.key)
-        if not rows:
-            return ""
-        return f" ({rows[0]}{f' and {len(rows) - 1} more rows' if len(rows) > 1 else ''})"
+        rows = self.rows.get(stage.key, [])
+        more = f" and {len(rows) - 1} more rows" if rows[1:] else ""
+        return f" ({rows[0]}{more})" if rows else ""
 
     def _time_left(self, running: list[Stage]) -> str:
         """Expected time of all remaining stages, less the time that the running ones have had."""

@@ -15,6 +15,7 @@ import sys
 from concurrent.futures import Future
 from contextlib import ExitStack, redirect_stdout, suppress
 from functools import cache, partial
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -195,18 +196,8 @@ def _forward_result(future: Future, done: Future) -> None:
 # ── In the worker ────────────────────────────────────────────────────────────────────────────────
 
 
-class _RecordingHandler(logging.Handler):
-    """Keeps messages, which the process that started the run logs."""
-
-    def __init__(self):
-        super().__init__()
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
-_recorder = _RecordingHandler()
+_recorder = BufferingHandler(sys.maxsize)
+"""Messages, which the process that started the run logs."""
 
 
 def _do(
@@ -220,11 +211,12 @@ def _do(
         )
         return error, []
     _set_up(tuple(environment.items()), log)
-    _recorder.messages = []
+    _recorder.flush()
     try:
-        return worker.run_task(task, pickle.loads(stage), root), _recorder.messages
+        result: float | UserError = worker.run_task(task, pickle.loads(stage), root)
     except UserError as error:
-        return UserError(str(error)), _recorder.messages
+        result = UserError(str(error))
+    return result, [record.getMessage() for record in _recorder.buffer]
 
 
 @cache

@@ -19,7 +19,7 @@ from repro import recipe
 from repro.inputs import Inputs, placeholder_inputs, resolve_inputs
 from repro.profile import Profile
 from repro.recipe import Cells, stages
-from repro.rows import TABLES, Ranking, Row, Table
+from repro.rows import TABLES, Table
 from repro.run import engines, preflight, runner
 from repro.run.screen import write_result
 from repro.stages import evaluation as driver
@@ -43,25 +43,32 @@ class Run:
         store: Store,
         *,
         fetch: bool = True,
+        placeholders: bool = False,
     ) -> "Run":
         """Check the input and make the stages; makes the pocket world if it is not there yet.
 
-        Without `fetch` nothing is fetched from the Hub.
+        Without `fetch` nothing is fetched from the Hub. With `placeholders` the input counts as if
+        it were there: for a plan, not to be run.
         """
-        _require_backbone(names, profile)
-        store.remove_leftovers()
-        inputs = resolve_inputs(profile, store, _rows(names), fetch=fetch)
-        return cls(_tables(names, profile, inputs, seeds), profile, seeds, store)
+        rows = [row for name in names for row in TABLES[name].rows]
+        needed = dict.fromkeys(row.backbone for row in rows)
+        present = profile.backbones | profile.served
+        if not needed.keys() & present.keys():
+            raise UserError(
+                f"The profile {profile.name} has no backbone {', '.join(needed)}; it has "
+                f"{', '.join(present) or 'none'}."
+            )
+        if placeholders:
+            inputs = placeholder_inputs(profile, rows)
+        else:
+            store.remove_leftovers()
+            inputs = resolve_inputs(profile, store, rows, fetch=fetch)
+        tables = {name: cells(TABLES[name], profile, inputs, seeds) for name in names}
+        return cls(tables, profile, seeds, store)
 
     @classmethod
     def stored(
-        cls,
-        names: list[str],
-        profile: Profile,
-        seeds: list[int],
-        runs: Path,
-        *,
-        fetch: bool = True,
+        cls, names: list[str], profile: Profile, seeds: list[int], runs: Path, *, fetch: bool = True
     ) -> "Run":
         """Prepare from a runs folder that is only read.
 
@@ -75,15 +82,6 @@ class Run:
                 return cls.prepare(names, profile, seeds, reader, fetch=fetch)
         run = cls.prepare(names, profile, seeds, Store(reader.root), fetch=fetch)
         return replace(run, store=reader)
-
-    @classmethod
-    def with_placeholders(
-        cls, names: list[str], profile: Profile, seeds: list[int], store: Store
-    ) -> "Run":
-        """Prepare as if the profile's input were there: for a plan, not to be run."""
-        _require_backbone(names, profile)
-        inputs = placeholder_inputs(profile, _rows(names))
-        return cls(_tables(names, profile, inputs, seeds), profile, seeds, store)
 
     def finish(self, folder: Path, jobs: int, engine: engines.Name = "local") -> Iterator[str]:
         """Run what is missing, write each table to `folder` and yield its markdown."""
@@ -138,10 +136,8 @@ class Run:
         table = finished_table(name, cells, self.profile, self.seeds, self.store)
         path = folder / f"{name}.json"
         fields, drawings = self._draw(name, table, cells)
-        table |= fields
-        table["wall_clock_seconds"] = (
-            _previous_wall_clock(path) if seconds is None else round(seconds, 1)
-        )
+        clock = _previous_wall_clock(path) if seconds is None else round(seconds, 1)
+        table |= fields | {"wall_clock_seconds": clock}
         files = drawings | {
             path.name: json.dumps(table, indent=1, ensure_ascii=False) + "\n",
             f"{name}.csv": markdown.render_csv(table),
@@ -178,29 +174,7 @@ def cells(table: Table, profile: Profile, inputs: Inputs, seeds: list[int]) -> C
     }
 
 
-def _tables(
-    names: list[str], profile: Profile, inputs: Inputs, seeds: list[int]
-) -> dict[str, Cells]:
-    return {name: cells(TABLES[name], profile, inputs, seeds) for name in names}
-
-
-def _rows(names: list[str]) -> list[Row | Ranking]:
-    return [row for name in names for row in TABLES[name].rows]
-
-
-def _require_backbone(names: list[str], profile: Profile) -> None:
-    """Raise UserError where the profile lacks the backbones of all rows."""
-    needed = dict.fromkeys(row.backbone for row in _rows(names))
-    present = profile.backbones | profile.served
-    if not needed.keys() & present.keys():
-        raise UserError(
-            f"The profile {profile.name} has no backbone {', '.join(needed)}; it has "
-            f"{', '.join(present) or 'none'}."
-        )
-
-
 def _previous_wall_clock(path: Path) -> float | None:
-    """Read the wall-clock of a table written before, or return None."""
     try:
         return json.loads(path.read_text(encoding="utf-8")).get("wall_clock_seconds")
     except (OSError, ValueError, AttributeError, RecursionError):

@@ -40,29 +40,6 @@ def chains(stages: Stages, times: Times) -> dict[str, float]:
     return lengths
 
 
-def run_stages(
-    todo: Stages,
-    store: Store,
-    jobs: int,
-    progress: Progress,
-    log: Path,
-    engine: engines.Name = "local",
-) -> None:
-    """Run the stages, those with the longest chain behind them first.
-
-    What libraries print in the workers goes to the file `log`. Raises UserError for errors that the
-    user can fix. On any exception, KeyboardInterrupt included, the workers are killed.
-    """
-    if not todo:
-        return
-    log.write_text("")
-    try:
-        with engines.create_engine(engine, store.root, jobs, log) as started:
-            _Scheduler(todo, store, progress, started).run()
-    finally:
-        store.remove_leftovers()  # what killed workers left
-
-
 def run_missing(
     targets: list[Stage],
     todo: Stages,
@@ -77,13 +54,21 @@ def run_missing(
 ) -> None:
     """Run `todo`, all stages behind the targets that are not stored, with a status display.
 
-    `expected` and `estimates` are for `Times`, `rows` for `Progress`. Raises as `run_stages`.
+    Those with the longest chain behind them come first. `expected` and `estimates` are for `Times`,
+    `rows` for `Progress`. What libraries print in the workers goes to the file `log`. Raises
+    UserError for errors that the user can fix. On any exception, KeyboardInterrupt included, the
+    workers are killed.
     """
     everything = closure(targets)
     times, stored = Times(expected, everything.values(), store, estimates), everything.keys() - todo
     with Progress(todo, len(stored), times, jobs, rows=rows, everything=everything) as progress:
         while todo:
-            run_stages(todo, store, jobs, progress, log, engine)
+            log.write_text("")
+            try:
+                with engines.create_engine(engine, store.root, jobs, log) as started:
+                    _Scheduler(todo, store, progress, started).run()
+            finally:
+                store.remove_leftovers()  # what killed workers left
             todo = not_in_store(targets, store)  # empty, unless an artefact was damaged
 
 

@@ -64,17 +64,21 @@ def _show_table(console: "Console", rows: list[list[str]]) -> None:
     from rich.text import Text
 
     columns = list(zip(*rows, strict=True))
-    widths = [
-        max(len(word) for cell in column for word in ["", *cell.split()]) for column in columns
-    ]
+    words = [[len(word) for cell in column for word in cell.split()] for column in columns]
+    widths = [max(lengths, default=0) for lengths in words]
     widths[0] = min(widths[0], console.width // 3)
+
+    def room_beside(part: list[int]) -> int:
+        """Columns of the terminal that this table leaves; each has a space on either side."""
+        return console.width - sum(widths[index] + 2 for index in part)
+
     parts: list[list[int]] = [[0]]
     for index in range(1, len(columns)):
-        if len(parts[-1]) > 1 and _width(widths, [*parts[-1], index]) > console.width:
+        if len(parts[-1]) > 1 and room_beside([*parts[-1], index]) < 0:
             parts.append([0])
         parts[-1].append(index)
     for part in parts:
-        spare = max(0, console.width - _width(widths, part))
+        spare = max(0, room_beside(part))
         table = Table(box=None, header_style="bold")
         for index in part:
             extra = min(spare, max(map(len, columns[index])) - widths[index])
@@ -88,8 +92,3 @@ def _show_table(console: "Console", rows: list[list[str]]) -> None:
         for row in rows[1:]:
             table.add_row(*(Text(row[index]) for index in part))
         console.print(table)
-
-
-def _width(widths: list[int], part: list[int]) -> int:
-    """Width of a table of these columns, each with a space on either side."""
-    return sum(widths[index] + 2 for index in part)

@@ -44,11 +44,8 @@ def run_pocket_comparison(job: Job) -> dict:
 
 
 def _pocket_code() -> str:
-    import benchmarks.pocket as package
-
-    folder = Path(package.__file__).parent
-    code = [str(path.relative_to(folder)) for path in sorted(folder.glob("*.py"))]
-    return digest_files(folder, code)
+    folder = Path(__file__).parents[2] / "benchmarks" / "pocket"
+    return digest_files(folder, [path.name for path in folder.glob("*.py")])
 
 
 def evaluation(weights: Weights | Served, task: str, data: Source, scoring: Scoring) -> Stage:
@@ -95,10 +92,8 @@ def evaluation_settings(task: str, scoring: Scoring) -> dict:
 
 def configured_judge(scoring: Scoring) -> Judge | None:
     """Return the judge of LLaVA^W, or None where the profile has none."""
-    if scoring.judge is None:
-        return None
-    if scoring.judge == "pocket":
-        return Judge()
+    if scoring.judge in (None, "pocket"):
+        return Judge() if scoring.judge else None
     return Judge(
         scoring.judge_model, scoring.judge, scoring.judge_key, scoring.judge_strip_thinking
     )

@@ -47,9 +47,7 @@ def find_data_set(folder: Path, name: str) -> Published:
 
 def comparison(published: Published) -> Stage:
     """The set's turns whose images exist, as samples. A missing set is unscored."""
-    inputs = {}
-    if published.data is not None:
-        inputs = {"data": published.data, "images": published.images}
+    inputs = {"data": published.data, "images": published.images} if published.data else {}
     return Stage("comparison", 1, run_comparison, {"name": published.name}, inputs)
 
 

@@ -116,7 +116,7 @@ def test_of_a_few_texts_lora_needs_no_more_than_all_weights_nor_qlora_more_than_
         needs(shape, TrainingMode(tuning, again), [text]).memory
         for tuning in ("full", "language+projector", "lora", "qlora")
     )
-    assert full >= language >= lora >= qlora >= cost.weight_bytes(shape, 2)
+    assert full >= language >= lora >= qlora >= 2 * shape.parameters
 
 
 @given(shapes, texts, ways, numbers)
@@ -155,7 +155,7 @@ def test_writing_grows_with_what_is_written(shape, prompt, new, batch, pictured,
         )
 
     one = of(prompt, new, batch)
-    assert one.memory > cost.weight_bytes(shape, numbers.size)
+    assert one.memory > shape.parameters * numbers.size
     for more in (of(prompt + 1, new, batch), of(prompt, new + 1, batch)):
         assert all(getattr(more, f.name) >= getattr(one, f.name) for f in fields(Cost))
     larger = of(prompt, new, batch + 1)

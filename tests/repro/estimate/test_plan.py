@@ -23,7 +23,7 @@ JUDGE = ["scoring.judge=http://127.0.0.1:9/v1"]
 
 def said(tmp_path, table="table4", profile="practical", device="A100-80GB", changes=()):
     loaded, store = profiles.load(profile, list(changes)), Store(tmp_path / "store")
-    run = Run.with_placeholders([table], loaded, [0], store)
+    run = Run.prepare([table], loaded, [0], store, placeholders=True)
     return plan.render_plan(
         run.tables, loaded, store, 1, device_named(device), local=False, missing="It is not"
     )
@@ -64,7 +64,7 @@ def test_every_remedy_makes_it_fit_by_the_same_formulas(tmp_path):
         profiles.load("paper", ["readings.tuning=full"]),
         device_named("RTX-2080-Ti-11GB"),
     )
-    run = Run.with_placeholders(["table1"], loaded, [0], Store(tmp_path / "store"))
+    run = Run.prepare(["table1"], loaded, [0], Store(tmp_path / "store"), placeholders=True)
     todo = closure(stages(run.tables["table1"])).values()
     told = set()
     for memory in (11, 24, 40, 80, 200):

@@ -88,9 +88,8 @@ def test_a_stage_belongs_to_all_rows_that_need_it(tmp_path):
 @pytest.fixture
 def generators(tmp_path):
     """Figure 3's, of one backbone, by the share that each learns from."""
-    run = Run.with_placeholders(
-        ["figure3"], profiles.load("pocket"), [0], Store(tmp_path / "store")
-    )
+    store = Store(tmp_path / "store")
+    run = Run.prepare(["figure3"], profiles.load("pocket"), [0], store, placeholders=True)
     found = closure(recipe.stages(run.tables["figure3"])).values()
     backbone = next(s for s in found if s.name == "generator").inputs["backbone"]
     return {

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from c3l.artifacts import shards
-from c3l.artifacts.graph import closure, not_in_store
+from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Job, Store
 from c3l.runtime.errors import UserError
 from repro.profile import Expected
 from repro.run import runner
-from repro.run.progress import Progress, Times
+from repro.run.progress import Times
 from tests.c3l import store_stages as toy
 
 
@@ -21,10 +21,8 @@ def give_up(job: Job) -> dict:
 
 def run(targets, store, tmp_path, jobs=2, engine="local") -> int:
     """Run what is missing; how many stages that were."""
-    todo = not_in_store(targets, store)
-    times = Times(Expected(), closure(targets).values(), store)
-    with Progress(todo, 0, times, jobs) as progress:
-        runner.run_stages(todo, store, jobs, progress, tmp_path / "workers.log", engine)
+    todo, log = not_in_store(targets, store), tmp_path / "workers.log"
+    runner.run_missing(targets, todo, store, jobs, log, Expected(), engine=engine)
     return len(todo)
 
 
