@@ -1,12 +1,8 @@
 """Verdicts on the paper's claims from finished tables.
 
-A claim is a conjunction of differences between two rows, each of which has to lie within bounds
-(`repro.paper.Claim`). It is reproduced if the 95% interval of every difference lies within them,
-and not reproduced if that of any difference lies outside.
-
-A false claim is called reproduced only if chance favours all differences at once, so that verdict
-needs no correction for their number. The opposite verdict gets likelier with their number: ten
-differences that are all barely true are ten chances of an interval that misses.
+A claim is reproduced if the 95% interval of every difference lies within its bounds, and not
+reproduced if that of any lies outside. The first verdict needs no correction for the number of
+differences; the second gets likelier with it.
 """
 
 from collections.abc import Iterator
@@ -42,15 +38,14 @@ def claims_about(table: str) -> list[Claim]:
     labels, columns = {row.label for row in TABLES[table].rows}, set(TABLES[table].columns)
     for claim in claims:
         for pair in claim.pairs:
-            if stray := ({pair.row, pair.base} - labels) | ({pair.column} - columns):
+            if stray := {pair.row, pair.base} - labels | {pair.column} - columns:
                 raise ValueError(f"claim {claim.id!r}: {table} has no {', '.join(sorted(stray))}")
     return claims
 
 
 def tables_with_claims() -> list[str]:
     """Names of the tables that the paper makes claims about."""
-    names = {claim.table for claim in repro.paper.claims()}
-    return [name for name in TABLES if name in names]
+    return sorted({claim.table for claim in repro.paper.claims()}, key=[*TABLES].index)
 
 
 def reports(run: Run) -> Iterator[str]:
@@ -129,18 +124,15 @@ def verdict(interval: list[float], bounds: tuple[float, float]) -> str:
 
 
 def combine_verdicts(verdicts: list[str]) -> str:
-    """Return a claim's verdict: false with one false part, true with all parts true.
-
-    Otherwise a part that cannot be tested goes before one that is undecided, which more seeds would
-    decide.
+    """Return a claim's verdict: the first of not reproduced, untestable, undecided and
+    reproduced that a part has.
     """
     return min(verdicts, key=(NOT_REPRODUCED, UNTESTABLE, UNDECIDED, REPRODUCED).index)
 
 
 def _untestable_reason(pair: Pair, measured: dict, profile: Profile) -> str | None:
     for row in (pair.row, pair.base):
-        cell = measured[row].get(pair.column)
-        if cell is None:
+        if (cell := measured[row].get(pair.column)) is None:
             return f"{row}: {pair.column} is not measured in the {profile.name} profile"
         if cell["value"] is None:
             return f"{row}: {cell['unscored']}"
