@@ -2,7 +2,8 @@
 
 A claim is reproduced if the 95% interval of every difference lies within its bounds, and not
 reproduced if that of any lies outside. The first verdict needs no correction for the number of
-differences; the second gets likelier with it.
+differences: a false claim passes only if chance favours all at once. The second gets likelier with
+their number.
 """
 
 from collections.abc import Iterator
@@ -38,14 +39,15 @@ def claims_about(table: str) -> list[Claim]:
     labels, columns = {row.label for row in TABLES[table].rows}, set(TABLES[table].columns)
     for claim in claims:
         for pair in claim.pairs:
-            if stray := {pair.row, pair.base} - labels | {pair.column} - columns:
+            if stray := ({pair.row, pair.base} - labels) | ({pair.column} - columns):
                 raise ValueError(f"claim {claim.id!r}: {table} has no {', '.join(sorted(stray))}")
     return claims
 
 
 def tables_with_claims() -> list[str]:
     """Names of the tables that the paper makes claims about."""
-    return sorted({claim.table for claim in repro.paper.claims()}, key=[*TABLES].index)
+    names = {claim.table for claim in repro.paper.claims()}
+    return [name for name in TABLES if name in names]
 
 
 def reports(run: Run) -> Iterator[str]:
