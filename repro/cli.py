@@ -19,15 +19,11 @@ from repro.checks import commands
 from repro.options import (
     EngineOption,
     JobsOption,
-    JudgeModelOption,
-    JudgeOption,
-    ProfileOption,
-    RunsOption,
-    SeedsOption,
-    SetOption,
+    Shared,
     changes_of,
     default_jobs,
     load_profile,
+    with_shared_options,
 )
 from repro.rows import ALL, TABLES
 from repro.run.screen import show
@@ -59,13 +55,9 @@ ABOUT = {
 def _command(names: list[str]) -> Callable[..., None]:
     """Return the command that runs these tables."""
 
+    @with_shared_options
     def command(
-        profile: ProfileOption = "pocket",
-        seeds: SeedsOption = 3,
-        set_: SetOption = None,
-        judge: JudgeOption = None,
-        judge_model: JudgeModelOption = None,
-        runs: RunsOption = Path("runs"),
+        shared: Shared,
         jobs: JobsOption = None,
         engine: EngineOption = "local",
         launch: LaunchOption = None,
@@ -79,13 +71,13 @@ def _command(names: list[str]) -> Callable[..., None]:
             on_cluster = cluster_jobs()  # checks the cluster, also with --jobs
             jobs = jobs or on_cluster
         # Errors of the profile come before slow imports.
-        loaded = load_profile(profile, set_, judge, judge_model)
+        loaded = shared.load_profile()
         from c3l.artifacts.store import Store
         from repro.run.run import Run
 
-        run = Run.prepare(names, loaded, [*range(seeds)], Store(runs / "store"))
+        run = Run.prepare(names, loaded, [*range(shared.seeds)], Store(shared.runs / "store"))
         # Write all tables before any is printed: a reader may go away.
-        for text in [*run.finish(runs / loaded.name, jobs or default_jobs(), engine)]:
+        for text in [*run.finish(shared.runs / loaded.name, jobs or default_jobs(), engine)]:
             show(text)
         if len(names) > 1:
             from repro.analysis.compare import reports
@@ -107,16 +99,12 @@ app.command(
 
 
 @app.command()
+@with_shared_options
 def plan(
+    shared: Shared,
     table: Annotated[
         str, typer.Argument(help=f"{', '.join(TABLES.shipped)}, or all", metavar="TABLE")
     ],
-    profile: ProfileOption = "pocket",
-    seeds: SeedsOption = 3,
-    set_: SetOption = None,
-    judge: JudgeOption = None,
-    judge_model: JudgeModelOption = None,
-    runs: RunsOption = Path("runs"),
     jobs: JobsOption = None,
     device: Annotated[
         str | None,
@@ -143,12 +131,12 @@ def plan(
     if table not in (*TABLES, "all"):
         raise UserError(f"There is no table {table!r}: give one of {', '.join(TABLES)}, all.")
     names = list(ALL) if table == "all" else [table]
-    loaded = load_profile(profile, set_, judge, judge_model)
-    store, on, missing = ReadOnlyStore(runs / "store"), device_named(device), ""
+    loaded, seeds = shared.load_profile(), [*range(shared.seeds)]
+    store, on, missing = ReadOnlyStore(shared.runs / "store"), device_named(device), ""
     try:
-        run = Run.stored(names, loaded, [*range(seeds)], runs, fetch=False)
+        run = Run.stored(names, loaded, seeds, shared.runs, fetch=False)
     except UserError as error:
-        run = Run.prepare(names, loaded, [*range(seeds)], store, placeholders=True)
+        run = Run.prepare(names, loaded, seeds, store, placeholders=True)
         missing = str(error)
     # Workers would share a GPU.
     jobs = jobs or (default_jobs() if on.shares.measured else 1)
@@ -156,16 +144,12 @@ def plan(
 
 
 @app.command()
+@with_shared_options
 def compare(
+    shared: Shared,
     table: Annotated[
         str, typer.Argument(help="a table or figure that has been run, or all", metavar="TABLE")
     ],
-    profile: ProfileOption = "pocket",
-    seeds: SeedsOption = 3,
-    set_: SetOption = None,
-    judge: JudgeOption = None,
-    judge_model: JudgeModelOption = None,
-    runs: RunsOption = Path("runs"),
 ) -> None:
     """Check the paper's claims against the tables that have been run.
 
@@ -176,8 +160,7 @@ def compare(
     """
     from repro.analysis.compare import not_run_error, reports, tables_with_claims
 
-    names = tables_with_claims()
-    loaded = load_profile(profile, set_, judge, judge_model)
+    names, loaded = tables_with_claims(), shared.load_profile()
     if table not in (*names, "all"):
         raise UserError(
             f"The paper claims nothing to check about {table!r}: give one of "
@@ -185,27 +168,24 @@ def compare(
         )
     names = names if table == "all" else [table]
     for name in names:  # before the pocket world is made for nothing
-        if not (runs / loaded.name / f"{name}.json").is_file():
+        if not (shared.runs / loaded.name / f"{name}.json").is_file():
             raise not_run_error(name)
     from repro.run.run import Run
 
-    for text in reports(Run.stored(names, loaded, [*range(seeds)], runs)):
+    for text in reports(Run.stored(names, loaded, [*range(shared.seeds)], shared.runs)):
         show(text)
 
 
 @app.command()
+@with_shared_options
 def report(
-    profile: ProfileOption = "pocket",
+    shared: Shared,
     seeds: Annotated[
         int | None,
         typer.Option(
             "--seeds", min=1, help="number of data seeds (default: as last run)", metavar="N"
         ),
     ] = None,
-    set_: SetOption = None,
-    judge: JudgeOption = None,
-    judge_model: JudgeModelOption = None,
-    runs: RunsOption = Path("runs"),
     out: Annotated[
         Path | None,
         typer.Option("--out", help="the page (default: RUNS/PROFILE/report.html)", metavar="FILE"),
@@ -222,12 +202,12 @@ def report(
     from repro.report import write_report
 
     extras.require("matplotlib", "The report")
-    changes = changes_of(set_, judge, judge_model)
-    options = ["--profile", profile] if profile != "pocket" else []
+    changes, runs = changes_of(shared.set_, shared.judge, shared.judge_model), shared.runs
+    options = ["--profile", shared.profile] if shared.profile != "pocket" else []
     options += [part for change in changes for part in ("--set", change)]
     options += ["--runs", str(runs)] if runs != Path("runs") else []
     options += ["--seeds", str(seeds)] if seeds else []
-    print(write_report(load_profile(profile, changes), seeds, runs, out, options))
+    print(write_report(load_profile(shared.profile, changes), seeds, runs, out, options))
 
 
 for name in ("doctor", "data", "criteria", "bench", "regress"):

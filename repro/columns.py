@@ -1,6 +1,6 @@
 """The columns of tables: the stages behind a cell, and its number from their samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,13 +11,14 @@ from benchmarks.served import Served
 from c3l.artifacts.stage import Source, Stage
 from c3l.stages import scoring
 from c3l.stages.common import Weights
-from repro.analysis import ranking, redraw, statistics
+from repro.analysis import ranking, redraw
 from repro.analysis.statistics import (
     Difference,
     Estimate,
     Statistic,
     accuracy,
     bootstrap,
+    bootstrap_difference,
     mean,
     mean_f1,
     relative_score,
@@ -147,17 +148,15 @@ def counted(
 
     def over_the_same_images(*rows: Frames) -> list[np.ndarray]:
         """Return counts [data seeds, tuning seeds, images, ...] of each row, over all images."""
-        frames = [frame for row in rows for run in row for frame in run]
-        images = sorted({image for frame in frames for image in frame["image_id"]})
+        images = redraw.image_ids(rows)
         return [np.array([[counts(frame, images) for frame in run] for run in r]) for r in rows]
 
     def estimate(frames: Frames, resamples: int) -> Estimate:
-        (images,) = over_the_same_images(frames)
-        return bootstrap(images, statistic, resamples=resamples)
+        return bootstrap(*over_the_same_images(frames), statistic, resamples=resamples)
 
     def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
-        images, base_images = over_the_same_images(frames, base)
-        return statistics.bootstrap_difference(images, base_images, statistic, resamples=resamples)
+        both = over_the_same_images(frames, base)
+        return bootstrap_difference(*both, statistic, resamples=resamples)
 
     return Column(unit, estimate, difference, build, metric)
 
@@ -171,20 +170,15 @@ def computed(
     is drawn twice has two `image_id`s, and its questions two `question_id`s. Where sums over images
     are enough, `counted` is a hundred times as fast.
     """
-
-    def estimate(frames: Frames, resamples: int) -> Estimate:
-        return redraw.bootstrap_metric(frames, value, resamples=resamples)
-
-    def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
-        return redraw.bootstrap_metric_difference(frames, base, value, resamples=resamples)
-
+    estimate = partial(redraw.bootstrap_metric, metric=value)
+    difference = partial(redraw.bootstrap_metric_difference, metric=value)
     return Column(unit, estimate, difference, build, metric)
 
 
 def correct_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     """[images, 2]: answers that are right, and all."""
     right = samples["correct"].to_numpy(float)
-    return _summed(np.stack([right, np.ones_like(right)], axis=-1), samples, images)
+    return _summed([right, np.ones_like(right)], samples, images)
 
 
 def relevance_counts(
@@ -193,7 +187,7 @@ def relevance_counts(
     """[images, 2]: the sum of I²C, and of how many pairs; by token × 100 and of how many tokens."""
     i2c, tokens = (samples[name].to_numpy(float) for name in ("i2c", "tokens"))
     pair = [100 * i2c, tokens] if by_token else [i2c, np.ones_like(i2c)]
-    return _summed(np.stack(pair, axis=-1), samples, images)
+    return _summed(pair, samples, images)
 
 
 def pope_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
@@ -206,13 +200,13 @@ def pope_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     )
     categories = category == ["random", "popular", "adversarial"]
     kinds = (answer == ["yes", "no", "yes"]) & (reading == ["yes", "yes", "no"])
-    return _summed(categories[:, :, None] & kinds[:, None, :], samples, images)
+    return _summed([kind[:, None] & categories for kind in kinds.T], samples, images)
 
 
 def score_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     """[images, 3]: the judge's scores of the candidate and of the reference, and answers."""
-    scores = samples[["candidate_score", "reference_score"]].to_numpy(float)
-    return _summed(np.column_stack([scores, np.ones(len(scores))]), samples, images)
+    scores = samples[["candidate_score", "reference_score"]].to_numpy(float).T
+    return _summed([*scores, np.ones(len(samples))], samples, images)
 
 
 def length_counts(
@@ -223,8 +217,8 @@ def length_counts(
     `each` is "turn" or "record"; a record is counted with its first turn.
     """
     first = ~samples["record"].duplicated() if each == "record" else np.ones(len(samples))
-    values = [samples[list(names)].sum(axis=1).to_numpy(float), np.asarray(first, float)]
-    return _summed(np.stack(values, axis=-1), samples, images)
+    sums = samples[list(names)].sum(axis=1).to_numpy(float)
+    return _summed([sums, np.asarray(first, float)], samples, images)
 
 
 def instances(frames: Frames, resamples: int) -> Estimate:
@@ -239,8 +233,9 @@ def more_instances(frames: Frames, base: Frames, resamples: int) -> Difference:
     return Difference(value, value, value, 0.0)
 
 
-def _summed(values: np.ndarray, samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
-    """[images, ...] from values of each sample [samples, ...]."""
+def _summed(parts: Sequence[np.ndarray], samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
+    """[images, ..., parts] from values of each sample, each part [samples, ...]."""
+    values = np.stack(parts, axis=-1)
     counts = np.zeros((len(images), *values.shape[1:]))
     position = {image: k for k, image in enumerate(images)}
     np.add.at(counts, samples["image_id"].map(position).to_numpy(int), values)
@@ -281,24 +276,24 @@ for name, by_token, metric in (
         counted("samples a data set", counts, mean, build=build_relevance),
         metric=f"I²C of the final samples under the untouched backbone, {metric}",
     )
-COLUMNS["AUROC, false, same class"] = Column(
-    "pairs a data seed",
-    partial(ranking.area, against="false", within="class"),
-    build=build_ranking,
-    metric="as AUROC, false, each pair beside those of its instruction class",
-)
-COLUMNS["best 10%, descriptions"] = Column(
-    "pairs a data seed",
-    partial(ranking.share_of_class, name="detailed description"),
-    build=build_ranking,
-    metric="% detailed descriptions in the best tenth",
-)
-COLUMNS["length ρ"] = Column(
-    "pairs a data seed",
-    ranking.length_correlation,
-    build=build_ranking,
-    metric="Spearman's correlation × 100 of score and answer length in tokens",
-)
+for name, estimate, metric in (
+    (
+        "AUROC, false, same class",
+        partial(ranking.area, against="false", within="class"),
+        "as AUROC, false, each pair beside those of its instruction class",
+    ),
+    (
+        "best 10%, descriptions",
+        partial(ranking.share_of_class, name="detailed description"),
+        "% detailed descriptions in the best tenth",
+    ),
+    (
+        "length ρ",
+        ranking.length_correlation,
+        "Spearman's correlation × 100 of score and answer length in tokens",
+    ),
+):
+    COLUMNS[name] = Column("pairs a data seed", estimate, build=build_ranking, metric=metric)
 COLUMNS["instances"] = Column(
     "turns a data set",
     instances,

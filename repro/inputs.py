@@ -66,6 +66,7 @@ def placeholder_inputs(profile: Profile, rows: Iterable[Row | Ranking] = ()) -> 
         return Source(path, f"assumed to be at {path}")
 
     labels, _ = _needed(profile, rows)
+    weights = {label: source(profile.backbones[label].weights) for label in labels}
     folder, sizes = profile.data, profile.sizes
     published_sets = {
         name: Published(
@@ -84,12 +85,7 @@ def placeholder_inputs(profile: Profile, rows: Iterable[Row | Ranking] = ()) -> 
             for column, task in profile.scoring.tasks.items()
         },
         *(source(folder, part) if folder == "pocket" else None for part in ("initial", "final")),
-        {
-            label: _backbone(
-                label, profile, source(profile.backbones[label].weights), published_sets
-            )
-            for label in labels
-        },
+        {label: _backbone(label, profile, weights[label], published_sets) for label in labels},
         published_sets,
     )
 

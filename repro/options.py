@@ -2,8 +2,12 @@
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +63,37 @@ EngineOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Options of the commands about tables."""
+
+    profile: ProfileOption = "pocket"
+    seeds: SeedsOption = 3
+    set_: SetOption = None
+    judge: JudgeOption = None
+    judge_model: JudgeModelOption = None
+    runs: RunsOption = Path("runs")
+
+    def load_profile(self) -> "Profile":
+        return load_profile(self.profile, self.set_, self.judge, self.judge_model)
+
+
+def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Shared`, its first argument; its own of a name go first."""
+    _, *own = signature(command).parameters.values()
+    shared = signature(Shared).parameters
+    parameters = {**shared, **{parameter.name: parameter for parameter in own}}
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        options = Shared(**{name: values[name] for name in shared})
+        command(options, **{parameter.name: values[parameter.name] for parameter in own})
+
+    ordered = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in parameters.values()]
+    run.__signature__ = Signature(ordered)  # for typer
+    return run
+
+
 def changes_of(set_: list[str] | None, judge: str | None, judge_model: str | None) -> list[str]:
     """The changes of `--set`, and those that --judge and --judge-model stand for: the last wins.
 
@@ -87,13 +122,11 @@ def load_profile(
     return load(profile, changes_of(set_, judge, judge_model))
 
 
-# torch would take seconds to say whether there is one.
-GPU = Path("/dev/nvidia0")
+GPU = Path("/dev/nvidia0")  # torch would take seconds to say whether there is one
 
 
 def default_jobs() -> int:
-    """One worker a processor, and 2 GiB of memory for each; one where there is a GPU, which workers
-    would share."""
+    """One worker a processor, and 2 GiB for each; one where they would share a GPU."""
     if GPU.exists():
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

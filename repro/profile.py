@@ -1,9 +1,9 @@
 """A profile: the backbones, images and sizes that the tables run on, from a YAML file."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from benchmarks import BENCHMARKS
 from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
@@ -29,6 +29,11 @@ class BackboneSpec(Record):
     """A published data set that it is tuned on first, with the settings `training.first`."""
     readings: dict[str, Any] = Field({})
     """Its changes to the profile's readings."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_alone(cls, value: Any) -> Any:
+        return {"weights": value} if isinstance(value, str) else value
 
 
 class Sizes(Record):
@@ -91,7 +96,7 @@ class Scoring(Record):
     judge: str | None = None
     """The judge of LLaVA^W: "pocket", the address of an OpenAI-compatible server without
     "/chat/completions", or null. Never a key: it would appear in every manifest."""
-    judge_model: str = "gpt-4o-2024-11-20"
+    judge_model: Annotated[str, AfterValidator(parse_model_name)] = "gpt-4o-2024-11-20"
     """The model at an address; lmms-eval's own choice. The GPT-4 of the published numbers is
     retired."""
     judge_key: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -106,11 +111,6 @@ class Scoring(Record):
     @classmethod
     def _judge_is_an_address(cls, judge: str | None) -> str | None:
         return judge if judge in (None, "pocket") else parse_base_url(judge, ADDRESS)
-
-    @field_validator("judge_model")
-    @classmethod
-    def _judge_has_a_name(cls, model: str) -> str:
-        return parse_model_name(model)
 
     @field_validator("tasks")
     @classmethod
@@ -157,16 +157,6 @@ class Profile(Record):
     """Resamples of the bootstrap."""
     expected: Expected = Expected()
 
-    @field_validator("backbones", mode="before")
-    @classmethod
-    def _weights_alone(cls, backbones: Any) -> Any:
-        if not isinstance(backbones, dict):
-            return backbones
-        return {
-            label: {"weights": value} if isinstance(value, str) else value
-            for label, value in backbones.items()
-        }
-
     @model_validator(mode="after")
     def _backbones_are_whole(self) -> "Profile":
         for label, backbone in self.backbones.items():
@@ -185,10 +175,8 @@ class Profile(Record):
 
     def with_tuning_seeds(self, *, at_most: int) -> "Profile":
         """Return the profile with at most so many tuning seeds."""
-        fewer = min(at_most, self.sizes.tuning_seeds)
-        return self.model_copy(
-            update={"sizes": self.sizes.model_copy(update={"tuning_seeds": fewer})}
-        )
+        fewer = {"tuning_seeds": min(at_most, self.sizes.tuning_seeds)}
+        return self.model_copy(update={"sizes": self.sizes.model_copy(update=fewer)})
 
 
 def load(name: str, changes: list[str] | None = None) -> Profile:

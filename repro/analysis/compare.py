@@ -1,12 +1,9 @@
 """Verdicts on the paper's claims from finished tables.
 
-A claim is a conjunction of differences between two rows, each of which has to lie within bounds
-(`repro.paper.Claim`). It is reproduced if the 95% interval of every difference lies within them,
-and not reproduced if that of any difference lies outside.
-
-A false claim is called reproduced only if chance favours all differences at once, so that verdict
-needs no correction for their number. The opposite verdict gets likelier with their number: ten
-differences that are all barely true are ten chances of an interval that misses.
+A claim is reproduced if the 95% interval of every difference lies within its bounds, and not
+reproduced if that of any lies outside. The first verdict needs no correction for the number of
+differences: a false claim passes only if chance favours all at once. The second gets likelier with
+their number.
 """
 
 from collections.abc import Iterator
@@ -129,18 +126,15 @@ def verdict(interval: list[float], bounds: tuple[float, float]) -> str:
 
 
 def combine_verdicts(verdicts: list[str]) -> str:
-    """Return a claim's verdict: false with one false part, true with all parts true.
-
-    Otherwise a part that cannot be tested goes before one that is undecided, which more seeds would
-    decide.
+    """Return a claim's verdict: the first of not reproduced, untestable, undecided and
+    reproduced that a part has.
     """
     return min(verdicts, key=(NOT_REPRODUCED, UNTESTABLE, UNDECIDED, REPRODUCED).index)
 
 
 def _untestable_reason(pair: Pair, measured: dict, profile: Profile) -> str | None:
     for row in (pair.row, pair.base):
-        cell = measured[row].get(pair.column)
-        if cell is None:
+        if (cell := measured[row].get(pair.column)) is None:
             return f"{row}: {pair.column} is not measured in the {profile.name} profile"
         if cell["value"] is None:
             return f"{row}: {cell['unscored']}"

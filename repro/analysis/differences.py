@@ -20,7 +20,7 @@ def frames(runs: Runs, store: Store) -> Frames:
 
 def rounded(estimate: tuple[float, float | None, float | None]) -> dict:
     """Return `value` and `interval` of an estimate, to four decimals; a count has no interval."""
-    value, *interval = (None if number is None else round(number, 4) for number in estimate)
+    value, *interval = (number if number is None else round(number, 4) for number in estimate)
     return {"value": value, "interval": None if None in interval else interval}
 
 
@@ -52,19 +52,16 @@ def discordant_questions(row: Frames, base: Frames) -> tuple[int, int] | None:
     """Count the benchmark questions that a row has right more often than its base, and less often.
 
     None where answers are not right or wrong. With one model a row these are the discordant pairs
-    of McNemar's test. With several, a question is asked once for each data seed and tuning seed,
-    and it counts for the row in which more models have it right: the unit stays the question, for
-    several models' answers to it are not independent. Pooling takes the models as given: the test's
-    p is about these models, not about the way they were made. At the variances of the pocket world
-    it is below 0.05 in every other simulated comparison of rows that differ in nothing but their
-    seeds (docs/records/decisions.md); the interval accounts for seeds.
+    of McNemar's test. With several, a question counts once, for the row in which more models have
+    it right: several models' answers to it are not independent. The test's p is about these models,
+    not about the way they were made: at the variances of the pocket world it is below 0.05 in every
+    other simulated comparison of rows that differ in nothing but their seeds
+    (docs/records/decisions.md); the interval accounts for seeds.
     """
     answers = [pd.concat([frame for run in runs for frame in run]) for runs in (row, base)]
     if not all("correct" in frame for frame in answers):
         return None
     # POPE numbers the questions of each category from 1.
-    right, right_in_base = (
-        frame.groupby(["category", "question_id"])["correct"].sum() for frame in answers
-    )
-    margin = right - right_in_base
+    right, base_right = (f.groupby(["category", "question_id"])["correct"].sum() for f in answers)
+    margin = right - base_right
     return int((margin > 0).sum()), int((margin < 0).sum())

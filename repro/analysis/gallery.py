@@ -8,8 +8,9 @@ from string import ascii_lowercase
 
 import pandas as pd
 
-from c3l.artifacts.store import Stage, Store
+from c3l.artifacts.store import Store
 from c3l.samples import ImageFolder
+from repro.analysis.differences import frames
 from repro.recipe import Cells
 from repro.rows import RELEVANCE, TRUTH
 
@@ -36,10 +37,10 @@ def build_gallery(
     labels = [first, last]
     stages = [cells[label][RELEVANCE[0]][0][0] for label in labels]
     record = {"rule": RULE.format(count=IMAGES, seed=seed), "data_seed": seed, "images": []}
-    reasons = [store.metadata(stage).get("unscored") for stage in stages]
-    if reason := next(filter(None, reasons), None):
-        return record | {"unscored": reason}, {}
-    groups = pick_pairs([_samples(stage, store) for stage in stages], seed)
+    for stage in stages:
+        if reason := store.metadata(stage).get("unscored"):
+            return record | {"unscored": reason}, {}
+    groups = pick_pairs(frames([stages], store)[0], seed)
     if not groups:
         return record | {"unscored": "no image has such pairs in both data sets"}, {}
     verdicts = [_verdicts(cells[label], store) for label in labels]
@@ -47,8 +48,7 @@ def build_gallery(
     files = {}
     for letter, pairs in zip(ascii_lowercase, groups, strict=False):
         image, file = pairs[0]["image_id"], f"{name}/{letter}.png"
-        buffer = io.BytesIO()
-        images[image].save(buffer, "PNG")
+        images[image].save(buffer := io.BytesIO(), "PNG")
         files[file] = buffer.getvalue()
         records = [
             {
@@ -69,34 +69,28 @@ def build_gallery(
     return record | {"unscored": None}, files
 
 
-def pick_pairs(frames: Sequence[pd.DataFrame], seed: int, count: int = IMAGES) -> list[list[dict]]:
-    """Pick a row of every frame for each of `count` images, fewer where there are fewer.
+def pick_pairs(tables: Sequence[pd.DataFrame], seed: int, count: int = IMAGES) -> list[list[dict]]:
+    """Pick a row of every table for each of `count` images, fewer where there are fewer.
 
-    RULE says how: by the seed and the frames' contents, whatever their order.
+    RULE says how: by the seed and the tables' contents, whatever their order.
     """
-    pairs_of_frames = []
-    for frame in frames:
-        groups = frame.sort_values("question_id").groupby(["image_id", "category"])
-        pairs_of_frames.append({key: group.to_dict("records") for key, group in groups})
+    groups = (f.sort_values("question_id").groupby(["image_id", "category"]) for f in tables)
+    pairs_of_tables = [{k: pairs.to_dict("records") for k, pairs in group} for group in groups]
     classes: dict[str, list[str]] = defaultdict(list)
-    for image, name in sorted(set.intersection(*map(set, pairs_of_frames))):
+    for image, name in sorted(set.intersection(*map(set, pairs_of_tables))):
         classes[image].append(name)
     rng = random.Random(seed)
     images = rng.sample(list(classes), len(classes))
     picked = []
     for image in images[:count]:
         key = image, rng.choice(classes[image])
-        picked.append([rng.choice(pairs[key]) for pairs in pairs_of_frames])
+        picked.append([rng.choice(pairs[key]) for pairs in pairs_of_tables])
     return picked
-
-
-def _samples(stage: Stage, store: Store) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(store.read(stage, "samples.parquet")))
 
 
 def _verdicts(row: dict, store: Store) -> dict[str, str]:
     """The truth of the first data seed's samples by their ids, where it is known."""
     if TRUTH not in row:
         return {}
-    frame = _samples(row[TRUTH][0][0], store)
+    ((frame,),) = frames([[row[TRUTH][0][0]]], store)
     return dict(zip(frame["question_id"], frame["verdict"], strict=True))

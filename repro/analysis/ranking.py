@@ -1,15 +1,12 @@
 """Quality of a score that ranks pairs of known truth: the numbers of the project's own table 6.
 
 A score is measured on the pairs that a generator really wrote, with the verdicts of
-`benchmarks.pocket.truth`. Each estimate takes `frames`, of which frames[data seed][0] holds one
-pool's pairs in the columns image_id, class (of instruction), verdict, tokens (the answer's length),
-value (the score; more is better, infinite ones are extremes) and chosen (whether the pair is among
-the best of its pool).
+`benchmarks.pocket.truth`. frames[data seed][0] holds one pool's pairs in the columns image_id,
+class (of instruction), verdict, tokens (the answer's length), value (the score; more is better,
+infinite ones are extremes) and chosen (whether the pair is among the best of its whole pool).
 
-Intervals are 95% percentile bootstraps over images and data seeds, as in
-`repro.analysis.statistics`. A resample's statistic is computed anew from its pairs, each weighted
-by how often its image was drawn; areas and correlations are exact for these weights, ties included.
-The chosen pairs stay the same: they were chosen once, from the whole pool.
+Resamples are those of `repro.analysis.statistics`, over images and data seeds; each pair weighs as
+often as its image was drawn. Areas and correlations are exact for these weights, ties included.
 """
 
 from collections.abc import Callable
@@ -17,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from repro.analysis.statistics import Estimate, UndefinedError
+from repro.analysis.statistics import Estimate, estimate_of, image_draws, seed_means
 
 Frames = list[list[pd.DataFrame]]
 Weighted = Callable[[np.ndarray], np.ndarray]
@@ -88,8 +85,6 @@ def share_of_class(frames: Frames, resamples: int, name: str) -> Estimate:
 def _share(
     frames: Frames, resamples: int, hits: Callable[[pd.DataFrame], tuple[pd.Series, pd.Series]]
 ) -> Estimate:
-    """Percentage of hits among the pairs that are counted."""
-
     def statistic(frame: pd.DataFrame, image: np.ndarray, images: int) -> Weighted:
         counts = [np.bincount(image[mask], minlength=images) for mask in hits(frame)]
         return lambda weights: np.divide(*(weights @ count for count in counts))
@@ -118,8 +113,7 @@ def length_correlation(frames: Frames, resamples: int) -> Estimate:
 
 
 def _centred_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mid-ranks [resamples, n] of the values [n] repeated `weights` [resamples, n] times, less
-    their mean."""
+    """Mid-ranks less their mean [resamples, n], each value [n] repeated `weights` times."""
     _, level = np.unique(values, return_inverse=True)
     order = np.argsort(level, kind="stable")
     starts = np.searchsorted(level[order], np.arange(level.max() + 1))
@@ -146,15 +140,9 @@ def _estimate(
         statistic(pool, np.searchsorted(names, pool["image_id"].to_numpy(dtype=str)), len(names))
         for pool in pools
     ]
-    images, seeds = len(names), len(pools)
+    rng = np.random.default_rng(0)
+    weights = image_draws(len(names), resamples, rng).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.mean([weighted(np.ones((1, images)))[0] for weighted in statistics])
-        rng = np.random.default_rng(0)
-        weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
-        values = np.stack([weighted(weights.astype(float)) for weighted in statistics], axis=1)
-    indices = rng.integers(seeds, size=(resamples, seeds))
-    means = 100 * np.take_along_axis(values, indices, axis=1).mean(axis=1)
-    if np.isnan(value) or np.isnan(means).all():
-        raise UndefinedError(reason)
-    low, high = np.nanpercentile(means, [2.5, 97.5])
-    return Estimate(float(100 * value), float(low), float(high))
+        value = np.mean([weighted(np.ones((1, len(names))))[0] for weighted in statistics])
+        values = np.stack([weighted(weights) for weighted in statistics], axis=1)
+    return estimate_of(float(100 * value), 100 * seed_means(values[..., None], rng), reason)

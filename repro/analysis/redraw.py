@@ -4,7 +4,7 @@ A metric takes a model's samples as a table and gives a number. The draws are th
 `repro.analysis.statistics`: images with all their questions, data seeds, and tuning seeds in them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,17 +22,17 @@ Frames = "list[list[pd.DataFrame]]"
 IDS = ("image_id", "question_id")
 
 
-def bootstrap_metric(frames: Frames, metric: Metric, *, resamples: int, seed: int = 0) -> Estimate:
+def bootstrap_metric(frames: Frames, resamples: int, *, metric: Metric) -> Estimate:
     """Mean of a metric over data seeds and tuning seeds, with its 95% interval.
 
     Raises UndefinedError where the samples of a model do not define the metric.
     """
-    (mean,), values, rng = _resampled([frames], metric, resamples, seed)
+    (mean,), values, rng = _resampled([frames], metric, resamples)
     return statistics.estimate_of(mean, statistics.seed_means(values[0], rng))
 
 
 def bootstrap_metric_difference(
-    frames: Frames, base: Frames, metric: Metric, *, resamples: int, seed: int = 0
+    frames: Frames, base: Frames, resamples: int, *, metric: Metric
 ) -> Difference:
     """A row's mean minus its base's: the same images, data seeds and tuning seeds for both.
 
@@ -41,22 +41,20 @@ def bootstrap_metric_difference(
     """
     if [len(run) for run in frames] != [len(run) for run in base]:
         raise ValueError("a row and its base differ in their seeds")
-    (mean, base_mean), values, rng = _resampled([frames, base], metric, resamples, seed)
+    (mean, base_mean), values, rng = _resampled([frames, base], metric, resamples)
     means = statistics.seed_means(values[0] - values[1], rng)
     return statistics.difference_of(mean - base_mean, means)
 
 
 def _resampled(
-    rows: list[Frames], metric: Metric, resamples: int, seed: int
+    rows: list[Frames], metric: Metric, resamples: int
 ) -> tuple[list[float], np.ndarray, np.random.Generator]:
     """Each row's mean on all its samples, and values [rows, resamples, data seeds, tuning seeds].
 
     The images are those of any row.
     """
-    images = sorted(
-        {image for row in rows for run in row for frame in run for image in frame["image_id"]}
-    )
-    rng = np.random.default_rng(seed)
+    images = image_ids(rows)
+    rng = np.random.default_rng(0)
     draws = statistics.image_draws(len(images), resamples, rng)
     means = [float(np.mean([[_value(metric, f) for f in run] for run in row])) for row in rows]
     if np.isnan(means).any():
@@ -69,6 +67,11 @@ def _resampled(
 
     values = np.array([[[resampled_values(frame) for frame in run] for run in row] for row in rows])
     return means, np.moveaxis(values, -1, 1), rng
+
+
+def image_ids(rows: Iterable[Frames]) -> list[str]:
+    """The images of all samples, in order."""
+    return sorted({i for row in rows for run in row for frame in run for i in frame["image_id"]})
 
 
 def redraw(frame: "pd.DataFrame", times: np.ndarray) -> "pd.DataFrame":
@@ -91,16 +94,14 @@ def _value(metric: Metric, frame: "pd.DataFrame") -> float:
 
     Raises UndefinedError where the metric raises anything else, or gives no number.
     """
-    if frame.empty:
-        return float("nan")
     with np.errstate(divide="ignore", invalid="ignore"):
         try:
-            value = float(metric(frame))
+            value = np.nan if frame.empty else float(metric(frame))
         except ZeroDivisionError:
-            return float("nan")
+            return np.nan
         # A user's own function: an error costs its cells, not a table that took hours.
         except Exception as error:
             raise UndefinedError(
                 f"the column's metric fails ({type(error).__name__}: {short_repr(str(error))})"
             ) from error
-    return value if np.isfinite(value) else float("nan")
+    return value if np.isfinite(value) else np.nan

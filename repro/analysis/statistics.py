@@ -1,18 +1,13 @@
 """Intervals by bootstrap, clustered by image, over questions, data seeds and tuning seeds.
 
-Questions about one image stand or fall together, models tuned on one data set share its luck, and
-all of them answer the same questions. So the resampling has three levels: images (with all their
-questions, the same draw for every model, since the questions are crossed with the seeds), data
-seeds, and tuning seeds within each data seed. A metric is computed anew from each resample, which
-matters where it is no mean: F1. Two rows are compared within each resample: what is hard for both
-and what a seed does to both is no part of their difference.
+Three levels are drawn: images with all their questions (the same draw for every model, since the
+questions are crossed with the seeds), data seeds, and tuning seeds within each data seed. A metric
+is computed anew from each resample; one that draws none of a model's images is left out. Two rows
+are compared within each resample: what both share is no part of their difference.
 
 With few seeds a percentile interval is narrower than its name says: with three data seeds and three
 tuning seeds each, at the variances seen in the pocket world, it held the truth in about nine of ten
 simulated runs (tests/repro/analysis/test_statistics.py).
-
-A resample that draws none of a model's images does not define the statistic; it is left out of the
-interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,8 +50,7 @@ class UndefinedError(ValueError):
 
 def accuracy(counts: np.ndarray) -> np.ndarray:
     """Percentage right, from counts [..., 2]: right, all. NaN of nothing."""
-    with np.errstate(invalid="ignore"):
-        return 100 * counts[..., 0] / counts[..., 1]
+    return mean(np.multiply(counts, (100, 1)))
 
 
 def mean(counts: np.ndarray) -> np.ndarray:
@@ -131,28 +125,23 @@ def seed_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return values[r, s, t].mean(axis=(1, 2))
 
 
-def estimate_of(value: float, means: np.ndarray) -> Estimate:
-    """An estimate from its value and the resamples' means. Raises UndefinedError for NaN."""
-    means = _defined(value, means)
-    return Estimate(value, *_interval(means))
+NOTHING_DRAWN = "a model or a data set has no samples"
 
 
-def difference_of(value: float, means: np.ndarray) -> Difference:
+def estimate_of(value: float, means: np.ndarray, reason: str = NOTHING_DRAWN) -> Estimate:
+    """An estimate from its value and the resamples' means.
+
+    Raises UndefinedError for `reason` where the value or all means are NaN.
+    """
+    return Estimate(*difference_of(value, means, reason)[:3])
+
+
+def difference_of(value: float, means: np.ndarray, reason: str = NOTHING_DRAWN) -> Difference:
     """A difference, likewise."""
-    means = _defined(value, means)
-    return Difference(value, *_interval(means), float(means.std()))
-
-
-def _defined(value: float, means: np.ndarray) -> np.ndarray:
-    """The resamples that define a number."""
     means = means[~np.isnan(means)]
     if np.isnan(value) or not len(means):
-        raise UndefinedError("a model or a data set has no samples")
-    return means
-
-
-def _interval(means: np.ndarray) -> list[float]:
-    return np.percentile(means, [2.5, 97.5]).tolist()
+        raise UndefinedError(reason)
+    return Difference(value, *np.percentile(means, [2.5, 97.5]).tolist(), float(means.std()))
 
 
 def bootstrap_difference(
@@ -165,10 +154,8 @@ def bootstrap_difference(
     ValueError for shapes that differ, UndefinedError as `bootstrap` does.
     """
 
-    def statistic_difference(summed: np.ndarray) -> np.ndarray:
-        """From counts [..., 2, *shape] to differences [...]."""
-        values = statistic(summed)
-        return values[..., 0] - values[..., 1]
+    def statistic_difference(summed: np.ndarray) -> np.ndarray:  # [..., 2, *shape] to [...]
+        return np.subtract(*np.moveaxis(statistic(summed), -1, 0))
 
     stacked = np.stack([counts, base], axis=3)
     return difference_of(*_resampled(stacked, statistic_difference, resamples, seed))
@@ -181,9 +168,8 @@ def mcnemar(better: int, worse: int) -> float:
     round; without any of them p is 1. The test takes the questions as independent and the two
     models as given: it does not account for other seeds or several questions about one image.
     """
-    if not better + worse:
-        return 1.0
-    return float(stats.binomtest(better, better + worse).pvalue)
+    n = better + worse
+    return float(stats.binomtest(better, n).pvalue) if n else 1.0
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -192,7 +178,5 @@ def holm(p: Sequence[float]) -> np.ndarray:
     Whatever their dependence, the chance of one or more false rejections at p <= α is at most α.
     """
     order = np.argsort(p)
-    adjusted = np.empty(len(p))
     steps = np.asarray(p)[order] * np.arange(len(p), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return adjusted
+    return np.minimum(np.maximum.accumulate(steps), 1)[np.argsort(order)]

@@ -58,10 +58,7 @@ def finished_table(
         }
         for row in table.rows
     }
-    for row in table.rows:
-        if row.base is not None:
-            _compare(row, cells, measured, profile, store)
-    _adjust(measured)
+    _compare(table, cells, measured, profile, store)
     tuned = _tuning_seeds(cells)
     notes = _notes(table, measured, seeds, tuned, profile) + _short(cells, store)
     notes += _left_out(manifests) + (paper.footnotes if paper else [])
@@ -88,22 +85,15 @@ def finished_table(
 
 def _tuning_seeds(cells: Cells) -> int | None:
     """Return the number of models tuned for each data seed, or None where none is."""
-    return max(
-        (
-            len(run)
-            for row in cells.values()
-            for column, runs in row.items()
-            if COLUMNS[column].benchmark
-            for run in runs
-        ),
-        default=None,
-    )
+    benchmarks = [runs for row in cells.values() for c, runs in row.items() if COLUMNS[c].benchmark]
+    return max((len(run) for runs in benchmarks for run in runs), default=None)
 
 
 def _notes(
     table: Table, measured: dict, seeds: list[int], tuned: int | None, profile: Profile
 ) -> list[str]:
-    notes = [_control(row, measured[row.label]) for row in table.rows if _is_control(row)]
+    controls = [row for row in table.rows if isinstance(row, Ranking) and row.control is not None]
+    notes = [_control(row, measured[row.label]) for row in controls]
     if profile.data == "pocket" and any(isinstance(row, Row) and row.data for row in table.rows):
         notes.append(STAND_INS)
     if tuned == len(seeds) == 1:
@@ -159,18 +149,13 @@ def _reasons(counts: dict[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
 
 
-def _is_control(row: Row | Ranking) -> bool:
-    return isinstance(row, Ranking) and row.control is not None
-
-
 def _control(row: Ranking, cells: dict) -> str:
     """State the control's verdict: a score of wrong images must not separate true from false."""
     cell = cells["AUROC, false"]
     if cell["value"] is None:
         return f"Control, {row.label}: {cell['unscored']}."
-    verdict = "no better than chance, as it must be"
-    if cell["interval"][0] > 50:
-        verdict = "which is BETTER than chance: something else than the image tells what is false"
+    better = "which is BETTER than chance: something else than the image tells what is false"
+    verdict = better if cell["interval"][0] > 50 else "no better than chance, as it must be"
     return f"Control, {row.label}: {markdown.format_cell(cell)} against false pairs, {verdict}."
 
 
@@ -212,32 +197,25 @@ def disagreement(measured: list[float], estimated: float) -> str | None:
 
     An artefact's number with few decimals may have been rounded, to one decimal or more.
     """
-    slack = [max(1e-6, 0.5 * 10.0 ** -max(1, _decimals(value))) for value in measured]
+    exponents = (Decimal(repr(round(v, 10))).normalize().as_tuple().exponent for v in measured)
+    slack = [max(1e-6, 0.5 * 10.0 ** min(-1, exponent)) for exponent in exponents]
     mean = float(np.mean(measured))
     if abs(mean - estimated) <= np.mean(slack) + 1e-9:
         return None
     return f"the column computes {estimated:.4f} from the samples, the benchmark says {mean:.4f}"
 
 
-def _decimals(value: float) -> int:
-    """The decimals that a number is written with."""
-    return max(0, -int(Decimal(repr(round(value, 10))).normalize().as_tuple().exponent))
-
-
-def _compare(row: Row, cells: Cells, measured: dict, profile: Profile, store: Store) -> None:
-    """Put `difference` into each cell of a row with a base."""
-    for name, cell in measured[row.label].items():
-        cell["difference"] = None
-        if cell["value"] is not None and measured[row.base][name]["value"] is not None:
-            runs, base = (cells[label][name] for label in (row.label, row.base))
-            fields = row_difference(COLUMNS[name], runs, base, profile.resamples, store)
-            cell["difference"] = fields and {"base": row.base} | fields
-
-
-def _adjust(measured: dict) -> None:
-    """Put `p_holm` beside every `p` of the table."""
-    differences = [cell.get("difference") for row in measured.values() for cell in row.values()]
-    tested = [difference for difference in differences if difference and "p" in difference]
+def _compare(table: Table, cells: Cells, measured: dict, profile: Profile, store: Store) -> None:
+    """Put `difference` into each cell of rows with a base, and `p_holm` beside every `p`."""
+    tested = []
+    for row in table.rows:
+        for name, cell in measured[row.label].items() if row.base is not None else ():
+            cell["difference"] = None
+            if cell["value"] is not None and measured[row.base][name]["value"] is not None:
+                runs, base = (cells[label][name] for label in (row.label, row.base))
+                fields = row_difference(COLUMNS[name], runs, base, profile.resamples, store)
+                cell["difference"] = fields and {"base": row.base} | fields
+                tested += [cell["difference"]] if fields and "p" in fields else []
     for difference, p in zip(tested, holm([d["p"] for d in tested]), strict=True):
         difference["p_holm"] = float(p)
 

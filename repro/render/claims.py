@@ -33,15 +33,13 @@ def render_claims(findings: dict) -> str:
 def _claim(claim: dict, profile: str) -> str:
     lines = []
     for pair in claim["pairs"]:
-        difference = pair["difference"]
-        paper = "–" if pair["paper"] is None else markdown.format_paper_value(pair["paper"], "+")
-        if difference:
-            measured = markdown.format_difference(difference)
-            power = [f"{pair['n']}", f"{difference['detectable']:.1f}"]
-        else:
-            measured, power = f"untestable: {pair['untestable']}", ["–", "–"]
         names = [f"{pair['row']} − {pair['base']}", pair["column"]]
-        lines.append([*names, paper, measured, *power, pair["verdict"]])
+        measured = [f"untestable: {pair['untestable']}", "–", "–"]
+        if difference := pair["difference"]:
+            power = [f"{pair['n']}", f"{difference['detectable']:.1f}"]
+            measured = [markdown.format_difference(difference), *power]
+        paper = markdown.format_paper_value(pair["paper"], "+")
+        lines.append([*names, paper, *measured, pair["verdict"]])
     header = ["difference", "column", "paper", profile, "n", "detectable", "verdict"]
     return (
         f"**{claim['id']}: {claim['verdict']}.** “{claim['sentence']}” ({claim['where']}) "
@@ -52,15 +50,10 @@ def _claim(claim: dict, profile: str) -> str:
 
 
 def _numbers(numbers: list[dict], profile: str) -> str:
+    words, paper = {True: "yes", False: "no", None: "–"}, markdown.format_paper_value
     lines = [
-        [
-            number["row"],
-            number["column"],
-            markdown.format_paper_value(number["paper"]),
-            markdown.format_cell(number),
-            {True: "yes", False: "no", None: "–"}[number["contains"]],
-        ]
-        for number in numbers
+        [n["row"], n["column"], paper(n["paper"]), markdown.format_cell(n), words[n["contains"]]]
+        for n in numbers
     ]
     header = ["row", "column", "paper", profile, "interval contains the paper's"]
     return "**The paper's numbers.**\n\n" + markdown.grid(header, lines, word_columns=2)

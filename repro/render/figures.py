@@ -5,7 +5,7 @@ A row's label is the line's name and its share of the data: "LLaVA, 5%". Each co
 
 import io
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from repro.render import markdown
 
@@ -25,21 +25,20 @@ def draw_figure(table: dict) -> dict[str, bytes]:
     """
     from matplotlib import rc_context
 
-    settings = {
-        "svg.hashsalt": table["table"],  # else ids are random
-        "svg.fonttype": "none",  # text stays text
-        "text.parse_math": False,
-    }
-    with rc_context(settings):
-        figure = _figure(table)
-        return {
-            f"{table['table']}.{kind}": _bytes(figure, kind, metadata)
-            for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None}))
-        }
+    with rc_context(svg_settings(table["table"]) | {"text.parse_math": False}):
+        figure, name = _figure(table), table["table"]
+        return {f"{name}.svg": save(figure, "svg"), f"{name}.png": save(figure, "png")}
 
 
-def _bytes(figure: "Figure", kind: str, metadata: dict) -> bytes:
+def svg_settings(salt: str) -> dict[str, str]:
+    """Settings of matplotlib for SVG: ids without chance, and text that stays text."""
+    return {"svg.hashsalt": salt, "svg.fonttype": "none"}
+
+
+def save(figure: "Figure", kind: Literal["svg", "png"]) -> bytes:
+    """Return a figure's file, without a date or a version in it."""
     buffer = io.BytesIO()
+    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind]
     figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
     return buffer.getvalue()
 
@@ -54,12 +53,9 @@ def _figure(table: dict) -> "Figure":
     for number, (name, axes) in enumerate(zip(names, panels, strict=True)):
         _panel(axes, cells_by_line(table, name), f"intervals-{number}")
         axes.set_ylabel(f"{name} ({table['profile']})")
-    title = f"{markdown.heading(table)} {table['title']}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    handles = {handle.get_label(): handle for axes in panels for handle in axes.lines}
-    figure.legend(
-        handles=[*handles.values()], loc="outside upper right", ncols=2, frameon=False, fontsize=9
-    )
+    figure.suptitle(f"{markdown.heading(table)} {table['title']}", x=0.01, ha="left", fontsize=11)
+    handles = [*{line.get_label(): line for axes in panels for line in axes.lines}.values()]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     figure.supxlabel("\n".join(caption), x=0.01, ha="left", fontsize=7)
     return figure
 
@@ -76,10 +72,10 @@ def cells_by_line(table: dict, column: str) -> dict[str, dict[float, dict]]:
 def _panel(axes: "Axes", lines: dict[str, dict[float, dict]], name: str) -> None:
     shares = sorted({share for cells in lines.values() for share in cells})
     scored = {
-        line: {share: cell for share, cell in cells.items() if cell["value"] is not None}
+        line: values
         for line, cells in lines.items()
+        if (values := {share: c for share, c in cells.items() if c["value"] is not None})
     }
-    scored = {line: cells for line, cells in scored.items() if cells}
     for k, (line, cells) in enumerate(scored.items()):
         x = [share * (1 + OFFSET * (k - (len(scored) - 1) / 2)) for share in cells]
         low, high = zip(*(cell["interval"] for cell in cells.values()), strict=True)

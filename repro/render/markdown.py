@@ -37,8 +37,13 @@ def format_cell(cell: dict) -> str:
     return f"{cell['value']:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def format_paper_value(number: float, sign: str = "") -> str:
-    """A number with the decimals that the paper gives it: 76.0, 56.58, 158000; sign "+": +76.0."""
+def format_paper_value(number: float | None, sign: str = "") -> str:
+    """A number with the decimals that the paper gives it: 76.0, 56.58, 158000; sign "+": +76.0.
+
+    A dash where the paper has none.
+    """
+    if number is None:
+        return "–"
     decimals = 0 if abs(number) >= 1000 else 1 if number == round(number, 1) else 2
     return f"{number:{sign}.{decimals}f}"
 
@@ -78,22 +83,18 @@ def render_table(table: dict) -> str:
     Beside a measured column stand the paper's numbers, and the differences of rows from their
     bases, where there are any.
     """
-    header, rows = ["row"], [[row["label"]] for row in table["rows"]]
+    columns = [("row", [row["label"] for row in table["rows"]])]
     for name in column_names(table):
         cells = [row["cells"][name] for row in table["rows"]]
         if any(cell["paper"] is not None for cell in cells):
-            header.append(f"{name} (paper)")
-            for line, cell in zip(rows, cells, strict=True):
-                line.append("–" if cell["paper"] is None else format_paper_value(cell["paper"]))
-        header.append(f"{name} ({table['profile']})")
-        for line, cell in zip(rows, cells, strict=True):
-            line.append(format_cell(cell))
+            columns.append((f"{name} (paper)", [format_paper_value(c["paper"]) for c in cells]))
+        columns.append((f"{name} ({table['profile']})", [format_cell(c) for c in cells]))
         if any(cell.get("difference") for cell in cells):
-            header.append(f"Δ {name}")
-            for line, cell in zip(rows, cells, strict=True):
-                line.append(format_base_difference(cell))
+            columns.append((f"Δ {name}", [format_base_difference(c) for c in cells]))
+    header, texts = zip(*columns, strict=True)
+    rows = [[*row] for row in zip(*texts, strict=True)]
     title = f"**{heading(table)}** {table['title']}."
-    return "\n\n".join([title, *_figure(table), grid(header, rows), footer(table)]) + "\n"
+    return "\n\n".join([title, *_figure(table), grid([*header], rows), footer(table)]) + "\n"
 
 
 def heading(table: dict) -> str:
@@ -102,7 +103,6 @@ def heading(table: dict) -> str:
 
 
 def _figure(table: dict) -> list[str]:
-    """The drawing or gallery of a figure."""
     if "gallery" in table:
         return [gallery.render_gallery(table["gallery"])]
     return [f"![{table['title']}]({file})" for file in table.get("files", [])[:1]]
@@ -141,22 +141,26 @@ def footer(table: dict) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+CSV_FIELDS = ("n", "paper", "metric", "judge", "unscored")
+CSV_TESTS = ("detectable", "p", "p_holm")
+
+
 def render_csv(table: dict) -> str:
     """Render one line a cell, with its difference from the base and the interval, if any."""
     out = io.StringIO()
+    head = ["row", "column", "value", "low", "high", *CSV_FIELDS]
+    head += ["difference", "difference_low", "difference_high", *CSV_TESTS]
     writer = csv.writer(out, lineterminator="\n")
-    fields = ("n", "paper", "metric", "judge", "unscored")
-    tested = ("detectable", "p", "p_holm")
-    difference = ("difference", "difference_low", "difference_high")
-    writer.writerow(["row", "column", "value", "low", "high", *fields, *difference, *tested])
+    writer.writerow(head)
     for row in table["rows"]:
         for name, cell in row["cells"].items():
-            low, high = cell["interval"] or (None, None)
-            values = [cell[key] for key in fields]
-            delta = cell.get("difference")
-            values += [delta["value"], *delta["interval"]] if delta else [None] * 3
-            values += [delta and delta.get(key) for key in tested]
-            writer.writerow([row["label"], name, cell["value"], low, high, *values])
+            delta = cell.get("difference") or {"value": None}
+            writer.writerow(
+                [row["label"], name, cell["value"], *(cell["interval"] or (None, None))]
+                + [cell[key] for key in CSV_FIELDS]
+                + [delta["value"], *delta.get("interval", (None, None))]
+                + [delta.get(key) for key in CSV_TESTS]
+            )
     return out.getvalue()
 
 
@@ -180,9 +184,8 @@ def _bases(table: dict) -> str:
 def _tests(table: dict) -> str:
     """A legend for the brackets and the sign behind a difference's interval."""
     differences = _differences(table["rows"])
-    legend = ""
-    if any("detectable" in difference for difference in differences):
-        legend = f"; in round brackets {DETECTABLE}"
+    detectable = any("detectable" in difference for difference in differences)
+    legend = f"; in round brackets {DETECTABLE}" if detectable else ""
     if count := sum("p_holm" in difference for difference in differences):
         legend += "; " + SIGN.format(limit=SIGNIFICANT, count=count)
     return legend

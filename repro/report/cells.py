@@ -49,7 +49,7 @@ def describe_cell(cell: dict, column: dict) -> dict:
     """A cell's texts and bars for the table."""
     difference = cell.get("difference")
     return {
-        "paper": None if cell["paper"] is None else markdown.format_paper_value(cell["paper"]),
+        "paper": markdown.format_paper_value(cell["paper"]),
         "paper_value": cell["paper"],
         "value": cell["value"],
         "text": markdown.format_cell(cell),
@@ -66,17 +66,15 @@ def cell_facts(cell: dict, unit: str, record: dict) -> list[tuple[str, str]]:
     if cell["paper"] is not None:
         facts.append(("the paper's number", markdown.format_paper_value(cell["paper"])))
     if difference := cell.get("difference"):
-        name = f"difference from “{difference['base']}”"
-        facts.append((name, markdown.format_base_difference(cell)))
-        for name, key in (("p (McNemar)", "p"), ("p, Holm's correction", "p_holm")):
-            if key in difference:
-                facts.append((name, f"{difference[key]:.3g}"))
+        base = f"difference from “{difference['base']}”"
+        facts.append((base, markdown.format_base_difference(cell)))
+        tests = (("p (McNemar)", "p"), ("p, Holm's correction", "p_holm"))
+        facts += [(name, f"{difference[p]:.3g}") for name, p in tests if p in difference]
     facts += [("metric", cell["metric"] or "not scored"), ("n", f"{cell['n']} {unit}")]
     facts += [("judge", cell["judge"] or "none"), ("interval", record["interval"])]
     for seed, values in enumerate(cell["extra"].get("values", [])):
-        suffix = ", by tuning seed" if len(values) > 1 else ""
-        numbers = ", ".join(f"{value:.2f}" for value in values)
-        facts.append((f"data seed {seed}{suffix}", numbers))
+        name = f"data seed {seed}" + (", by tuning seed" if len(values) > 1 else "")
+        facts.append((name, ", ".join(f"{value:.2f}" for value in values)))
     return facts
 
 

@@ -19,7 +19,7 @@ from repro.report.artefacts import Artefacts
 from repro.report.samples import SampleLists, nearest_images
 from repro.report.scored_pairs import Pool, contributions_by_token, find_pools
 from repro.report.tables import FinishedTable
-from repro.report.thumbnails import TextPool, Thumbnails, data_uri
+from repro.report.thumbnails import TextPool, Thumbnails, svg_uri
 
 PROVENANCE = ("made", "core_seconds", "wall_clock_seconds", "commit", "seeds", "tuning_seeds")
 
@@ -113,21 +113,19 @@ class Contents:
 
     def _drawing(self, record: dict) -> str | None:
         """The figure that was drawn with the table, if its file is there."""
-        for file in record.get("files", []):
-            if file.endswith(".svg") and (self._folder / file).is_file():
-                return data_uri("image/svg+xml", (self._folder / file).read_bytes())
-        return None
+        paths = [self._folder / file for file in record.get("files", []) if file.endswith(".svg")]
+        drawings = (svg_uri(path.read_bytes()) for path in paths if path.is_file())
+        return next(drawings, None)
 
     def _gallery(self, record: dict) -> dict | None:
-        if (gallery := record.get("gallery")) is None:
-            return None
-        images = []
-        for image in gallery["images"]:
+        def show(image: dict) -> dict:
             pairs = [pair | {"said": VERDICTS.get(pair["verdict"])} for pair in image["pairs"]]
             file = self._folder / image["file"]
             thumbnail = self._thumbnails.add(file.read_bytes() if file.is_file() else None)
-            images.append(image | {"pairs": pairs, "picture": thumbnail})
-        return gallery | {"images": images}
+            return image | {"pairs": pairs, "picture": thumbnail}
+
+        gallery = record.get("gallery")
+        return gallery and gallery | {"images": [show(image) for image in gallery["images"]]}
 
     def _claims(self, name: str, table: FinishedTable) -> dict:
         record = table.record
@@ -141,8 +139,7 @@ class Contents:
             difference = pair["difference"]
             pair["bar"] = difference and cells.interval_bar(difference, scale)
             pair["text"] = difference and markdown.format_difference(difference)
-            if pair["paper"] is not None:
-                pair["paper_text"] = markdown.format_paper_value(pair["paper"], "+")
+            pair["paper_text"] = markdown.format_paper_value(pair["paper"], "+")
         # The table's own notes stand below it.
         verdicts["notes"] = [note for note in verdicts["notes"] if note not in record["notes"]]
         return verdicts | {"heading": _heading(record)}
@@ -169,8 +166,8 @@ class Contents:
             pair | {"picture": images and self._thumbnails.add_named(images, pair["image"])}
             for pair in contributions_by_token(pool)
         ]
-        record["histogram"] = data_uri("image/svg+xml", plots.histogram(pool))
-        record["length"] = data_uri("image/svg+xml", plots.score_against_length(pool))
+        record["histogram"] = svg_uri(plots.histogram(pool))
+        record["length"] = svg_uri(plots.score_against_length(pool))
         return record
 
     def _provenance(self, tables: dict[str, FinishedTable]) -> dict:

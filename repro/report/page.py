@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from repro.report.contents import Contents
@@ -20,23 +20,19 @@ def render_page(contents: Contents) -> str:
     """Render the file. Data are text on it, whatever they look like."""
     style = (TEMPLATE / "page.css").read_text(encoding="utf-8")
     script = "".join((TEMPLATE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    page = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            contents.page,
-            data=contents.data,
-            # the only ones that a browser applies, by their digests in the policy
-            style=Markup(style),
-            script=Markup(script),
-            policy=security_policy(style, script),
-        )
+    page = _template().render(
+        contents.page,
+        data=contents.data,
+        # the only ones that a browser applies, by their digests in the policy
+        style=Markup(style),
+        script=Markup(script),
+        policy=security_policy(style, script),
     )
     return LONE_SURROGATE.sub("\ufffd", page)  # no file can hold one
 
 
 @cache
-def _environment() -> Environment:
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE),
         autoescape=True,
@@ -52,7 +48,7 @@ def _environment() -> Environment:
     }
     environment.filters["level"] = colour_level
     environment.globals["levels"] = LEVELS
-    return environment
+    return environment.get_template("page.html.j2")
 
 
 def security_policy(style: str, script: str) -> str:

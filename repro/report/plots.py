@@ -3,13 +3,13 @@
 As SVG, for a phone's width. The page inverts their colours where it is dark.
 """
 
-import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from c3l.instructions import CLASSES
+from repro.render import figures
 from repro.report.samples import draw_sample
 from repro.report.scored_pairs import Pool
 
@@ -38,8 +38,8 @@ def histogram(pool: Pool) -> bytes:
                 label = f"{name} ({len(values)})"
                 axes.hist(values, bins, weights=weights, histtype="step", label=label, **style)
         axes.set_xscale("asinh", linear_width=LINEAR)
-        axes.set_xticks(marks := [mark for mark in MARKS if bins[0] <= mark <= bins[-1]])
-        axes.set_xticklabels(f"{mark:g}" for mark in marks)
+        marks = [mark for mark in MARKS if bins[0] <= mark <= bins[-1]]
+        axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
         axes.minorticks_off()
         axes.set_xlabel("I²C, nats (eq. 1); logarithmic but around zero")
         axes.set_ylabel("% of the class's pairs")
@@ -68,13 +68,10 @@ def _svg(plot: "Callable[[Axes], None]", salt: str) -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    # Ids without chance, and text that stays text.
-    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none", "font.size": 9}):
+    with rc_context(figures.svg_settings(salt) | {"font.size": 9}):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
         plot(axes)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside upper left", ncols=1, frameon=False, fontsize=8)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-        return buffer.getvalue()
+        return figures.save(figure, "svg")

@@ -28,6 +28,20 @@ Line = tuple[str, str, list[str], str, int | None]
 """Category, question, options, answer and thumbnail."""
 
 
+NOTES: dict[str, Callable[[dict], str]] = {
+    "truth": lambda row: VERDICTS[row["verdict"]],
+    "relevance": lambda row: f"I²C {row['i2c']:.2f} over {row['tokens']} tokens",
+    "lengths": lambda row: (
+        f"question and answer: {row['question_words']} and {row['answer_words']} words; "
+        f"{row['question_tokens']} and {row['answer_tokens']} tokens"
+    ),
+    "ranking": lambda row: (
+        f"score {row['value']:.4g}{', chosen' if row['chosen'] else ''}; {VERDICTS[row['verdict']]}"
+    ),
+}
+"""A line on a pair, from the samples of the stage that read it."""
+
+
 class SampleLists:
     """All sets and results of the page."""
 
@@ -38,21 +52,15 @@ class SampleLists:
         self._sets: dict[tuple, tuple[int, list]] = {}
         self._positions: dict[str, int | None] = {}
         self._samples: dict[str, dict[str, Sample]] = {}
-        self._listers: dict[str, Callable[[Stage, pd.DataFrame], dict]] = {
-            "evaluation": self._evaluation,
-            "truth": self._truth,
-            "relevance": self._relevance,
-            "lengths": self._lengths,
-            "ranking": self._ranking,
-        }
 
     def add(self, stage: Stage) -> int | None:
         """The position of an artefact's result in `results`; None if it has no samples."""
         if stage.key not in self._positions:
             path = self._store.path(stage) / "samples.parquet"
             self._positions[stage.key] = None
-            if stage.name in self._listers and path.is_file():
-                self.results.append(self._listers[stage.name](stage, pd.read_parquet(path)))
+            if stage.name in ("evaluation", *NOTES) and path.is_file():
+                list_samples = self._pairs if stage.name in NOTES else self._evaluation
+                self.results.append(list_samples(stage, pd.read_parquet(path)))
                 self._positions[stage.key] = len(self.results) - 1
         return self._positions[stage.key]
 
@@ -82,42 +90,12 @@ class SampleLists:
             "notes": self._notes([_judgement(rows[key]) for key in keys]),
         }
 
-    def _truth(self, stage: Stage, frame: pd.DataFrame) -> dict:
-        return self._pairs(stage, frame, lambda row: VERDICTS[row["verdict"]])
-
-    def _relevance(self, stage: Stage, frame: pd.DataFrame) -> dict:
-        return self._pairs(
-            stage, frame, lambda row: f"I²C {row['i2c']:.2f} over {row['tokens']} tokens"
-        )
-
-    def _lengths(self, stage: Stage, frame: pd.DataFrame) -> dict:
-        def note(row: dict) -> str:
-            words, tokens = (
-                f"{row[f'question_{unit}']} and {row[f'answer_{unit}']} {unit}"
-                for unit in ("words", "tokens")
-            )
-            return f"question and answer: {words}; {tokens}"
-
-        return self._pairs(stage, frame, note)
-
-    def _ranking(self, stage: Stage, frame: pd.DataFrame) -> dict:
-        def note(row: dict) -> str:
-            suffix = ", chosen" if row["chosen"] else ""
-            return f"score {row['value']:.4g}{suffix}; {VERDICTS[row['verdict']]}"
-
-        frame = frame.rename(columns={"id": "question_id"})
-        frame["correct"] = (frame["verdict"] == "true_image").astype(float)
-        return self._pairs(stage, frame, note, POOL)
-
-    def _pairs(
-        self,
-        stage: Stage,
-        frame: pd.DataFrame,
-        note: Callable[[dict], str],
-        limit: int = PAIRS,
-    ) -> dict:
+    def _pairs(self, stage: Stage, frame: pd.DataFrame) -> dict:
         """A result about the samples that a stage read."""
-        source = stage.inputs["samples"]
+        source, note, limit = stage.inputs["samples"], NOTES[stage.name], PAIRS
+        if stage.name == "ranking":
+            frame, limit = frame.rename(columns={"id": "question_id"}), POOL
+            frame["correct"] = (frame["verdict"] == "true_image").astype(float)
         rows = {row["question_id"]: row for row in frame.to_dict("records")}
 
         def read_lines(ids: list) -> list[Line]:
@@ -190,9 +168,8 @@ class SampleLists:
 
 def draw_sample(items: Sequence, limit: int, seed: int = SEED) -> list:
     """Draw at most `limit` of the items, in their order."""
-    if len(items) <= limit:
-        return list(items)
-    return [items[k] for k in sorted(random.Random(seed).sample(range(len(items)), limit))]
+    drawn = random.Random(seed).sample(range(len(items)), min(limit, len(items)))
+    return [items[k] for k in sorted(drawn)]
 
 
 def nearest_images(stage: Stage) -> ImageFolder | None:

@@ -83,23 +83,15 @@ def contributions_by_token(pool: Pool) -> list[dict]:
     scored = next(iter(pool.stages.values()))
     pieces_of = load_pieces(scored.inputs["backbone"].path)
     score_eos = scored.config["readings"]["score_eos"]
-    pairs = [pair for name in CLASSES for pair in draw_sample(pool.in_class(name), PAIRS_BY_TOKEN)]
-    records = []
-    for sample, score in pairs:
+
+    def by_token(sample: Sample, score: Score) -> dict:
         pieces = pieces_of(sample.question, sample.answer, score_eos)
         parts = [round(part, 6) for part in contributions(score).tolist()]
         if len(pieces) != len(parts):
             raise RuntimeError(f"The answer of {sample.id} has other tokens than were scored.")
-        records.append(
-            {
-                "id": sample.id,
-                "image": sample.image,
-                "class": sample.instruction,
-                "question": sample.question,
-                "answer": sample.answer,
-                "i2c": score.i2c,
-                "pieces": pieces,
-                "contributions": parts,
-            }
-        )
-    return records
+        texts = {name: getattr(sample, name) for name in ("id", "image", "question", "answer")}
+        scores = {"i2c": score.i2c, "pieces": pieces, "contributions": parts}
+        return texts | {"class": sample.instruction} | scores
+
+    drawn = (draw_sample(pool.in_class(name), PAIRS_BY_TOKEN) for name in CLASSES)
+    return [by_token(*pair) for pairs in drawn for pair in pairs]

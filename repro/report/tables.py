@@ -9,7 +9,7 @@ from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
 from repro.profile import Profile
-from repro.recipe import Cells, stages
+from repro.recipe import Cells, Runs, stages
 from repro.rows import TABLES
 from repro.run.run import Run
 
@@ -51,12 +51,11 @@ def find_tables(
     for count, names in names_by_seeds.items():
         run = Run.stored(names, profile, list(range(count)), runs)
         cells |= run.tables
-    store = run.store
     tables = {}
     for name, record in records.items():
         if _recorded_digests(record) != _expected_digests(cells[name]):
             missing[name] = "was last run with other options"
-        elif not_in_store(stages(cells[name]), store):
+        elif not_in_store(stages(cells[name]), run.store):
             missing[name] = "lacks some of its artefacts"
         else:
             tables[name] = FinishedTable(record, cells[name])
@@ -65,7 +64,7 @@ def find_tables(
             f"The tables in {folder} were made with other options: give the same --profile, --set "
             "and --seeds, or run `python -m repro all` with these ones first."
         )
-    return tables, {name: missing[name] for name in TABLES if name in missing}, store
+    return tables, {name: missing[name] for name in TABLES if name in missing}, run.store
 
 
 def _read_records(folder: Path) -> tuple[dict[str, dict], dict[str, str]]:
@@ -75,16 +74,13 @@ def _read_records(folder: Path) -> tuple[dict[str, dict], dict[str, str]]:
         try:
             record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
             _recorded_digests(record)
-            complete = len(record["seeds"]) and len(record["rows"])
+            if not (len(record["seeds"]) and len(record["rows"])):
+                raise ValueError
+            records[name] = record
         except FileNotFoundError:
             missing[name] = "has not been run"
         except READ_ERRORS:
             missing[name] = UNREADABLE
-        else:
-            if complete:
-                records[name] = record
-            else:
-                missing[name] = UNREADABLE
     return records, missing
 
 
@@ -96,10 +92,7 @@ def _recorded_digests(record: dict) -> dict:
 
 
 def _expected_digests(cells: Cells) -> dict:
-    return {
-        label: {
-            column: [stage.key for models in runs for stage in models]
-            for column, runs in row.items()
-        }
-        for label, row in cells.items()
-    }
+    def digests(row: dict[str, Runs]) -> dict[str, list[str]]:
+        return {name: [stage.key for run in runs for stage in run] for name, runs in row.items()}
+
+    return {label: digests(row) for label, row in cells.items()}

@@ -3,6 +3,9 @@
 import base64
 import hashlib
 import io
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 from PIL import Image, ImageOps
 
@@ -11,6 +14,8 @@ from c3l.samples import ImageFolder
 
 SIDE = 96  # pixels of a thumbnail's longer side
 QUALITY = 70
+# Pillow's decoders raise all of these for damaged files.
+DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class Thumbnails:
@@ -22,36 +27,28 @@ class Thumbnails:
 
     def add(self, content: bytes | None) -> int | None:
         """The position of an image file's thumbnail in `uris`; None if it is no image."""
+
+        def decode() -> Image.Image:
+            with Image.open(io.BytesIO(content)) as image:
+                return ImageOps.exif_transpose(image).convert("RGB")
+
         if content is None:
             return None
-        key = hashlib.sha256(content).hexdigest()
-        if key not in self._positions:
-            try:
-                with Image.open(io.BytesIO(content)) as image:
-                    upright = ImageOps.exif_transpose(image).convert("RGB")
-                self._positions[key] = self._append(upright)
-            # Pillow's decoders raise all of these for damaged files.
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-                self._positions[key] = None
-        return self._positions[key]
+        return self._add(hashlib.sha256(content).hexdigest(), decode, *DAMAGED)
 
     def add_named(self, folder: ImageFolder, name: str) -> int | None:
         """The same for an image of a folder."""
-        key = f"{folder.path}/{name}"
-        if key not in self._positions:
-            try:
-                self._positions[key] = self._append(folder[name])
-            except ImageError:
-                self._positions[key] = None
-        return self._positions[key]
+        return self._add(f"{folder.path}/{name}", lambda: folder[name].copy(), ImageError)
 
-    def _append(self, image: Image.Image) -> int:
-        small = image.copy()
-        small.thumbnail((SIDE, SIDE))
-        # Drawings are smaller without loss, photographs with.
-        files = _webp(small, lossless=True), _webp(small, quality=QUALITY)
-        self.uris.append(data_uri("image/webp", min(files, key=len)))
-        return len(self.uris) - 1
+    def _add(
+        self, key: str, decode: Callable[[], Image.Image], *errors: type[Exception]
+    ) -> int | None:
+        if key not in self._positions:
+            self._positions[key] = None
+            with suppress(*errors):
+                self.uris.append(_thumbnail(decode()))
+                self._positions[key] = len(self.uris) - 1
+        return self._positions[key]
 
 
 class TextPool:
@@ -74,7 +71,14 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _webp(image: Image.Image, **settings) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", method=6, **settings)
-    return buffer.getvalue()
+svg_uri = partial(data_uri, "image/svg+xml")
+
+
+def _thumbnail(image: Image.Image) -> str:
+    image.thumbnail((SIDE, SIDE))
+    files = []
+    # Drawings are smaller without loss, photographs with.
+    for settings in ({"lossless": True}, {"quality": QUALITY}):
+        image.save(buffer := io.BytesIO(), "WEBP", method=6, **settings)
+        files.append(buffer.getvalue())
+    return data_uri("image/webp", min(files, key=len))
