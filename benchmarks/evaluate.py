@@ -91,15 +91,15 @@ def evaluate(
         tempfile.TemporaryDirectory(dir=output_dir, prefix=".datasets-") as cache,
         judge.running() if judge else contextlib.nullcontext() as url,
         # without a cache of its own it makes a folder in the user's home
-        _environment({"LMMS_EVAL_DATASETS_CACHE": cache}),
-        _environment(judging.judge_environment(judge, url) if judge and url else {}),
+        _environment(
+            {"LMMS_EVAL_DATASETS_CACHE": cache}
+            | (judging.judge_environment(judge, url) if judge and url else {})
+        ),
         _redirected_output(output_dir / "lmms_eval.log"),
     ):
-        model: ServedModel | C3LModel
-        if isinstance(backbone, Served):
-            model = ServedModel(backbone, batch_size, max_new_tokens=max_new_tokens)
-        else:
-            model = C3LModel(backbone, batch_size, max_new_tokens=max_new_tokens)
+        model_class: type[ServedModel | C3LModel]
+        model_class = ServedModel if isinstance(backbone, Served) else C3LModel
+        model = model_class(backbone, batch_size, max_new_tokens=max_new_tokens)
         source = load_task(task, data_dir, Path(cache))
         aggregations = source.aggregation()
         if benchmark.key not in aggregations:
@@ -247,16 +247,14 @@ def _score(
 @contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
     """Set environment variables, and restore what was there before."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in values.keys() - before:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

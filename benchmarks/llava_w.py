@@ -7,14 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.base import (
-    Benchmark,
-    Question,
-    QuestionKey,
-    TokenCount,
-    first_text,
-    image_bytes,
-)
+from benchmarks.base import Benchmark, Question, QuestionKey, TokenCount, first_text, image_bytes
 
 if TYPE_CHECKING:
     import pandas as pd

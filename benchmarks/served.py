@@ -5,33 +5,27 @@ Nothing here imports lmms-eval; `benchmarks.served_model` does.
 
 import base64
 import io
+from functools import partial
+from typing import Annotated
 
 from PIL import Image
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
 from benchmarks.api.keys import read_key
 from c3l.runtime.record import Record
 
+_DESCRIPTION = f"address of a served model: {ADDRESS_HINT}"
+
 
 class Served(Record):
     """A served model's address and name; nothing here is secret."""
 
-    model: str
-    url: str
+    model: Annotated[str, AfterValidator(parse_model_name)]
+    url: Annotated[str, AfterValidator(partial(parse_base_url, description=_DESCRIPTION))]
     """The address to which "/chat/completions" is added. It holds no key: every manifest has it."""
     key_variable: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the key, if the address asks for one."""
-
-    @field_validator("model")
-    @classmethod
-    def _model_has_a_name(cls, model: str) -> str:
-        return parse_model_name(model)
-
-    @field_validator("url")
-    @classmethod
-    def _url_is_an_address(cls, url: str) -> str:
-        return parse_base_url(url, f"address of a served model: {ADDRESS_HINT}")
 
     @property
     def name(self) -> str:
@@ -49,12 +43,7 @@ def check_server(served: Served, timeout: float = 60.0, retries: int = 0) -> str
 
     No reason holds the key. A busy server is asked again, `retries` times.
     """
-    from benchmarks.api.client import (
-        NO_COMPLETION,
-        NoCompletionError,
-        explained_errors,
-        make_client,
-    )
+    from benchmarks.api.client import NO_COMPLETION, NoCompletionError, complete, make_client
 
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(file, "PNG")
@@ -63,15 +52,12 @@ def check_server(served: Served, timeout: float = 60.0, retries: int = 0) -> str
         {"type": "text", "text": "What colour is it?"},
         {"type": "image_url", "image_url": {"url": image}},
     ]
+    messages = [{"role": "user", "content": content}]
     try:
-        with explained_errors(served.key):
-            with make_client(served.url, served.key, timeout, retries) as client:
-                completion = client.chat.completions.create(
-                    model=served.model,
-                    messages=[{"role": "user", "content": content}],
-                    max_tokens=16,
-                )
-            text = completion.choices[0].message.content
+        with make_client(served.url, served.key, timeout, retries) as client:
+            completion = complete(
+                client, served.key, model=served.model, messages=messages, max_tokens=16
+            )
     except NoCompletionError as error:
         return str(error)
-    return None if isinstance(text, str) else NO_COMPLETION
+    return None if isinstance(completion.choices[0].message.content, str) else NO_COMPLETION

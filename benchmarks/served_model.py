@@ -7,8 +7,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.models.simple.openai import OpenAICompatible
 from openai.types.chat import ChatCompletion
 
-from benchmarks.api.client import explained_errors, make_client
-from benchmarks.api.keys import mask_key
+from benchmarks.api.client import NO_COMPLETION, NoCompletionError, complete, make_client
 from benchmarks.served import Served
 from c3l.lmms import UNPRINTABLE, Requests
 
@@ -71,9 +70,8 @@ class ServedModel(Requests, OpenAICompatible):
         failed = [text for text in texts if text.startswith(FAILED)]
         if failed:
             reason = failed[0].partition("] ")[2]
-            raise UnansweredError(
-                f"it failed on {len(failed)} of {len(requests)} questions: {reason}"
-            )
+            count = f"{len(failed)} of {len(requests)}"
+            raise UnansweredError(f"it failed on {count} questions: {reason}")
         return texts
 
     def _ask(self, **payload) -> ChatCompletion:
@@ -81,10 +79,9 @@ class ServedModel(Requests, OpenAICompatible):
 
         Raises NoCompletionError without an answer: lmms-eval would take none for an empty one.
         """
-        with explained_errors(self._key):
-            reply = self._client.chat.completions.create(**payload)
-            message = reply.choices[0].message
-            message.content = mask_key(message.content, self._key)
+        reply = complete(self._client, self._key, **payload)
+        if not isinstance(reply.choices[0].message.content, str):
+            raise NoCompletionError(NO_COMPLETION)
         return reply
 
 

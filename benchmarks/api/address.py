@@ -7,23 +7,18 @@ ADDRESS_HINT = "give https://host/v1, without a user, a key or a query"
 ENDPOINT = "/chat/completions"
 
 
-def is_address(text: str) -> bool:
-    """Tell if the text is an HTTP address with no secret part."""
-    try:
-        parts = urlsplit(text)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # brackets, an invalid port
-        return False
-    return bool(valid) and not re.search(r"[\s@?#\\]", text) and text.isprintable()
-
-
 def parse_base_url(text: str, description: str) -> str:
     """Return the address as clients take it, without slashes at its end.
 
     Raises ValueError, the end of a sentence, for an invalid address. It does not repeat the text,
     which may hold a key.
     """
-    if not is_address(text):
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets, an invalid port
+        valid = False
+    if not valid or re.search(r"[\s@?#\\]", text) or not text.isprintable():
         raise ValueError(f"it is no {description}")
     base = text.rstrip("/")
     if base.lower().endswith(ENDPOINT):

@@ -9,12 +9,12 @@ import socket
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from openai import APIStatusError, APITimeoutError, DefaultHttpxClient, OpenAI, OpenAIError
+from openai.types.chat import ChatCompletion
 
 from benchmarks.api.address import ENDPOINT
 from benchmarks.api.keys import mask_key
@@ -39,11 +39,16 @@ class NoCompletionError(RuntimeError):
     """A request without a completion; the reason is printable and without the key."""
 
 
-@contextmanager
-def explained_errors(key: str) -> Iterator[None]:
-    """Turn errors of a request, and of reading its reply, into NoCompletionError."""
+def complete(client: OpenAI, key: str, **request: Any) -> ChatCompletion:
+    """Return a chat completion, its text without the key.
+
+    Raises NoCompletionError if the request fails, or its reply cannot be read.
+    """
     try:
-        yield
+        completion = client.chat.completions.create(**request)
+        message = completion.choices[0].message
+        message.content = message.content and mask_key(message.content, key)
+        return completion
     except OpenAIError as error:
         raise NoCompletionError(error_reason(error, key)) from None
     except MALFORMED:

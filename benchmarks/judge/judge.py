@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler
 
 from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
-from benchmarks.api.keys import mask_key, read_key
+from benchmarks.api.keys import read_key
 from benchmarks.pocket import grading
 from c3l.runtime.errors import UserError
 
@@ -104,15 +104,10 @@ class Judge:
         """The key, from the environment."""
         return read_key(self.key_variable)
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[str]:
-        """Yield the judge's address. The pocket judge runs in threads of this process, which end
-        with the context."""
-        if self.url:
-            yield self.url
-            return
-        with serve_http(_PocketHandler) as url:
-            yield url
+    def running(self) -> contextlib.AbstractContextManager[str]:
+        """Return a context of the judge's address. The pocket judge runs in threads of this
+        process, which end with the context."""
+        return contextlib.nullcontext(self.url) if self.url else serve_http(_PocketHandler)
 
 
 @contextlib.contextmanager
@@ -191,7 +186,7 @@ def check_judge(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | 
 
     No reason holds the key. A busy server is asked again, `retries` times.
     """
-    from benchmarks.api.client import NoCompletionError, explained_errors, make_client
+    from benchmarks.api.client import NoCompletionError, complete, make_client
 
     reasoning = judge.model.startswith(REASONING_MODELS)
     tokens = judge.tokens if judge.strip_thinking or reasoning else PROBE_TOKENS
@@ -199,19 +194,18 @@ def check_judge(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | 
     messages = [{"role": "user", "content": PROBE}]
     seconds, proxies = judge.timeout(timeout), judge.url is not None
     try:
-        with judge.running() as url, explained_errors(judge.key):
-            with make_client(url, judge.key, seconds, retries, proxies=proxies) as client:
-                completion = client.chat.completions.create(
-                    model=judge.model, messages=messages, **limit
-                )
-            message = completion.choices[0].message
-            reply = mask_key(message.content or "", judge.key)
-            separate = has_separate_reasoning(message)
+        with (
+            judge.running() as url,
+            make_client(url, judge.key, seconds, retries, proxies=proxies) as client,
+        ):
+            completion = complete(client, judge.key, model=judge.model, messages=messages, **limit)
     except NoCompletionError as error:
         return str(error)
+    message = completion.choices[0].message
+    reply = message.content or ""
     if parse_grades(strip_thinking(reply) if judge.strip_thinking else reply):
         return None
-    hint = thinking_hint(reply, judge, separate)
+    hint = thinking_hint(reply, judge, has_separate_reasoning(message))
     return f"its reply does not begin with two scores{hint}: {reply[:100]!r}"
 
 

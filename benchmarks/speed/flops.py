@@ -1,13 +1,12 @@
 """The operations of scoring, by formula, and a device's operations a second."""
 
-import time
 from collections.abc import Callable, Iterable
 from statistics import median
 
 import torch
 
 from benchmarks.speed.model import SHAPES, ModelShape
-from benchmarks.speed.scoring import Workload
+from benchmarks.speed.scoring import Workload, clock
 from c3l.backbones.base import Backbone
 from c3l.samples import ImageFolder
 
@@ -72,16 +71,8 @@ def bandwidth(device: torch.device, size: int = 2**28, rounds: int = 5) -> float
 
 def _median(work: Callable[[], object], device: torch.device, rounds: int) -> float:
     """Median seconds over the rounds, after one that warms up."""
-    gpu = device.type == "cuda"
-    synchronize = torch.cuda.synchronize if gpu else lambda: None
-    clock, threads = time.perf_counter if gpu else time.process_time, torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    spent = []
-    for _ in range(rounds + 1):
-        synchronize()
-        start = clock()
-        work()
-        synchronize()
-        spent.append(clock() - start)
+    times = [clock(work, device) for _ in range(rounds + 1)]
     torch.set_num_threads(threads)
-    return median(spent[1:])
+    return median(wall if device.type == "cuda" else process for wall, process in times[1:])

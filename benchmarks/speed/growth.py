@@ -52,8 +52,7 @@ def measure_growth(sizes: Sequence[int] = SIZES) -> list[ScoringRun]:
         for size in sizes:
             write_samples(folder / "samples.jsonl", samples[:size])
             command = [sys.executable, "-m", "benchmarks.speed.growth", name]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            runs.append(ScoringRun(**json.loads(done.stdout)))
+            runs.append(ScoringRun(**json.loads(subprocess.check_output(command))))
     return runs
 
 

@@ -16,6 +16,7 @@ from c3l.backbones.llava import Llava
 
 # Tokenizer and chat template alone are read from it.
 POCKET = Path(__file__).parents[1] / "pocket" / "backbones" / "llava-7b"
+_DIMENSIONS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
 @dataclass(frozen=True)
@@ -89,23 +90,15 @@ def shape_config(name: str, tokenizer=None) -> LlavaConfig:
     """The configuration of the shape SHAPES[name], by default with the pocket tokenizer."""
     shape = SHAPES[name]
     tokenizer = tokenizer or _processor(shape).tokenizer
-    width, layers, heads, inner = shape.vision
     vision = CLIPVisionConfig(
-        hidden_size=width,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
+        **dict(zip(_DIMENSIONS, shape.vision, strict=True)),
         image_size=shape.pixels,
         patch_size=shape.patch,
-        projection_dim=width,
+        projection_dim=shape.vision[0],
     )
-    width, layers, heads, inner = shape.language
     text = LlamaConfig(
+        **dict(zip(_DIMENSIONS, shape.language, strict=True)),
         vocab_size=shape.vocabulary,
-        hidden_size=width,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
         max_position_embeddings=4096,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

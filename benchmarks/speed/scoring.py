@@ -160,7 +160,7 @@ def compare_ways(backbone: Backbone, load: Workload, rounds: int = 5) -> dict[st
     seconds = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, way in WAYS.items():
-            seconds[name].append(_clock(lambda way=way: way(backbone, load), backbone.device))
+            seconds[name].append(clock(lambda way=way: way(backbone, load), backbone.device))
     return {
         name: Timing(*(median(column) for column in zip(*times, strict=True)), differences[name])
         for name, times in seconds.items()
@@ -182,7 +182,7 @@ def largest_difference(scores: list[Score], reference: list[Score]) -> float:
     )
 
 
-def _clock(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
+def clock(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """Seconds on the wall and of the process, the device's queue emptied before and after."""
     synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     synchronize()

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,12 +46,10 @@ KINDS = ("captions", "pairs", "scores", "vlit", "vlit, lora", "vlit, checkpointi
 
 def measure_stages(kinds: tuple[str, ...] = KINDS, model: str = MODEL) -> list[StageRun]:
     """Measure each kind of stage. Only on Linux: memory is read from /proc."""
-    runs = []
-    for kind in kinds:
-        command = [sys.executable, "-m", "benchmarks.speed.stages", kind, model]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        runs.append(StageRun(**json.loads(done.stdout)))
-    return runs
+    command = [sys.executable, "-m", "benchmarks.speed.stages"]
+    return [
+        StageRun(**json.loads(subprocess.check_output([*command, kind, model]))) for kind in kinds
+    ]
 
 
 def run_stage(kind: str, model: str) -> StageRun:
@@ -77,11 +74,15 @@ def run_stage(kind: str, model: str) -> StageRun:
         samples = load.samples if kind == "scores" else load.samples[::EACH]
         questions, answers = [s.question for s in samples], [s.answer for s in samples]
 
-        def writes(pictured: bool) -> Callable[[], object]:
-            pictures = [images[s.image] for s in samples] if pictured else None
-            return lambda: backbone.generate_with_status(
+        pictures = [images[s.image] for s in samples] if kind == "captions" else None
+
+        def writes() -> object:
+            return backbone.generate_with_status(
                 questions, pictures, max_new_tokens=NEW, batch_size=8
             )
+
+        def scores() -> object:
+            return score(backbone, samples, images, batch_size=EACH)
 
         def trains() -> object:
             from c3l.readings import Readings
@@ -98,13 +99,11 @@ def run_stage(kind: str, model: str) -> StageRun:
         batch = backbone.encode(questions, None, answers)
         if kind in ("captions", "pairs"):
             tokens = backbone.encode(questions)["attention_mask"].sum(1).float().mean().item()
-            predicted, work = 0.0, writes(kind == "captions")
+            predicted, work = 0.0, writes
         else:
             tokens = batch["attention_mask"].sum(1).float().mean().item()
             predicted = batch["answer_mask"].sum().item() / len(samples)
-            work = trains
-            if kind == "scores":
-                work = lambda: score(backbone, samples, images, batch_size=EACH)  # noqa: E731
+            work = scores if kind == "scores" else trains
         start = time.process_time()
         work()
         seconds = time.process_time() - start

@@ -10,7 +10,6 @@ from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
     Blip2Processor,
-    CLIPImageProcessor,
     IdeficsConfig,
     IdeficsForVisionText2Text,
     IdeficsImageProcessor,
@@ -24,6 +23,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from benchmarks.pocket.pretrain.llava import build_processor
+from benchmarks.pocket.pretrain.vision import image_processor
 from c3l.backbones.minigpt4 import MiniGPT4Config, MiniGPT4ForConditionalGeneration
 
 
@@ -57,15 +58,8 @@ def minigpt4(
         initializer_range=text.initializer_range,
         tie_word_embeddings=text.tie_word_embeddings,
     )
-    processor = LlavaProcessor(
-        clip_image_processor(shape),
-        tokenizer,
-        # The processor counts tokens by it: four patches are a square twice as wide.
-        patch_size=2 * shape.patch,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=tokenizer.chat_template,
-    )
+    # The processor counts tokens by patches: four of them are a square twice as wide.
+    processor = build_processor(tokenizer, shape.side, 2 * shape.patch)
     return MiniGPT4ForConditionalGeneration(config), processor
 
 
@@ -74,9 +68,8 @@ def blip2(
 ) -> tuple[PreTrainedModel, Blip2Processor]:
     """BLIP-2, MiniGPT-4 with Vicuna and, around a GLM, VisualGLM."""
     config = Blip2Config(**_qformer_family(text, tokenizer, shape))
-    processor = Blip2Processor(
-        clip_image_processor(shape), tokenizer, num_query_tokens=shape.tokens
-    )
+    images = image_processor(shape.side)
+    processor = Blip2Processor(images, tokenizer, num_query_tokens=shape.tokens)
     return Blip2ForConditionalGeneration(config), _with_chat_template(processor)
 
 
@@ -86,7 +79,7 @@ def instructblip(
     """InstructBLIP: the Q-Former reads the question, in the language model's own tokens here."""
     config = InstructBlipConfig(**_qformer_family(text, tokenizer, shape))
     processor = InstructBlipProcessor(
-        clip_image_processor(shape), tokenizer, tokenizer, num_query_tokens=shape.tokens
+        image_processor(shape.side), tokenizer, tokenizer, num_query_tokens=shape.tokens
     )
     return InstructBlipForConditionalGeneration(config), _with_chat_template(processor)
 
@@ -116,19 +109,12 @@ def idefics(
             "hidden_act": "quick_gelu",  # as CLIP's
         },
     )
-    clip = clip_image_processor(shape)
+    clip = image_processor(shape.side)
     images = IdeficsImageProcessor(
         image_size=shape.side, image_mean=clip.image_mean, image_std=clip.image_std
     )
     return IdeficsForVisionText2Text(config), _with_chat_template(
         IdeficsProcessor(images, tokenizer)
-    )
-
-
-def clip_image_processor(shape: FamilySize) -> CLIPImageProcessor:
-    """CLIP's own normalisation; an image of another size is resized."""
-    return CLIPImageProcessor(
-        size={"height": shape.side, "width": shape.side}, do_center_crop=False
     )
 
 

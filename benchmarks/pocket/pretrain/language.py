@@ -8,12 +8,7 @@ import random
 from collections.abc import Iterator
 
 import torch
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.pocket.conversations import (
     FACTS_PROMPT,

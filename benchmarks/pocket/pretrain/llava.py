@@ -79,12 +79,14 @@ def build_llava(
     return model
 
 
-def build_processor(tokenizer: PreTrainedTokenizerBase) -> LlavaProcessor:
-    """The processor that goes with `build_llava`."""
+def build_processor(
+    tokenizer: PreTrainedTokenizerBase, side: int = SIDE, patch: int = PATCH
+) -> LlavaProcessor:
+    """The processor that goes with `build_llava`, or with images and patches of other sizes."""
     return LlavaProcessor(
-        image_processor(),
+        image_processor(side),
         tokenizer,
-        patch_size=PATCH,
+        patch_size=patch,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=tokenizer.chat_template,
@@ -223,18 +225,15 @@ def yes_no_area(
 
     rng = random.Random(2)
     yes, no = (tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in ("Yes", "No"))
-    margins = {True: [], False: []}
+    margins = {}
     for present in (True, False):
-        conversations = []
-        for scene in scenes:
-            kind = rng.choice([k for k in KINDS if (k in scene.kinds()) == present])
-            turn = existence_turn(kind, present)
-            conversations.append((PLACEHOLDER, [turn]))
-        batch = encode_batch(tokenizer, conversations)
+        kinds = [rng.choice([k for k in KINDS if (k in s.kinds()) == present]) for s in scenes]
+        turns = [existence_turn(kind, present) for kind in kinds]
+        batch = encode_batch(tokenizer, [(PLACEHOLDER, [turn]) for turn in turns])
         positions = (batch.pop("labels") != IGNORED).int().argmax(-1) - 1
         logits = model(**batch, pixel_values=pixels(scenes)).logits
-        for k, position in enumerate(positions):
-            margins[present].append((logits[k, position, yes] - logits[k, position, no]).item())
+        answers = logits[torch.arange(len(scenes)), positions]
+        margins[present] = (answers[:, yes] - answers[:, no]).tolist()
     pairs = len(margins[True]) * len(margins[False])
     return float(mannwhitneyu(margins[True], margins[False]).statistic / pairs)
 

@@ -92,28 +92,26 @@ def build_relative(
     return FAMILIES[model.config.model_type](model, processor, name=name, files=[])
 
 
-class FeatureDistance(nn.Module):
-    """The distance of a backbone's image features from LLaVA's, as a share of their variance."""
+class Objective(nn.Module):
+    """A backbone's loss by a function of it and a batch, in the form that `fit` minimises."""
 
-    def __init__(self, backbone: Backbone):
+    def __init__(self, backbone: Backbone, loss: Callable[..., Tensor]):
         super().__init__()
-        self.model, self.backbone = backbone.model, backbone
-
-    def forward(self, targets: Tensor, **batch: Tensor) -> SimpleNamespace:
-        error = F.mse_loss(self.backbone.image_features(batch), targets)
-        return SimpleNamespace(loss=error / targets.var())
-
-
-class AnswerLoss(nn.Module):
-    """Cross entropy of the assistant's turns, through `Backbone.hidden_states`."""
-
-    def __init__(self, backbone: Backbone):
-        super().__init__()
-        self.model, self.backbone = backbone.model, backbone
+        self.model, self.backbone, self.loss = backbone.model, backbone, loss
 
     def forward(self, **batch: Tensor) -> SimpleNamespace:
-        states, tokens = answer_states(self.backbone, batch, batch["labels"] != IGNORED)
-        return SimpleNamespace(loss=F.cross_entropy(self.backbone.head(states), tokens))
+        return SimpleNamespace(loss=self.loss(self.backbone, **batch))
+
+
+def feature_distance(backbone: Backbone, targets: Tensor, **batch: Tensor) -> Tensor:
+    """The distance of the image features from LLaVA's, as a share of their variance."""
+    return F.mse_loss(backbone.image_features(batch), targets) / targets.var()
+
+
+def answer_loss(backbone: Backbone, **batch: Tensor) -> Tensor:
+    """Cross entropy of the assistant's turns, through `Backbone.hidden_states`."""
+    states, tokens = answer_states(backbone, batch, batch["labels"] != IGNORED)
+    return F.cross_entropy(backbone.head(states), tokens)
 
 
 def train_relative(
@@ -135,7 +133,7 @@ def train_relative(
             backbone.model_part(part).requires_grad_(False)
         backbone.model_part(_encoder(backbone.model)).requires_grad_(new_encoder)
         losses = fit(
-            FeatureDistance(backbone),
+            Objective(backbone, feature_distance),
             _feature_batches(backbone, llava, seed, 2 * size),
             steps=sight_steps,
             learning_rate=2 * learning_rate,
@@ -143,7 +141,7 @@ def train_relative(
         card |= {"sight: steps": sight_steps, "sight: unexplained share": final_loss(losses, 50)}
     backbone.model.requires_grad_(True)
     losses = fit(
-        AnswerLoss(backbone),
+        Objective(backbone, answer_loss),
         _tuning_batches(backbone, seed + 1, size),
         steps=tuning_steps,
         learning_rate=learning_rate,

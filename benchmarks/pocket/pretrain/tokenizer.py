@@ -7,12 +7,7 @@ from collections.abc import Iterator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.pocket.conversations import (
-    caption_turn,
-    lore,
-    question_turns,
-    writing_turn,
-)
+from benchmarks.pocket.conversations import caption_turn, lore, question_turns, writing_turn
 from benchmarks.pocket.scenes import draw_scenes
 from c3l.instructions import CLASSES, pair_prompt
 
@@ -62,7 +57,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
         corpus(), trainers.BpeTrainer(vocab_size=4000, min_frequency=5, show_progress=False)
     )
     learnt = learner.get_vocab()
-    merges = [tuple(merge) for merge in _merges(learner)]
+    merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
     tokens = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))]
     tokens += sorted(learnt, key=learnt.get)
     core = Tokenizer(
@@ -88,7 +83,3 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
         chat_template=CHAT_TEMPLATE,
         model_max_length=1024,
     )
-
-
-def _merges(tokenizer: Tokenizer) -> list:
-    return json.loads(tokenizer.to_str())["model"]["merges"]

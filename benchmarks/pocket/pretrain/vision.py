@@ -23,9 +23,9 @@ PATCH = 16
 WIDTH = 96
 
 
-def image_processor() -> CLIPImageProcessor:
-    """CLIP's own normalisation at the pocket size; an image of another size is resized."""
-    return CLIPImageProcessor(size={"height": SIDE, "width": SIDE}, do_center_crop=False)
+def image_processor(side: int = SIDE) -> CLIPImageProcessor:
+    """CLIP's own normalisation; an image of another size is resized."""
+    return CLIPImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
 
 
 def pixels(scenes: list[Scene]) -> torch.Tensor:
