@@ -97,9 +97,11 @@ def evaluate(
         ),
         _redirected_output(output_dir / "lmms_eval.log"),
     ):
-        model_class: type[ServedModel | C3LModel]
-        model_class = ServedModel if isinstance(backbone, Served) else C3LModel
-        model = model_class(backbone, batch_size, max_new_tokens=max_new_tokens)
+        model: ServedModel | C3LModel
+        if isinstance(backbone, Served):
+            model = ServedModel(backbone, batch_size, max_new_tokens=max_new_tokens)
+        else:
+            model = C3LModel(backbone, batch_size, max_new_tokens=max_new_tokens)
         source = load_task(task, data_dir, Path(cache))
         aggregations = source.aggregation()
         if benchmark.key not in aggregations:

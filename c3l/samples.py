@@ -293,7 +293,7 @@ def _write_parquet(path: Path, rows: list[dict[str, Any]], columns: tuple[str, .
     types = {"i2c": pyarrow.float64(), "tokens": pyarrow.int64()}
     schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in names])
     # As JSON text: parquet wants one type a column, and meta is anything.
-    empty = {} if "meta" in columns else {"meta": {}, "history": []}
+    empty: dict[str, Any] = {} if "meta" in columns else {"meta": {}, "history": []}
     rows = [
         {k: json.dumps(v) if k in ("meta", "history") else v for k, v in (empty | row).items()}
         for row in rows

@@ -152,11 +152,12 @@ def counted(
         return [np.array([[counts(frame, images) for frame in run] for run in r]) for r in rows]
 
     def estimate(frames: Frames, resamples: int) -> Estimate:
-        return bootstrap(*over_the_same_images(frames), statistic, resamples=resamples)
+        (row,) = over_the_same_images(frames)
+        return bootstrap(row, statistic, resamples=resamples)
 
     def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
-        both = over_the_same_images(frames, base)
-        return bootstrap_difference(*both, statistic, resamples=resamples)
+        row, base_row = over_the_same_images(frames, base)
+        return bootstrap_difference(row, base_row, statistic, resamples=resamples)
 
     return Column(unit, estimate, difference, build, metric)
 

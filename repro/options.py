@@ -80,14 +80,14 @@ class Shared:
 
 def with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `Shared`, its first argument; its own of a name go first."""
-    _, *own = signature(command).parameters.values()
+    _, *extra = signature(command).parameters.values()
     shared = signature(Shared).parameters
-    parameters = {**shared, **{parameter.name: parameter for parameter in own}}
+    parameters = {**shared, **{parameter.name: parameter for parameter in extra}}
 
     @wraps(command)
     def run(**values: Any) -> None:
         options = Shared(**{name: values[name] for name in shared})
-        command(options, **{parameter.name: values[parameter.name] for parameter in own})
+        command(options, **{parameter.name: values[parameter.name] for parameter in extra})
 
     ordered = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in parameters.values()]
     run.__signature__ = Signature(ordered)  # for typer
@@ -107,9 +107,9 @@ def changes_of(set_: list[str] | None, judge: str | None, judge_model: str | Non
             parse_base_url(judge, ADDRESS)
         except ValueError as error:
             raise UserError(f"--judge: {error}.") from error
-    given = {"scoring.judge": judge, "scoring.judge_model": judge_model}
+    values = {"scoring.judge": judge, "scoring.judge_model": judge_model}
     # Quoted: a name such as 4o or null is a text.
-    named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    named = [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
     return [*(set_ or []), *named]
 
 

@@ -64,10 +64,12 @@ def examine_profile(profile: Profile, runs: Path, seeds: int = 3) -> Iterator[Fi
         yield _judge(profile)
 
 
-def _run_check(part: str, check: Callable[..., str], *given: Any, needed: bool = True) -> Finding:
+def _run_check(
+    part: str, check: Callable[..., str], *arguments: Any, needed: bool = True
+) -> Finding:
     """Return the status that `check` returns, or its UserError as the remedy."""
     try:
-        return Finding(part, check(*given))
+        return Finding(part, check(*arguments))
     except (UserError, ModuleNotFoundError) as error:
         hint = extras.hint(error) if isinstance(error, ModuleNotFoundError) else None
         return Finding(part, "not usable", hint or str(error), needed)

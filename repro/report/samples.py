@@ -168,8 +168,8 @@ class SampleLists:
 
 def draw_sample(items: Sequence, limit: int, seed: int = SEED) -> list:
     """Draw at most `limit` of the items, in their order."""
-    drawn = random.Random(seed).sample(range(len(items)), min(limit, len(items)))
-    return [items[k] for k in sorted(drawn)]
+    indices = random.Random(seed).sample(range(len(items)), min(limit, len(items)))
+    return [items[k] for k in sorted(indices)]
 
 
 def nearest_images(stage: Stage) -> ImageFolder | None:

@@ -93,5 +93,5 @@ def contributions_by_token(pool: Pool) -> list[dict]:
         scores = {"i2c": score.i2c, "pieces": pieces, "contributions": parts}
         return texts | {"class": sample.instruction} | scores
 
-    drawn = (draw_sample(pool.in_class(name), PAIRS_BY_TOKEN) for name in CLASSES)
-    return [by_token(*pair) for pairs in drawn for pair in pairs]
+    samples = (draw_sample(pool.in_class(name), PAIRS_BY_TOKEN) for name in CLASSES)
+    return [by_token(*pair) for pairs in samples for pair in pairs]

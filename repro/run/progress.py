@@ -137,8 +137,8 @@ class Progress:
 
     def _row(self, stage: Stage) -> str:
         rows = self.rows.get(stage.key, [])
-        more = f" and {len(rows) - 1} more rows" if rows[1:] else ""
-        return f" ({rows[0]}{more})" if rows else ""
+        rest = f" and {len(rows) - 1} more rows" if rows[1:] else ""
+        return f" ({rows[0]}{rest})" if rows else ""
 
     def _time_left(self, running: list[Stage]) -> str:
         """Expected time of all remaining stages, less the time that the running ones have had."""
