@@ -78,8 +78,11 @@ class LossTrainer(DistributedTrainer):
         shares = self.shares(model, encoded, anchors, [present for present, _ in processes])
         if not shares:
             return torch.zeros((), device=self.args.device, requires_grad=True)
-        weight = {"l_r": 1, "l_c": self.model.readings.contrastive_weight}
-        loss = sum(weight[name] * share for name, share in shares.items())
+        # A training without L_c has no weight of it: its readings are not in the key.
+        loss = sum(
+            share * (self.model.readings.contrastive_weight if name == "l_c" else 1)
+            for name, share in shares.items()
+        )
         return self.add_up(loss, shares, [name for item in items for name in item.ids])
 
     def _draw_anchors(self, items: Sequence[Item]) -> tuple[list[Anchor], int | None]:

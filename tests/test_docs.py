@@ -327,6 +327,8 @@ PARSERS = {
     "lmms-eval": parse_lmms_eval,
     "pytest": lambda words: None,
     "ruff": lambda words: None,
+    "mypy": lambda words: None,
+    "python -m tests.style": lambda words: None,
 }
 
 

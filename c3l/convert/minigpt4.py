@@ -25,10 +25,11 @@ def convert_llama2(
     damaged or not those of this model.
     """
     eva = eva or EVA_VIT_G
+    text = llama_config(language)
     tokenizer = llama_tokenizer(language, processors.MINIGPT4_LLAMA2)
     config = MiniGPT4Config(
         vision_config=eva,
-        text_config=llama_config(language),
+        text_config=text,
         vision_norm_eps=NORM_EPS,
         image_seq_length=(eva["image_size"] // eva["patch_size"]) ** 2 // JOINED,
     )

@@ -7,7 +7,6 @@ lost worker costs only the shard it was working on.
 
 import logging
 import os
-import pickle
 import secrets
 import signal
 import socket
@@ -210,10 +209,12 @@ def _do(
             "that all machines of the cluster share, under the same path."
         )
         return error, []
+    from ray import cloudpickle
+
     _set_up(tuple(environment.items()), log)
     _recorder.flush()
     try:
-        result: float | UserError = worker.run_task(task, pickle.loads(stage), root)
+        result: float | UserError = worker.run_task(task, cloudpickle.loads(stage), root)
     except UserError as error:
         result = UserError(str(error))
     return result, [record.getMessage() for record in _recorder.buffer]

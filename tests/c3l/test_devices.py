@@ -1,5 +1,7 @@
 """Devices by name. No accelerator is needed: where one is asked for, torch is made to say so."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def test_an_unknown_device_is_one_sentence(tiny_llava, name):
 def test_an_absent_device_is_one_sentence(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    for look in (usable_device, usual_dtype, bench._device):
+    for look in (usable_device, usual_dtype, partial(bench.scoring_report, quick=True)):
         with pytest.raises(UserError, match=f"device {name} cannot be used here; try cpu$"):
             look(name)
 
@@ -52,7 +54,7 @@ def test_a_named_apple_gpu_is_asked_for(apple, monkeypatch):
     assert usable_device("mps") == torch.device("mps")
     assert usual_dtype("mps") == "float32"
     with pytest.raises(UserError, match="device mps cannot be used here"):
-        bench._device("mps")
+        bench.scoring_report("mps", quick=True)
 
 
 def test_random_numbers_of_an_apple_gpu_are_left_as_they_were(monkeypatch):

@@ -87,7 +87,7 @@ def test_what_is_left_out_is_named(finished):
     """Images by their paths, pairs by their ids: in = out + left out."""
     out, said = finished
     left_out = [json.loads(line) for line in (out / "left_out.jsonl").read_text().splitlines()]
-    assert f"named in {out / 'left_out.jsonl'}" in said
+    assert f"listed in {out / 'left_out.jsonl'}" in said
     assert ("some/broken.png", "image_unreadable") in {(i["what"], i["why"]) for i in left_out}
     pairs = [item for item in left_out if not item["why"].startswith("image")]
     written = [
