@@ -18,13 +18,13 @@ from c3l.artifacts import provenance
 from c3l.artifacts.files import fsync
 from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Source, Stage, Store
-from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.data.card import DatasetInfo, dataset_card
 from c3l.data.left_out import LeftOut, left_out_path, write_left_out
 from c3l.data.scored import with_scores, write_scored
 from c3l.data.subset import ImageSubset, in_batches
 from c3l.filtering import judged
 from c3l.method import Images, WrittenData, augmented_pipeline, write_data
+from c3l.reach import contrast_unreached, model_type
 from c3l.runtime.errors import UserError, printable, require_parent, write_error
 from c3l.runtime.locks import locked
 from c3l.runtime.progress import VERBOSE, StatusLine, echo

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from c3l.backbones.base import Backbone
-from c3l.backbones.reach import contrast_unreached
 from c3l.contrastive import Projection
 from c3l.instructions import CLASSES
+from c3l.reach import contrast_unreached
 from c3l.readings import Readings
 from c3l.runtime import distributed
 from c3l.runtime.errors import UserError, printable

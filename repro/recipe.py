@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Stage
-from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.method import Pipeline, augmented_pipeline
+from c3l.reach import contrast_unreached, model_type
 from c3l.selection import selector
 from c3l.settings import MethodSettings
 from c3l.stages import scoring, training

@@ -188,7 +188,7 @@ ALTERNATIVES: dict[str, tuple[object, ...]] = {
 }
 
 
-# L_c reaches a projector where it sees the image, and not otherwise (`c3l.backbones.reach`).
+# L_c reaches a projector where it sees the image, and not otherwise (`c3l.reach`).
 TOGETHER: dict[tuple[str, object], dict[str, object]] = {
     ("tuning", "projector"): {"contrastive_image": True},
 }

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from c3l.artifacts.files import without_infinities
 from c3l.artifacts.stage import Job, Source, Stage
-from c3l.backbones.reach import contrast_unreached, model_type
+from c3l.reach import contrast_unreached, model_type
 from c3l.readings import Readings, Step
 from c3l.runtime import distributed
 from c3l.runtime.errors import UserError

@@ -8,9 +8,9 @@ import torch
 
 import c3l
 from c3l.artifacts.stage import Source, Stage
-from c3l.backbones.reach import contrast_unreached, model_type
 from c3l.contrastive import Projection
 from c3l.losses import Losses
+from c3l.reach import contrast_unreached, model_type
 from c3l.readings import Readings, Tuning
 from c3l.runtime.errors import UserError
 from c3l.selection import Group
