@@ -7,13 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from repro.analysis.ranking import (
-    UndefinedError,
-    area,
-    length_correlation,
-    precision,
-    share_of_class,
-)
+from repro.analysis.ranking import area, length_correlation, precision, share_of_class
+from repro.analysis.statistics import UndefinedError
 
 VERDICTS = ("true_image", "no_image", "false", "malformed")
 SCORES = st.sampled_from([-np.inf, -1.5, 0.0, 0.25, 3.0, np.inf])
