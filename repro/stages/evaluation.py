@@ -124,15 +124,22 @@ def run_truth(job: Job) -> dict:
         "correct": [float(verdict == "true_image") for verdict in pairs],
         "claims": claims,
     }
-    pd.DataFrame(columns).to_parquet(job.out / "samples.parquet", index=False)
-    flat = [verdict for verdicts in claims for verdict in verdicts]
-    shares = _shares(flat)
+    frame = pd.DataFrame(columns)
+    frame.to_parquet(job.out / "samples.parquet", index=False)
+    each = frame.explode("claims")
+    by_class = (each["claims"] == "true_image").groupby(each["category"]).mean()
+    shares = _shares(each["claims"].tolist())
     return {
         "metric": "share of the final samples' claims (sentences of answers) that are true and "
         "need the image",
         "value": shares["true_image"],
-        "n": len(flat),
-        "extra": {"claims": shares, "verdicts": _shares(pairs), "samples": len(samples)},
+        "n": len(each),
+        "extra": {
+            "claims": shares,
+            "classes": (100 * by_class).to_dict(),
+            "verdicts": _shares(pairs),
+            "samples": len(samples),
+        },
     }
 
 
