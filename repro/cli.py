@@ -139,7 +139,7 @@ def plan(
         run = Run.prepare(names, loaded, seeds, store, placeholders=True)
         missing = str(error)
     # Workers would share a GPU.
-    jobs = jobs or (default_jobs() if on.shares.measured else 1)
+    jobs = jobs or (default_jobs() if on.measured else 1)
     show(render_plan(run.tables, loaded, store, jobs, on, local=device is None, missing=missing))
 
 

@@ -14,8 +14,8 @@ from transformers import (
 
 from c3l.backbones.llava import Llava
 
-# Tokenizer and chat template alone are read from it.
-POCKET = Path(__file__).parents[1] / "pocket" / "backbones" / "llava-7b"
+# Of shapes with random weights, tokenizer and chat template are read from it.
+POCKET_MODEL = Path(__file__).parents[1] / "pocket" / "backbones" / "llava-7b"
 _DIMENSIONS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
@@ -76,7 +76,7 @@ def make_model(
 
 
 def _processor(shape: ModelShape):
-    processor = AutoProcessor.from_pretrained(POCKET)
+    processor = AutoProcessor.from_pretrained(POCKET_MODEL)
     processor.patch_size = shape.patch
     processor.image_processor = type(processor.image_processor)(
         # As LLaVA-1.5's: the shorter edge to the encoder's size, then the middle.

@@ -72,6 +72,13 @@ def workload(
     return Workload(folder, samples)
 
 
+def mean_tokens(backbone: Backbone, samples: Sequence[Sample], *, answers: bool = True) -> float:
+    """Mean tokens of a question with its prompt format, and of its answer, without an image."""
+    texts = [s.answer for s in samples] if answers else None
+    batch = backbone.encode([s.question for s in samples], None, texts)
+    return batch["attention_mask"].sum(1).float().mean().item()
+
+
 def one_by_one(backbone: Backbone, load: Workload) -> list[Score]:
     """Each sample by itself: its picture opened and prepared, scored with it and without."""
     images = ImageFolder(load.folder, memory=0)
