@@ -7,7 +7,6 @@ from functools import cache
 from tabulate import tabulate
 
 from benchmarks import BENCHMARKS
-from benchmarks.base import TokenCount
 from benchmarks.judge.judge import Judge
 from c3l.artifacts.graph import Stages, closure, not_in_store
 from c3l.artifacts.store import Source, Stage, Store
@@ -187,20 +186,21 @@ def _too_large(todo: Stages, costs: dict[str, Cost], estimator: Estimator) -> It
 
 def _judge_calls(todo: Iterable[Stage], profile: Profile) -> str:
     """A line about the judge's calls, with their cost where the profile states a price."""
-    total = TokenCount(0, 0, 0)
+    counts = []
     for stage in todo:
         if stage.name == "evaluation" and (stage.config.get("judge") or {}).get("url"):
             benchmark, judge = BENCHMARKS[stage.config["task"]], Judge(**stage.config["judge"])
             questions, length = workload.count_questions(stage), 4 * stage.config["answer_tokens"]
             data = stage.inputs["data"].path
-            total += benchmark.judge_tokens(data, questions, length, judge.tokens)
-    if not total.calls:
+            counts.append(benchmark.judge_tokens(data, questions, length, judge.tokens))
+    if not counts:
         return ""
+    calls, read, written = map(sum, zip(*counts, strict=True))
     money = "no price is stated (scoring.judge_price)"
     if price := profile.scoring.judge_price:
-        amount = (total.read * price.input + total.written * price.output) / 1e6
+        amount = (read * price.input + written * price.output) / 1e6
         money = f"at most {amount:,.2f} at the prices stated"
     return (
-        f"The judge: {total.calls:,} calls, at most {total.read:,} tokens read and "
-        f"{total.written:,} written; {money}."
+        f"The judge: {calls:,} calls, at most {read:,} tokens read and "
+        f"{written:,} written; {money}."
     )
