@@ -1,7 +1,7 @@
 """Devices: speed, the share of it that stages reach, and memory."""
 
 import os
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -102,7 +102,7 @@ def matrix_peak(device: "torch.device", side: int = 8192) -> float:
 
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     a = torch.randn(side, side, device=device, dtype=dtype)
-    return 2 * side**3 / _seconds("a @ a", a)
+    return 2 * side**3 / _seconds(lambda: a @ a, device)
 
 
 def bandwidth(device: "torch.device", size: int = 2**28) -> float:
@@ -110,13 +110,18 @@ def bandwidth(device: "torch.device", size: int = 2**28) -> float:
     import torch
 
     a = torch.ones(size // 4, device=device)
-    return 2 * size / _seconds("b.copy_(a)", a)
+    b = a.clone()
+    return 2 * size / _seconds(lambda: b.copy_(a), device)
 
 
-def _seconds(statement: str, a: "torch.Tensor") -> float:
+def _seconds(work: Callable[[], object], device: "torch.device") -> float:
     """Median of five rounds after one that warms up: a GPU's wall clock, or one thread's time."""
-    from torch.utils.benchmark import Timer
+    import torch
 
-    clock = {} if a.is_cuda else {"timer": time.process_time}
-    timer = Timer(statement, globals={"a": a, "b": a.clone()}, **clock)
-    return median([timer.timeit(1).mean for _ in range(6)][1:])
+    from benchmarks.speed.scoring import clock
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    times = [clock(work, device)[device.type == "cpu"] for _ in range(6)]
+    torch.set_num_threads(threads)
+    return median(times[1:])

@@ -57,19 +57,21 @@ class Estimator:
         return self._shape_of_backbone(source.path) if isinstance(source, Source) else None
 
     def remedy(self, stage: Stage) -> str:
-        """Return the first change that makes it fit; those that alter results least come first."""
+        """Name the first change that makes it fit; those that alter results least come first."""
         if mode := workload.training_mode(stage):
             modes = (m for m in alternative_modes(mode) if self.fits(stage, m))
             options = (self._options(stage, mode, m) for m in modes)
-            return next(options, "a larger GPU, or a smaller backbone: 8 of these would not do")
+            too_small = "It takes a larger GPU, or a smaller backbone: 8 of these would not do."
+            return next((f"With {option} it would." for option in options), too_small)
         size = stage.config["batch_size"]
         while size > 1:
             size //= 2
             stage = replace(stage, config=stage.config | {"batch_size": size})
             if self.fits(stage):
-                return f"--set {BATCH_SIZES.get(stage.name, 'generation.batch_size')}={size}"
+                key = BATCH_SIZES.get(stage.name, "generation.batch_size")
+                return f"With --set {key}={size} it would."
         memory = self.estimate(stage).memory / GIB
-        return f"a GPU of {memory:.0f} GiB or more, or a smaller backbone"
+        return f"It takes a GPU of {memory:.0f} GiB or more, or a smaller backbone."
 
     def _options(self, stage: Stage, mode: TrainingMode, alternative: TrainingMode) -> str:
         """Return the command-line options that train a stage in the alternative mode."""
@@ -179,7 +181,7 @@ def _too_large(todo: Stages, costs: dict[str, Cost], estimator: Estimator) -> It
             name = f"{stage.name} of {workload.weights_of(stage).path.name}"
             lines[name] = (
                 f"{name} does not fit: {costs[key].memory / GIB:.1f} GiB of "
-                f"{memory / GIB:.1f}. With {estimator.remedy(stage)} it would."
+                f"{memory / GIB:.1f}. {estimator.remedy(stage)}"
             )
     return lines.values()
 
