@@ -17,6 +17,7 @@ from benchmarks.pocket.scenes import COLOURS, KINDS, PLACES, SETTINGS, SIGNS, SI
 from c3l.backbones.base import Backbone
 from c3l.relevance import Score, i2c, score
 from c3l.samples import ImageFolder, Sample
+from c3l.scores import ARRAYS
 
 BATCH = 16
 TOLERANCE = 1e-4
@@ -177,16 +178,9 @@ def compare_ways(backbone: Backbone, load: Workload, rounds: int = 5) -> dict[st
 def largest_difference(scores: list[Score], reference: list[Score]) -> float:
     """The largest difference of a token's log-probability or divergence between two scorings."""
     assert [s.id for s in scores] == [s.id for s in reference]
-    # numpy's maximum keeps a NaN, Python's would lose it.
-    return float(
-        np.max(
-            [
-                np.abs(getattr(a, name) - getattr(b, name)).max()
-                for a, b in zip(scores, reference, strict=True)
-                for name in ("logp_visual", "logp_direct", "kl")
-            ]
-        )
-    )
+    pairs = list(zip(scores, reference, strict=True))
+    gaps = [np.abs(getattr(a, name) - getattr(b, name)).max() for a, b in pairs for name in ARRAYS]
+    return float(np.max(gaps))  # keeps a NaN, Python's would lose it
 
 
 def clock(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
