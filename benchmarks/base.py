@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Number
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from c3l.runtime.errors import UserError
 
@@ -180,23 +180,30 @@ class MeanBenchmark(Benchmark):
         return samples.assign(correct=[score or 0.0 for score in scores])
 
 
-@dataclass(frozen=True)
-class TokenCount:
+class TokenCount(NamedTuple):
     """Calls of a judge, and at most how many tokens it reads and writes in all of them."""
 
     calls: int
     read: int
     written: int
 
-    def __add__(self, other: "TokenCount") -> "TokenCount":
-        return TokenCount(
-            self.calls + other.calls, self.read + other.read, self.written + other.written
-        )
-
 
 def mean_correct(samples: "pd.DataFrame") -> float:
     """Percentage of right answers."""
     return 100 * samples["correct"].mean()
+
+
+def parquet_rows(folder: Path) -> int:
+    """Count the rows of the files below a folder. Raises UserError for one that is damaged."""
+    import pyarrow.parquet
+
+    rows = 0
+    for file in sorted(folder.rglob("*.parquet")):
+        try:
+            rows += pyarrow.parquet.read_metadata(file).num_rows
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise UserError(f"{file} cannot be read as parquet ({error}); get it again") from error
+    return rows
 
 
 def image_bytes(image: dict | None) -> bytes | None:

@@ -55,16 +55,12 @@ def complete(client: OpenAI, key: str, **request: Any) -> ChatCompletion:
         raise NoCompletionError(NO_COMPLETION) from None
 
 
-def make_client(
-    url: str, key: str, seconds: float, retries: int = 0, *, proxies: bool = True
-) -> OpenAI:
+def make_client(url: str, key: str, seconds: float, retries: int = 0) -> OpenAI:
     """Return a client of an address whose every request ends within `seconds`.
 
-    Args:
-        retries: how often a busy or silent server is asked again.
-        proxies: use the environment's proxies.
+    A busy or silent server is asked again, `retries` times. The environment's proxies are used.
     """
-    http = BoundedClient(seconds, trust_env=proxies)
+    http = BoundedClient(seconds)
     return OpenAI(base_url=url, api_key=key, timeout=seconds, max_retries=retries, http_client=http)
 
 
