@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from numbers import Number
 from pathlib import Path
-from unittest.mock import patch
 
 import lmms_eval.tasks
 import pandas as pd
+import pyarrow.parquet
 from lmms_eval.api.task import ConfigurableTask
 from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
@@ -27,7 +27,7 @@ from PIL import ImageFile
 from tenacity import RetryError
 
 from benchmarks import BENCHMARKS
-from benchmarks.base import COLUMNS, Benchmark, parquet_rows
+from benchmarks.base import COLUMNS, Benchmark
 from benchmarks.judge import judging
 from benchmarks.judge.judge import Judge
 from benchmarks.served import Served
@@ -89,11 +89,11 @@ def evaluate(
     unjudged = None
     with (
         tempfile.TemporaryDirectory(dir=output_dir, prefix=".datasets-") as cache,
+        judge.running() if judge else contextlib.nullcontext() as url,
         # without a cache of its own it makes a folder in the user's home
-        patch.dict(
-            os.environ,
+        _environment(
             {"LMMS_EVAL_DATASETS_CACHE": cache}
-            | (judging.judge_environment(judge) if judge else {}),
+            | (judging.judge_environment(judge, url) if judge and url else {})
         ),
         _redirected_output(output_dir / "lmms_eval.log"),
     ):
@@ -192,9 +192,14 @@ def load_task(name: str, data_dir: Path, cache_dir: Path) -> ConfigurableTask:
     """
     benchmark = benchmark_named(name)
     data_dir = Path(data_dir).resolve()
-    if not any(data_dir.rglob("*.parquet")):
+    files = sorted(data_dir.rglob("*.parquet"))
+    if not files:
         raise UserError(f"No parquet files for {name} in {data_dir}.")
-    parquet_rows(data_dir)  # before lmms-eval tries a damaged one five times
+    for file in files:  # before lmms-eval tries a damaged one five times
+        try:
+            pyarrow.parquet.read_metadata(file)
+        except pyarrow.ArrowInvalid as error:
+            raise UserError(f"{file} cannot be read as parquet: {error}") from error
     config = load_yaml_config(str(Path(lmms_eval.tasks.__file__).parent / benchmark.yaml))
     config["task"] = f"c3l_{name}"
     config["dataset_path"] = str(data_dir)
@@ -239,6 +244,19 @@ def _score(
         "extra": benchmark.extra(samples, results),
         "unscored": unscored,
     }
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, and restore what was there before."""
+    before = {name: os.environ[name] for name in values if name in os.environ}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values.keys() - before:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

@@ -55,12 +55,16 @@ def complete(client: OpenAI, key: str, **request: Any) -> ChatCompletion:
         raise NoCompletionError(NO_COMPLETION) from None
 
 
-def make_client(url: str, key: str, seconds: float, retries: int = 0) -> OpenAI:
+def make_client(
+    url: str, key: str, seconds: float, retries: int = 0, *, proxies: bool = True
+) -> OpenAI:
     """Return a client of an address whose every request ends within `seconds`.
 
-    A busy or silent server is asked again, `retries` times. The environment's proxies are used.
+    Args:
+        retries: how often a busy or silent server is asked again.
+        proxies: use the environment's proxies.
     """
-    http = BoundedClient(seconds)
+    http = BoundedClient(seconds, trust_env=proxies)
     return OpenAI(base_url=url, api_key=key, timeout=seconds, max_retries=retries, http_client=http)
 
 

@@ -1,12 +1,19 @@
 """The judge of LLaVA-Bench (in the wild): any OpenAI-compatible address, or the pocket judge.
 
-The pocket judge grades in this process, by `benchmarks.pocket.grading`. It has no state: each
-prompt's context holds the scene's complete caption. Nothing here imports lmms-eval;
-`benchmarks.judge.judging` does.
+The pocket judge is a server on the loopback interface that grades by `benchmarks.pocket.grading`.
+It has no state: each prompt's context holds the scene's complete caption. Nothing here imports
+lmms-eval; `benchmarks.judge.judging` does.
 """
 
+import contextlib
+import json
 import re
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler
 
 from benchmarks.api.address import ADDRESS_HINT, parse_base_url, parse_model_name
 from benchmarks.api.keys import read_key
@@ -97,6 +104,25 @@ class Judge:
         """The key, from the environment."""
         return read_key(self.key_variable)
 
+    def running(self) -> contextlib.AbstractContextManager[str]:
+        """Return a context of the judge's address. The pocket judge runs in threads of this
+        process, which end with the context."""
+        return contextlib.nullcontext(self.url) if self.url else serve_http(_PocketHandler)
+
+
+@contextlib.contextmanager
+def serve_http(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve HTTP on a free port of the loopback interface; yield the address, with "/v1"."""
+    # Not http.server's class: that one asks the network for the name of 127.0.0.1.
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
+
 
 # Two grades alone on the first line, as LLaVA-Bench asks for. lmms-eval takes the first two numbers
 # there are: "I cannot rate on a scale of 1 to 10" would be a 1 and a 10.
@@ -158,19 +184,20 @@ def has_separate_reasoning(message: object) -> bool:
 def check_judge(judge: Judge, timeout: float = 30.0, retries: int = 0) -> str | None:
     """Have one answer judged like LLaVA-Bench's; return the reason if that gave no two scores.
 
-    No reason holds the key. A busy server is asked again, `retries` times. The pocket judge always
-    gives them.
+    No reason holds the key. A busy server is asked again, `retries` times.
     """
-    if judge.url is None:
-        return None
     from benchmarks.api.client import NoCompletionError, complete, make_client
 
     reasoning = judge.model.startswith(REASONING_MODELS)
     tokens = judge.tokens if judge.strip_thinking or reasoning else PROBE_TOKENS
     limit = {"max_completion_tokens" if reasoning else "max_tokens": tokens}
     messages = [{"role": "user", "content": PROBE}]
+    seconds, proxies = judge.timeout(timeout), judge.url is not None
     try:
-        with make_client(judge.url, judge.key, judge.timeout(timeout), retries) as client:
+        with (
+            judge.running() as url,
+            make_client(url, judge.key, seconds, retries, proxies=proxies) as client,
+        ):
             completion = complete(client, judge.key, model=judge.model, messages=messages, **limit)
     except NoCompletionError as error:
         return str(error)
@@ -214,3 +241,60 @@ def _parse_prompt(prompt: str) -> tuple[str, str, tuple[str, str]]:
         if between and end:
             return context, question, (first, second)
     raise ValueError("the prompt is not that of LLaVA-Bench (in the wild)")
+
+
+class _PocketHandler(BaseHTTPRequestHandler):
+    """A completion for a POST to any path: lmms-eval's tasks add different ones to the address.
+
+    HTTP 1.0, so that a connection, and with it its thread, ends with its reply.
+    """
+
+    timeout = 10  # seconds of silence that end a connection
+    error_content_type = "application/json"
+    error_message_format = '{"error": {"message": "%(message)s", "code": %(code)d}}'
+
+    def do_POST(self) -> None:
+        try:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            prompt = _prompt(json.loads(body))
+            reply = pocket_reply(prompt)
+        except ValueError as error:  # JSON and Unicode errors too
+            self._reply(400, {"error": {"message": str(error), "type": "invalid_request_error"}})
+            return
+        words = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(reply.split())}
+        message = {"role": "assistant", "content": reply}
+        self._reply(
+            200,
+            {
+                "id": "chatcmpl-pocket",
+                "object": "chat.completion",
+                "created": int(time.time()),
+                "model": POCKET_MODEL,
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": words | {"total_tokens": sum(words.values())},
+            },
+        )
+
+    def _reply(self, status: int, content: dict) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args) -> None:
+        """Log nothing: standard error is the user's."""
+
+
+def _prompt(request: object) -> str:
+    """Join the messages of a chat completions request. Raises ValueError if it has none."""
+    try:
+        contents = [message["content"] for message in request["messages"]]
+        texts = [
+            content if isinstance(content, str) else "".join(part["text"] for part in content)
+            for content in contents
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError("the request has no messages with a text for content") from error
+    return "\n".join(texts)

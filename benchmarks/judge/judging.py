@@ -32,7 +32,6 @@ from benchmarks.judge.judge import (
     Judge,
     has_separate_reasoning,
     parse_grades,
-    pocket_reply,
     strip_thinking,
     thinking_hint,
 )
@@ -88,7 +87,12 @@ class Client(OpenAIProvider):
 
     def __init__(self, config: ServerConfig):
         super().__init__(replace(config, max_tokens=self.judge.tokens))
-        self.client = make_client(self.base_url, self.api_key, self.judge.timeout(TIMEOUT))
+        self.client = make_client(
+            self.base_url,
+            self.api_key,
+            self.judge.timeout(TIMEOUT),
+            proxies=self.judge.url is not None,
+        )
         self.failed = False
         self._patience, self._lock = PATIENCE, Lock()
 
@@ -100,7 +104,7 @@ class Client(OpenAIProvider):
         }
         key = digest(payload)
         if (reply := self.replies.get(key)) is None:
-            reply = self._ask_for_grades(payload) if self.judge.url else _pocket_reply(payload)
+            reply = self._ask_for_grades(payload)
             self.replies.add(key, reply)
         return Response(self._judgement(reply), request.config.model_name)
 
@@ -154,10 +158,6 @@ class Client(OpenAIProvider):
         return reply, thinking_hint(reply, self.judge, separate)
 
 
-def _pocket_reply(payload: dict) -> str:
-    return pocket_reply("\n".join(message["content"] for message in payload["messages"]))
-
-
 def retry_after(value: str | None) -> float:
     """Return the seconds in a Retry-After header, a number or a date; 0 for anything else."""
     try:
@@ -177,14 +177,15 @@ def register_client(replies: Path | None, judge: Judge) -> None:
     ProviderFactory.register_provider("c3l", client)
 
 
-def judge_environment(judge: Judge) -> dict[str, str]:
+def judge_environment(judge: Judge, url: str) -> dict[str, str]:
     """The variables that lmms-eval reads with the task and with the first question."""
-    return {
+    names = {
         "API_TYPE": "c3l",
         "MODEL_VERSION": judge.model,
-        "OPENAI_API_URL": judge.url or "http://pocket-judge.invalid",  # which is not asked
+        "OPENAI_API_URL": url,
         "OPENAI_API_KEY": judge.key,
     }
+    return names if judge.url else names | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
 def failure_reason(judgement: dict) -> str | None:

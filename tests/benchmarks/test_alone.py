@@ -23,7 +23,6 @@ from c3l import load_backbone
 from repro.analysis.statistics import relative_score
 from repro.profile import load
 from tests.benchmarks.plain import outcome
-from tests.benchmarks.serving import PocketJudge, serve_http
 
 CHECKPOINT = load("pocket").backbones["LLaVA-7B"].weights
 TOKENS = 20
@@ -40,7 +39,7 @@ def backbone():
 @pytest.fixture
 def judged(monkeypatch):
     """lmms-eval's own variables, as one would export them in a shell."""
-    with serve_http(PocketJudge) as url:
+    with Judge().running() as url:
         names = {"API_TYPE": "openai", "OPENAI_API_URL": url, "OPENAI_API_KEY": "none"}
         for name, value in (names | {"MODEL_VERSION": POCKET_MODEL}).items():
             monkeypatch.setenv(name, value)

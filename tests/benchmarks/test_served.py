@@ -12,11 +12,11 @@ from PIL import Image
 
 from benchmarks import served_model
 from benchmarks.evaluate import evaluate
+from benchmarks.judge.judge import serve_http
 from benchmarks.served import Served, check_server
 from c3l.runtime.errors import UserError
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
-from tests.benchmarks.serving import serve_http
 
 ANSWERS = {"the yes": "Yes", "the no": "No"}
 KEY = "sk-do-not-tell"

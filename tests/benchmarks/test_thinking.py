@@ -19,12 +19,12 @@ from benchmarks.judge.judge import (
     Judge,
     check_judge,
     parse_grades,
+    serve_http,
     strip_thinking,
 )
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 from tests.benchmarks.judge.test_judge import completion
-from tests.benchmarks.serving import serve_http
 
 THOUGHT = "<think>\nThe first is worth 3, the second 9.\n3 9\n</think>\n\n"
 OPTION = "--set scoring.judge_strip_thinking=true"

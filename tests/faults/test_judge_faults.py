@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.evaluate import REPLIES, evaluate
 from benchmarks.judge import judging
-from benchmarks.judge.judge import Judge, parse_grades
+from benchmarks.judge.judge import Judge, parse_grades, serve_http
 from benchmarks.judge.judging import Replies, retry_after
 from c3l.artifacts.store import Source, Store
 from c3l.runtime.errors import UserError
@@ -24,7 +24,6 @@ from repro.stages import evaluation
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 from tests.benchmarks.judge.test_judge import completion
-from tests.benchmarks.serving import serve_http
 
 AREA = "judge"
 QUESTIONS = 3

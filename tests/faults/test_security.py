@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.evaluate import evaluate
-from benchmarks.judge.judge import Judge, check_judge
+from benchmarks.judge.judge import Judge, check_judge, serve_http
 from c3l.artifacts.files import SEAL, write_digests
 from c3l.artifacts.store import Source, Store
 from c3l.backbones import load_backbone
@@ -34,7 +34,6 @@ from repro.stages.published import run_lengths
 from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 from tests.benchmarks.judge.test_judge import completion
-from tests.benchmarks.serving import serve_http
 from tests.c3l.training import READINGS, SETTINGS
 from tests.faults.outcome import is_a_sentence
 

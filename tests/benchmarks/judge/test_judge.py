@@ -3,25 +3,28 @@
 import json
 import os
 import re
+import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 from http.server import BaseHTTPRequestHandler
 
 import numpy as np
+import openai
 import pandas as pd
 import pytest
 from datasets import Image
 
 from benchmarks.evaluate import evaluate
 from benchmarks.judge import judging
-from benchmarks.judge.judge import POCKET_MODEL, Judge, check_judge, pocket_reply
+from benchmarks.judge.judge import POCKET_MODEL, Judge, check_judge, pocket_reply, serve_http
 from benchmarks.llava_w import PING
 from benchmarks.pocket.grading import grade, read_caption
 from benchmarks.pocket.questions import wild_rows
 from benchmarks.pocket.scenes import draw_scenes
 from tests.benchmarks import data
 from tests.benchmarks.data import TEXT, WHOLE, TableBackbone
-from tests.benchmarks.serving import serve_http
 
 SCENES = draw_scenes(0, "benchmark", 4)
 ROWS = wild_rows(0, SCENES)
@@ -60,7 +63,7 @@ def wild(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     """No thread runs on, and what lmms-eval reads from the environment is what it was."""
-    names = [*judging.judge_environment(Judge()), "LMMS_EVAL_DATASETS_CACHE"]
+    names = [*judging.judge_environment(Judge(), ""), "LMMS_EVAL_DATASETS_CACHE"]
     threads, variables = set(threading.enumerate()), [os.environ.get(name) for name in names]
     yield
     left = {t for t in threading.enumerate() if not type(t).__module__.startswith("tqdm")}
@@ -68,8 +71,26 @@ def nothing_is_left():
     assert [os.environ.get(name) for name in names] == variables
 
 
+def ask(url: str, content: object) -> str:
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        messages = [{"role": "user", "content": content}]
+        reply = client.chat.completions.create(model=POCKET_MODEL, messages=messages)
+    assert reply.model == POCKET_MODEL
+    assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
+    return reply.choices[0].message.content
+
+
 def scores(reply: str) -> list[float]:
     return [float(score) for score in reply.split("\n")[0].split()]
+
+
+def test_it_speaks_the_protocol():
+    prompt = PROMPT.format(first="It is red.", second="It is blue.")
+    with Judge().running() as url:
+        assert url.startswith("http://127.0.0.1:")
+        assert scores(ask(url, prompt)) == [10, 1]
+        assert scores(ask(url, [{"type": "text", "text": prompt}])) == [10, 1]
+        assert scores(ask(url.removesuffix("/v1") + "/any/path", prompt)) == [10, 1]
 
 
 def test_an_answers_grade_does_not_depend_on_the_other_nor_on_its_place():
@@ -89,15 +110,43 @@ def test_an_answer_cannot_write_the_prompt():
 
 
 @pytest.mark.parametrize(
-    ("prompt", "message"),
+    ("body", "message"),
     [
-        ("Hello", "not that of LLaVA-Bench"),
-        (PROMPT.replace("There is one thing", "A photo"), "not the complete caption"),
+        (b"no JSON", "Expecting value"),
+        (b"\xff", "can't decode"),
+        (b"[]", "no messages"),
+        (b'{"messages": [{"role": "user"}]}', "no messages"),
+        (b'{"messages": [{"role": "user", "content": "Hello"}]}', "not that of LLaVA-Bench"),
+        (
+            json.dumps(
+                {"messages": [{"content": PROMPT.replace("There is one thing", "A photo")}]}
+            ).encode(),
+            "not the complete caption",
+        ),
     ],
 )
-def test_a_prompt_that_is_none_of_the_pocket_worlds_is_an_error(prompt, message):
-    with pytest.raises(ValueError, match=message):
-        pocket_reply(prompt)
+def test_a_bad_request_is_told_so(body, message):
+    with Judge().running() as url, pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(urllib.request.Request(url, body), timeout=5)
+    assert error.value.code == 400
+    assert message in json.load(error.value)["error"]["message"]
+
+
+def test_other_methods_get_json_too():
+    with Judge().running() as url, pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(url, timeout=5)
+    assert error.value.code == 501
+    assert json.load(error.value)["error"]["code"] == 501
+
+
+def test_it_ends_with_the_context_even_with_a_connection_open():
+    with pytest.raises(ZeroDivisionError), Judge().running() as url:
+        host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+        with socket.create_connection((host, int(port))):
+            time.sleep(0.1)
+        1 / 0  # noqa: B018
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)))
 
 
 def test_a_judged_cell_is_the_ratio_of_the_mean_grades(wild, tmp_path):

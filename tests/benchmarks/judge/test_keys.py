@@ -14,7 +14,7 @@ from benchmarks.api.address import parse_base_url, parse_model_name
 from benchmarks.api.keys import NO_KEY, mask_key, missing_key_hint, read_key
 from benchmarks.evaluate import REPLIES, evaluate
 from benchmarks.judge import judging
-from benchmarks.judge.judge import Judge, check_judge
+from benchmarks.judge.judge import Judge, check_judge, serve_http
 from benchmarks.served import Served
 from benchmarks.served import check_server as probe_served
 from c3l.runtime.errors import UserError
@@ -23,7 +23,6 @@ from tests.benchmarks import data
 from tests.benchmarks.data import TableBackbone
 from tests.benchmarks.judge.test_client import answering, for_ever, whole
 from tests.benchmarks.judge.test_judge import completion
-from tests.benchmarks.serving import serve_http
 
 KEYS = ["sk-proj/Ab+c=&d_'\"1", "s3cret", "a\\b<c>d%e", "0123456789abcdef"]
 

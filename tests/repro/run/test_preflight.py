@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 
+from benchmarks.judge.judge import serve_http
 from benchmarks.served import Served
 from c3l.artifacts.store import Source, Store
 from c3l.runtime.errors import UserError
@@ -14,7 +15,6 @@ from repro.run import preflight
 from repro.run.run import Run
 from repro.stages import evaluation
 from tests.benchmarks.judge.test_judge import completion
-from tests.benchmarks.serving import serve_http
 from tests.repro import toy
 from tests.repro.checks.test_doctor import another_shard, cut, other_family
 
