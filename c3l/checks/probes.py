@@ -89,9 +89,6 @@ def written_logits(backbone: Backbone, questions: Sequence[str], images: Images)
     backbone._continued(
         backbone.encode(questions, images, side="left"),
         max_new_tokens=len(dictate.tokens),
-        num_beams=1,
-        repetition_penalty=1.0,
-        do_sample=False,
         logits_processor=LogitsProcessorList([dictate]),
     )
     return torch.stack(dictate.logits, dim=1)
