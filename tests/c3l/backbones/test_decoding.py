@@ -14,6 +14,7 @@ from transformers import TopPLogitsWarper
 import c3l
 from benchmarks.speed import writing
 from c3l.backbones.decoding import _without, nucleus_tokens, row_seeds
+from c3l.instructions import CLASSES, pair_prompt_from_caption
 from tests.c3l import families
 
 QUESTIONS = ["Why?", "What colour is the ball?", "Où?", "How many trees can you see here?", "Who?"]
@@ -78,15 +79,16 @@ def test_neither_batch_size_nor_order_changes_a_text(backbone, images, sampling)
 
 
 def test_the_pocket_backbone_writes_the_same_in_any_batch():
-    """Rounding may turn one token in a million another way: of 12,000 hardly one text differs."""
+    """Rounding may turn a token another way, though rarely: one text of all may differ."""
     backbone = c3l.load_backbone(writing.FOLDER, device="cpu")
-    prompts = [f"Write a question and its answer about {n} red balls." for n in range(40)]
-    sampling = {"max_new_tokens": 40, "temperature": 0.7, "top_p": 0.9}
+    captions = [f"There is a {colour} ball by the lamp." for colour in ("red", "blue", "white")]
+    prompts = [pair_prompt_from_caption(kind, 3, text) for text in captions for kind in CLASSES]
+    sampling = {"max_new_tokens": 64, "temperature": 0.7, "top_p": 0.9}
     texts = backbone.generate(prompts, batch_size=64, **sampling)
-    assert len(set(texts)) > 20
+    assert len(set(texts)) == len(prompts)
     for size in (1, 3):
-        singly = backbone.generate(prompts[::-1], batch_size=size, **sampling)[::-1]
-        assert sum(a != b for a, b in zip(texts, singly, strict=True)) <= 1
+        mixed = backbone.generate(prompts[::-1], batch_size=size, **sampling)[::-1]
+        assert sum(a != b for a, b in zip(texts, mixed, strict=True)) <= 1
 
 
 def test_equal_questions_have_texts_of_their_own_and_keys_choose_them(tiny_llava):
