@@ -76,7 +76,7 @@ class Batch:
 
     @property
     def takes_more(self) -> bool:
-        """Whether other rows can join: caches other than of full attention cannot be aligned."""
+        """True if other rows can join; only caches of full attention can be aligned."""
         return all(type(e) is _Growing for e in self.inputs["past_key_values"].layers)
 
     def join(self, new: "Batch") -> None:
