@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import TrainingArguments, set_seed
@@ -115,11 +114,10 @@ class LossTrainer(DistributedTrainer):
         of the `anchor_steps` steps that begin at the index `start`.
 
         No checkpoint lies among these steps, so a run that resumes samples the same. Each process
-        samples all of them, since other batches would give other texts.
+        samples all of them: sharded weights are gathered by all processes together.
         """
         items = [item for item in self.train_dataset[start : start + size] if item.group]
         backbone = self.model.backbone
-        seed = np.random.SeedSequence([self.args.seed, start]).generate_state(1)[0]
 
         def write() -> list[str]:
             return backbone.generate(
@@ -128,8 +126,9 @@ class LossTrainer(DistributedTrainer):
                 max_new_tokens=self.settings.anchor_tokens,
                 temperature=ANCHOR_TEMPERATURE,
                 top_p=ANCHOR_TOP_P,
-                seed=int(seed),
+                seed=self.args.seed,
                 batch_size=len(items),
+                keys=[str(item.index) for item in items],
             )
 
         self.model.eval()

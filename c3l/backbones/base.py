@@ -6,31 +6,40 @@ model. The rest is written once, here and in `encoding`, on the language model's
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
-from zlib import crc32
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import (
     GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    StoppingCriteriaList,
+    StopStringCriteria,
 )
+from transformers.generation.stopping_criteria import EosTokenCriteria
 
 from c3l.artifacts.files import digest_file
+from c3l.backbones.decoding import (
+    Batch,
+    Choice,
+    NucleusSampling,
+    choose_likeliest,
+    read_prompts,
+    row_seeds,
+    write,
+)
 from c3l.backbones.encoding import Encoder
 from c3l.backbones.tuning import merge_adapters, prepare
 from c3l.packing import ATTENTION, only_at, pack, padded
 from c3l.readings import Embedding, Tuning
-from c3l.runtime.errors import NotFiniteError
 from c3l.runtime.progress import track
 
 
@@ -40,25 +49,6 @@ class Generated:
 
     text: str
     finished: bool
-
-
-class _Finite(LogitsProcessor):
-    """Stops at predictions that are no numbers: greedy decoding takes NaN for the best token."""
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        invalid = ~scores.amax(-1).isfinite()
-        if invalid.any():
-            raise NotFiniteError(invalid.nonzero()[:, 0].tolist())
-        return scores
-
-
-@contextmanager
-def _preserved_random_state(device: torch.device) -> Iterator[None]:
-    apple = torch.mps.get_rng_state() if device.type == "mps" else None
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-    if apple is not None:
-        torch.mps.set_rng_state(apple)
 
 
 class Backbone(Encoder):
@@ -225,58 +215,78 @@ class Backbone(Encoder):
         batch_size: int = 32,
         stop: Sequence[str] = (),
         answer_prefix: Sequence[str] | None = None,
+        keys: Sequence[str] | None = None,
     ) -> list[Generated]:
         """The model's answers, in the order of the questions.
 
-        Greedy at temperature 0, else nucleus sampling: the same for the same seed, questions and
-        batch size, without a change to the caller's random state. A text ends before the first
+        Greedy at temperature 0, else nucleus sampling, without a change to the caller's random
+        state. A row draws from a generator of its own, seeded by `seed`, its key of `keys` and its
+        place among equal keys: neither other rows nor the batch size have a part in its text. By
+        default a row's key is its question and answer prefix. A text ends before the first
         string of `stop`, or before the prompt format's own end of an answer (###), and is stripped
         of outer white space. With `answer_prefix`, one text a question, each answer continues that
         text, and only its new part is returned.
 
         Raises NotFiniteError, with the indices of the questions, if a prediction is no number.
         """
+        if not questions:
+            return []
         self.model.eval()
-        sampling: dict[str, object] = {"do_sample": temperature > 0}
+        prefixes = answer_prefix or [""] * len(questions)
+        if keys is None:
+            keys = [f"{q}\0{prefix}" for q, prefix in zip(questions, prefixes, strict=True)]
+        choose: Choice = choose_likeliest
         if temperature > 0:
-            sampling |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
-        if self._format.stop:  # a model that is taught to end so writes no end of sequence
-            sampling |= {"stop_strings": self._format.stop, "tokenizer": self.tokenizer}
+            choose = NucleusSampling(row_seeds(seed, keys), temperature, top_p, max_new_tokens)
         written: list[Generated] = [Generated("", False)] * len(questions)
         # Questions of similar length together, for little padding; the longest first, so that
         # memory runs out at the start if at all.
         order = sorted(range(len(questions)), key=lambda i: -len(questions[i]))
-        for start in track(range(0, len(order), batch_size), "batches"):
-            rows = order[start : start + batch_size]
-            batch = self.encode(
+        part = max(1, batch_size // 4)  # a batch is filled up when so many rows have ended
+
+        def encode(rows: Sequence[int]) -> dict[str, Tensor]:
+            return self.encode(
                 [questions[i] for i in rows],
                 None if images is None else [images[i] for i in rows],
                 side="left",
                 answer_prefix=None if answer_prefix is None else [answer_prefix[i] for i in rows],
             )
-            with _preserved_random_state(self.device):
-                # Not seed + number: then neighbouring seeds would share their batches' noise.
-                torch.manual_seed(crc32(f"{seed}/{start}".encode()))
-                try:
-                    tokens = self._continued(
-                        batch,
-                        max_new_tokens=max_new_tokens,
-                        num_beams=1,
-                        repetition_penalty=1.0,
-                        logits_processor=LogitsProcessorList([_Finite()]),
-                        **sampling,
-                    )
-                except NotFiniteError as error:
-                    raise NotFiniteError([rows[k] for k in error.rows]) from None
-            for i, row in zip(rows, tokens.tolist(), strict=True):
-                written[i] = self._read(row, stop)
+
+        starts = [0, *range(batch_size, len(order), part)]
+        parts = [order[a:b] for a, b in pairwise([*starts, len(order)])]
+        rows = self._continued(encode, track(parts, "batches"), batch_size, choose, max_new_tokens)
+        for i, tokens in rows:
+            written[i] = self._read(tokens, stop)
         return written
 
-    def _continued(self, batch: Mapping[str, Tensor], **settings) -> Tensor:
-        """The tokens that the model writes behind a batch padded on the left [b, new]."""
-        return self.model_part(self.speaker).generate(
-            inputs_embeds=self._embedded(batch), attention_mask=batch["attention_mask"], **settings
-        )
+    def _continued(
+        self,
+        encode: Callable[[Sequence[int]], Mapping[str, Tensor]],
+        parts: Iterable[Sequence[int]],
+        batch_size: int,
+        choose: Choice,
+        max_new_tokens: int,
+    ) -> Iterator[tuple[int, list[int]]]:
+        """`decoding.write` behind the batches [left-padded] that `encode` makes of parts."""
+        ends = StoppingCriteriaList([EosTokenCriteria(self._end_ids)])
+        if self._format.stop:  # a model that is taught to end so writes no end of sequence
+            ends.append(StopStringCriteria(self.tokenizer, self._format.stop))
+
+        def read(rows: Sequence[int]) -> Batch:
+            return self.model_part(self.speaker).generate(
+                **self._model_inputs(encode(rows)),
+                custom_generate=partial(read_prompts, rows=rows),
+                max_new_tokens=max_new_tokens,
+            )
+
+        return write(read, parts, batch_size, choose=choose, ends=ends, limit=max_new_tokens)
+
+    def _model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inputs that the model writes behind."""
+        return {
+            "inputs_embeds": self._embedded(batch),
+            "attention_mask": batch["attention_mask"],
+        }
 
     def _read(self, tokens: list[int], stop: Sequence[str]) -> Generated:
         ends = [i for i, token in enumerate(tokens) if token in self._end_ids]

@@ -36,10 +36,6 @@ class Idefics(Backbone):
         pixels = pixels if isinstance(pixels, Tensor) else pixels["pixel_values"]
         return pixels, torch.ones(len(pictures), dtype=torch.long)
 
-    def _continued(self, batch: Mapping[str, Tensor], **settings) -> Tensor:
-        tokens = self.model_part(self.speaker).generate(**self._model_inputs(batch), **settings)
-        return tokens[:, batch["input_ids"].shape[1] :]
-
     def _model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The model's inputs: tokens from the image token on see the picture, if there is one."""
         ids = batch["input_ids"]

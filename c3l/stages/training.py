@@ -42,7 +42,9 @@ def generator(
         "clm": clm,
     }
     inputs = {"backbone": backbone, "samples": samples, "selection": selection, "images": images}
-    return Stage("generator", 2, run_generator, config, inputs, seed)
+    # Version 3 draws the anchors of L_c row by row.
+    version = 3 if clm and readings.anchor == "sampled" else 2
+    return Stage("generator", version, run_generator, config, inputs, seed)
 
 
 @trains
