@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import TrainingArguments, set_seed
 
 from c3l.backbones.base import Backbone
+from c3l.backbones.features import FrozenFeatures, are_frozen
 from c3l.contrastive import Projection
 from c3l.instructions import pair_prompt
 from c3l.losses import Anchor, Losses
@@ -58,10 +59,14 @@ class LossTrainer(DistributedTrainer):
     def __init__(
         self, losses: Losses, images: ImageFolder, settings: TrainingSettings, **kwargs: Any
     ):
-        self.images, self.settings = images, settings
+        self.settings = settings
         self.anchors: dict[int, str] = {}  # by index, of the steps they were last sampled for
         self.sampled_from: int | None = None  # the first index of these steps
         super().__init__(losses, data_collator=self._collate, **kwargs)
+        frozen = are_frozen(losses.backbone, losses.readings.tuning)
+        # Of weights in shards all processes would have to encode the same number of pictures.
+        cached = frozen and not self.is_fsdp_enabled
+        self.images = FrozenFeatures(losses.backbone, images) if cached else images
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """This part's share of mean L_r over the step's tokens + λ · mean L_c over its groups."""
@@ -133,10 +138,9 @@ class LossTrainer(DistributedTrainer):
             )
 
         self.model.eval()
-        # The losses' own forward is under accelerate's autocast; this is not.
-        half = self.args.bf16 or self.args.fp16
         try:
-            with torch.autocast(backbone.device.type, backbone.dtype, enabled=half):
+            # The losses' own forward is under accelerate's autocast; this is not.
+            with backbone.autocast():
                 # Sharded weights are gathered only within the model's forward.
                 texts = self.model(write=write) if self.is_fsdp_enabled else write()
         except NotFiniteError as error:
@@ -245,7 +249,7 @@ def _arguments(
         train_sampling_strategy="sequential",
         warmup_steps=readings.warmup_ratio,
         lr_scheduler_type=readings.schedule,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         bf16=backbone.dtype == torch.bfloat16,
         fp16=backbone.dtype == torch.float16,
         save_strategy="steps",
