@@ -50,7 +50,9 @@ class Losses(nn.Module):
         l_r, l_c = zero, zero
         if encoded is not None:
             answers = encoded["labels"] != -100
-            states, tokens = answer_states(self.backbone, encoded, answers, in_pairs=True)
+            # Adapters have dropout, whose draws depend on the shape of the rows.
+            in_pairs = self.readings.tuning not in ("lora", "qlora")
+            states, tokens = answer_states(self.backbone, encoded, answers, in_pairs=in_pairs)
             l_r = F.cross_entropy(self.backbone.head(states).float(), tokens, reduction="sum")
         if anchors:
             l_c = self._contrast(anchors)
