@@ -53,6 +53,11 @@ class Item:
         positives = self.group.positives if self.group else ()
         return [sample.id for sample in (self.target, *positives) if sample]
 
+    @property
+    def images(self) -> list[str]:
+        """The pictures that it is about."""
+        return [part.image for part in (self.target, self.group) if part]
+
 
 class LossTrainer(DistributedTrainer):
     """A Trainer on `Losses`, whose data set is a sequence of items."""
@@ -67,7 +72,8 @@ class LossTrainer(DistributedTrainer):
         frozen = are_frozen(losses.backbone, losses.readings.tuning)
         # Of weights in shards all processes would have to encode the same number of pictures.
         cached = frozen and not self.is_fsdp_enabled
-        self.images = FrozenFeatures(losses.backbone, images) if cached else images
+        names = (name for item in self.train_dataset for name in item.images)
+        self.images = FrozenFeatures(losses.backbone, images, names) if cached else images
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """This part's share of mean L_r over the step's tokens + λ · mean L_c over its groups."""
