@@ -78,7 +78,8 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     `interval`, `units` and `notes`, with
 
     - `claims`, each with the fields of `repro.paper.Claim`, `verdict` and `pairs`: each with
-      `row`, `base`, `column`, `verdict`, `paper` (the paper's difference, None where it has none),
+      `row`, `base`, `column`, `beside` (the claim's verdict is without it), `verdict`, `paper` (the
+      paper's difference, None where it has none),
       `n` (the fewer questions of the two rows), `difference` (by
       `repro.analysis.differences.row_difference`; None if untestable) and `untestable` (the reason,
       or None);
@@ -106,7 +107,8 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     claims = []
     for claim in claims_about(name):
         pairs = [compare_pair(claim, pair) for pair in claim.pairs]
-        result = {"verdict": combine_verdicts([pair["verdict"] for pair in pairs]), "pairs": pairs}
+        counted = [pair["verdict"] for pair in pairs if not pair["beside"]]
+        result = {"verdict": combine_verdicts(counted), "pairs": pairs}
         claims.append(claim.model_dump(exclude={"compared"}) | result)
     fields = ("table", "profile", "seeds", "tuning_seeds", "commit", "interval", "units")
     warning = [FEW_SEEDS] if table["tuning_seeds"] and len(seeds) < 3 else []

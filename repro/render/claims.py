@@ -11,6 +11,7 @@ VERDICTS = {
     "undecided": "some interval is partly as the claim says and none wholly otherwise",
     "untestable": "some number is missing and no interval is wholly otherwise",
 }
+BESIDE = "Beside: not the paper's measure; it does not count for the claim's verdict."
 HOLDS = {
     "above": "Holds where every difference is above zero.",
     "below": "Holds where every difference is below zero.",
@@ -39,7 +40,8 @@ def _claim(claim: dict, profile: str) -> str:
             power = [f"{pair['n']}", f"{difference['detectable']:.1f}"]
             measured = [markdown.format_difference(difference), *power]
         paper = markdown.format_paper_value(pair["paper"], "+")
-        lines.append([*names, paper, *measured, pair["verdict"]])
+        verdict = f"beside: {pair['verdict']}" if pair["beside"] else pair["verdict"]
+        lines.append([*names, paper, *measured, verdict])
     header = ["difference", "column", "paper", profile, "n", "detectable", "verdict"]
     return (
         f"**{claim['id']}: {claim['verdict']}.** “{claim['sentence']}” ({claim['where']}) "
@@ -64,13 +66,15 @@ def _footer(findings: dict, counts: Counter) -> str:
     seeds = f"data seeds {', '.join(map(str, findings['seeds']))}"
     if findings["tuning_seeds"]:
         seeds += f"; {findings['tuning_seeds']} tuning seeds for each"
-    columns = {pair["column"] for claim in findings["claims"] for pair in claim["pairs"]}
+    pairs = [pair for claim in findings["claims"] for pair in claim["pairs"]]
+    columns = {pair["column"] for pair in pairs}
     units = [f"{name}, {unit}" for name, unit in findings["units"].items() if name in columns]
     lines = [
         f"Profile {findings['profile']}; {seeds}; commit {findings['commit']}.",
         f"Brackets: {findings['interval']}; differences are {markdown.PAIRED}.",
         f"Detectable: {markdown.DETECTABLE}. n: {'; '.join(units)}.",
         *(f"{name.capitalize()}: {words}." for name, words in VERDICTS.items() if counts[name]),
+        *([BESIDE] if any(pair["beside"] for pair in pairs) else []),
         *findings["notes"],
     ]
     if findings["profile"] != "paper":
