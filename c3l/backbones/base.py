@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from transformers import (
     GenerationConfig,
@@ -36,11 +35,14 @@ from c3l.backbones.decoding import (
     row_seeds,
     write,
 )
-from c3l.backbones.encoding import Encoder
+from c3l.backbones.encoding import Encoder, Picture
 from c3l.backbones.tuning import merge_adapters, prepare
-from c3l.packing import ATTENTION, only_at, pack, padded
+from c3l.packing import ATTENTION, PIXELS, STATES, only_at, pack, padded, pair_rows
 from c3l.readings import Embedding, Tuning
 from c3l.runtime.progress import track
+
+_WORTH_PAIRING = 0.95
+"""The share of a batch's positions, padding among them, that rows of two texts may take at most."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,11 @@ class Backbone(Encoder):
     """The language model without its head: embeddings in, last hidden states out."""
     speaker: ClassVar[str]
     """The part that generates: the whole model ("") or the language model with its head."""
-    image_inputs: ClassVar[tuple[str, ...]] = ("pixel_values",)
+    image_inputs: ClassVar[tuple[str, ...]] = (PIXELS,)
     """The inputs of the image features: the picture, and anything else in a batch."""
+    frozen_features: ClassVar[bool] = False
+    """Whether training may keep `vision_states` (`c3l.backbones.features`). A family that does not
+    say so runs its vision encoder in every step."""
     features_from: ClassVar[str] = "vision_config"
     """The part of a configuration that decides the number of image features, for messages."""
 
@@ -108,12 +113,14 @@ class Backbone(Encoder):
         batch: Mapping[str, Tensor],
         positions: Tensor,
         group_sizes: Sequence[int] | None = None,
+        in_pairs: bool = False,
     ) -> Tensor:
         """The language model's last hidden states [n, d] at the n true `positions` [b, t].
 
         `batch` comes from `encode` or `encode_texts`, padded on the right; states come row after
         row. With `group_sizes`, each run of so many rows about the same image shares its common
-        prefixes (`c3l.packing.pack`). Gradients flow if they are enabled.
+        prefixes (`c3l.packing.pack`). With `in_pairs`, two rows become one where that saves
+        padding (`c3l.packing.pair_rows`). Gradients flow if they are enabled.
         """
         inputs, read, flat_index = dict(batch), positions, None
         # An image whose features depend on the text behind it cannot be shared.
@@ -121,7 +128,14 @@ class Backbone(Encoder):
             # Tokens behind the last of a row's positions are not read.
             inputs["attention_mask"] = positions.long().flip(1).cummax(1).values.flip(1)
             inputs, flat_index = pack(inputs, group_sizes)
-            read = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+        embeddings = self._embedded(inputs)
+        if in_pairs:
+            index, masks, pair_index = pair_rows(inputs["attention_mask"])
+            if index.numel() < _WORTH_PAIRING * positions.numel():
+                embeddings, flat_index = embeddings.flatten(0, 1)[index], pair_index
+                inputs |= masks
+        if flat_index is not None:
+            read = torch.zeros(embeddings.shape[:2], dtype=torch.bool, device=positions.device)
             read.view(-1)[flat_index[positions]] = True
         # The last layer is needed only where it is read, and its MLP is most of it: in a model of
         # four layers that saves a tenth of all. Under gradient checkpointing a layer runs again
@@ -131,22 +145,40 @@ class Backbone(Encoder):
         recomputed = getattr(last, "gradient_checkpointing", False) and last.training
         with nullcontext() if recomputed else only_at(last.mlp, read):
             states = decoder(
-                inputs_embeds=self._embedded(inputs),
+                inputs_embeds=embeddings,
                 attention_mask=inputs["attention_mask"],
                 position_ids=inputs.get("position_ids"),
                 use_cache=False,
             ).last_hidden_state
         return states[read] if flat_index is None else states.flatten(0, 1)[flat_index[positions]]
 
+    def autocast(self) -> torch.autocast:
+        """The context in which a backbone in half precision trains; in float32 it does nothing."""
+        half = self.dtype in (torch.bfloat16, torch.float16)
+        return torch.autocast(self.device.type, self.dtype if half else None, enabled=half)
+
+    def vision_states(self, pixels: Tensor) -> Tensor:
+        """The vision encoder's output [b, p, e] for pixel values [b, 3, h, w].
+
+        It is the last that no trained weight changes: what enters the projector.
+        """
+        states: list[Tensor] = []
+        projector = self.model_part(self.projector)
+        with projector.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0])):
+            self.image_features({PIXELS: pixels})
+        return states[0]
+
     def image_features(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The embeddings in the positions of the image tokens [b, n, d]."""
+        if STATES in batch:
+            return self.model_part(self.projector)(batch[STATES])
         inputs = {name: batch[name] for name in self.image_inputs}
         return torch.stack([*self._whole.get_image_features(**inputs).pooler_output])
 
     def _embedded(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The language model's input embeddings [b, t, d], the image's among them."""
         embeddings = self._whole.get_input_embeddings()(batch["input_ids"])
-        if "pixel_values" not in batch:
+        if PIXELS not in batch and STATES not in batch:
             return embeddings
         features = self.image_features(batch).to(embeddings.dtype)
         is_image = batch["input_ids"] == self._format.image_token_id
@@ -189,14 +221,14 @@ class Backbone(Encoder):
 
     def count_features(self, pixels: Tensor) -> int:
         """The number of features the model makes of a picture's pixel values [1, 3, h, w]."""
-        return self.image_features({"pixel_values": pixels}).shape[1]
+        return self.image_features({PIXELS: pixels}).shape[1]
 
     def processor_settings(self, features: int) -> dict[str, object]:
         """The processor's settings that give a picture so many image tokens."""
         return {}
 
     def generate(
-        self, questions: Sequence[str], images: Sequence[Image.Image] | None = None, **settings
+        self, questions: Sequence[str], images: Sequence[Picture] | None = None, **settings
     ) -> list[str]:
         """The texts of `generate_with_status`, which takes the same settings."""
         return [answer.text for answer in self.generate_with_status(questions, images, **settings)]
@@ -206,7 +238,7 @@ class Backbone(Encoder):
     def generate_with_status(
         self,
         questions: Sequence[str],
-        images: Sequence[Image.Image] | None = None,
+        images: Sequence[Picture] | None = None,
         *,
         max_new_tokens: int,
         temperature: float = 0.0,
