@@ -117,6 +117,9 @@ def read_prompts(
     """Read the prompts of a call's `rows`; a `custom_generate` of transformers' `generate`."""
     cache = inputs["past_key_values"]
     cache.layers = [_Growing() if type(e) is DynamicLayer else e for e in cache.layers]
+    if inputs.get("attention_mask") is None:  # `generate` leaves out one without padding
+        prompt = inputs["inputs_embeds"][..., 0] if "inputs_embeds" in inputs else input_ids
+        inputs["attention_mask"] = torch.ones_like(prompt, dtype=torch.long)
     prepared = model.prepare_inputs_for_generation(input_ids, is_first_iteration=True, **inputs)
     outputs = model(**prepared, return_dict=True)
     inputs.pop("inputs_embeds", None)
