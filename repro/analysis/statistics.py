@@ -22,7 +22,7 @@ from scipy import stats
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 LEVEL = 0.95
-STEP = 1e-4  # of an image's weight, for the derivative of a statistic
+STEP = 1e-6  # of an image's weight, for the derivative of a statistic
 OWN = 0.5  # of a difference's variance over seeds, the part that comes from its own two rows
 
 

@@ -132,7 +132,7 @@ def test_table_2_counts_as_by_hand(tmp_path, some, tiny_llava, monkeypatch):
     store.make(stage)
     monkeypatch.setitem(TABLES, "table9", Table("Ours", (Row("Ours"),), LENGTHS))
     cells = {"Ours": {column: [[stage]] for column in LENGTHS}}
-    loaded = profile.load("pocket", ["resamples=200"])
+    loaded = profile.load("pocket")
     (row,) = repro.analysis.table.finished_table("table9", cells, loaded, [0], store)["rows"]
     values = {column: cell["value"] for column, cell in row["cells"].items()}
     assert values == {

@@ -1,10 +1,9 @@
-"""Metrics of any form: their intervals, and that means get the ones that they always had."""
+"""Metrics of any form: their numbers, and intervals by leaving out groups of images."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from repro.analysis.redraw import redraw
 from repro.analysis.statistics import UndefinedError, accuracy
 from repro.columns import computed, correct_counts, counted
 
@@ -47,60 +46,65 @@ BASE = [[model(4), model(5)], [model(6), model(7)]]
 
 
 def test_a_mean_has_the_interval_that_its_counts_give_it():
+    """In expectation: groups of images in place of each."""
     slow, fast = computed("", mean), counted("", correct_counts, accuracy)
-    assert slow.estimate(ROW, 50) == pytest.approx(fast.estimate(ROW, 50))
-    assert slow.difference(ROW, BASE, 50) == pytest.approx(fast.difference(ROW, BASE, 50))
+    rows, base = ([[model(k, 2000) for k in range(start, start + 3)]] for start in (0, 3))
+    for one, same in zip(
+        *([c.influence(rows), c.influence(base)] for c in (slow, fast)), strict=True
+    ):
+        assert one.models == pytest.approx(same.models)
+        assert (one.shares**2).sum() == pytest.approx((same.shares**2).sum(), rel=0.35)
+    change = slow.difference(slow.influence(rows), slow.influence(base))
+    expected = fast.difference(fast.influence(rows), fast.influence(base))
+    assert change.value == pytest.approx(expected.value)
+    assert change.error == pytest.approx(expected.error, rel=0.2)
 
 
 @pytest.mark.parametrize("metric", [macro_f1, median, ratio])
 def test_a_number_is_the_metrics_own_and_its_interval_is_around_it(metric):
     column = computed("", metric)
-    found = column.estimate(ROW, 100)
-    assert found.value == pytest.approx(np.mean([metric(f) for some in ROW for f in some]))
-    assert found.low <= found.value <= found.high
-    assert found.low < found.high
-    base = column.estimate(BASE, 100)
-    assert column.difference(ROW, BASE, 100).value == pytest.approx(found.value - base.value)
-    assert column.difference(ROW, ROW, 100)[:3] == (0, 0, 0)  # paired: the same draws for both
+    row, base = column.influence(ROW), column.influence(BASE)
+    value, low, high = column.estimate(row)
+    assert value == pytest.approx(np.mean([metric(f) for run in ROW for f in run]))
+    assert low < value < high
+    assert column.difference(row, base).value == pytest.approx(value - base.value)
+    assert column.difference(row, row)[:2] == (0, 0)
 
 
 def test_an_interval_is_clustered_by_image():
     """Four equal answers about each of a few images say as much as one."""
     frame = model(0, 15).assign(image_id=[f"image {k}" for k in range(15)])
     four = pd.concat([frame] * 4, ignore_index=True)
-    one, same = (computed("", mean).estimate([[f]], 200) for f in (frame, four))
+    column = computed("", mean)
+    one, same = (column.estimate(column.influence([[f]])) for f in (frame, four))
     assert one == pytest.approx(same)
 
 
-def test_an_image_that_is_drawn_twice_is_two_images():
-    """Both questions about an image have to be right: the mean over images, not over pairs."""
-    frame = pd.DataFrame(
-        {"question_id": ["0", "1", "2"], "image_id": ["a", "a", "b"], "correct": [1.0, 1.0, 0.0]}
-    )
-    drawn = redraw(frame, np.array([2, 2, 1]))
-    assert drawn["image_id"].tolist() == ["a", "a (copy 1)", "a", "a (copy 1)", "b"]
-    assert drawn["question_id"].is_unique
-    assert drawn["correct"].tolist() == [1, 1, 1, 1, 0]
-    assert drawn.groupby("image_id")["correct"].min().mean() == pytest.approx(2 / 3)
-    assert frame["image_id"].tolist() == ["a", "a", "b"]
-    assert redraw(frame, np.zeros(3, int)).empty
+def test_an_image_is_left_out_with_all_its_questions_by_every_model():
+    seen = []
+    computed("", lambda samples: seen.append(set(samples["image_id"])) or 0).influence(ROW)
+    everything = {f"image {k}" for k in range(15)}
+    left_out = [frozenset(everything - images) for images in seen if images != everything]
+    groups = set(left_out)
+    assert all(left_out.count(group) == 4 for group in groups)  # by each model
+    assert sorted(image for group in groups for image in group) == sorted(everything)
 
 
-def test_a_draw_that_divides_by_zero_says_nothing():
+def test_a_group_without_which_the_metric_divides_by_zero_counts_as_an_average_one():
     frame = model(0, 12)
     frame["yes"] = frame["image_id"] == "image 0"
     share = computed(
         "", lambda samples: samples["correct"].sum().item() / samples["yes"].sum().item()
     )
-    found = share.estimate([[frame]], 200)
-    assert np.isfinite(found).all()
+    assert np.isfinite(share.estimate(share.influence([[frame]]))).all()
     with pytest.raises(UndefinedError):
-        share.estimate([[frame.assign(yes=False)]], 200)
+        share.influence([[frame.assign(yes=False)]])
 
 
 def test_rows_of_other_seeds_are_not_paired():
+    column = computed("", mean)
     with pytest.raises(ValueError, match="seeds"):
-        computed("", mean).difference(ROW, BASE[:1], 50)
+        column.difference(column.influence(ROW), column.influence(BASE[:1]))
 
 
 @pytest.mark.parametrize(
@@ -114,4 +118,4 @@ def test_rows_of_other_seeds_are_not_paired():
 )
 def test_a_metric_that_fails_leaves_its_cell_unscored(metric, said):
     with pytest.raises(UndefinedError, match=said):
-        computed("questions", metric).estimate([[model(0)]], 5)
+        computed("questions", metric).influence([[model(0)]])

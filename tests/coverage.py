@@ -1,0 +1,197 @@
+"""How often intervals hold the truth, simulated: `python -m tests.coverage` writes the page.
+
+A benchmark is simulated question by question, a data set pair by pair. Right is what lies above
+zero on a latent scale on which data seeds, tuning seeds, questions and their interactions with rows
+and seeds have normal effects; these are set so that the components of the column's own number are
+those that were measured (COMPONENTS).
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from repro.analysis.statistics import (
+    Influence,
+    Statistic,
+    accuracy,
+    difference,
+    estimate,
+    linearise,
+    mean_f1,
+    relative_score,
+    score_ratio,
+)
+
+PAGE = Path(__file__).parents[1] / "docs" / "records" / "coverage.md"
+ROWS, TUNINGS = 4, 2  # table 4's
+FRESH_SHARED = 0.15  # latent variance of images, where a pair's own is 1
+
+
+class Components(NamedTuple):
+    """Variances of a row's own part of its number, in points², each as it enters one model's
+    number: a factor of the images by the number of images."""
+
+    data_seed: float
+    tuning_seed: float
+    row_image: float
+    seed_image: float
+    residual: float
+
+
+class Column(NamedTuple):
+    """A column as it is simulated."""
+
+    level: float
+    """The number, in percent."""
+    images: int
+    questions: int
+    """For each image."""
+    components: Components
+    kind: str = "fixed"
+    """"fixed" questions, "fresh" pairs for each row and data seed, "yes" or no, or "graded"."""
+
+
+COLUMNS = {
+    "SEED": Column(60, 405, 3, Components(0.5, 0.8, 0.09, 0.05, 0.23)),
+    "POPE": Column(80, 40, 6, Components(14.0, 3.6, 0.8, 0.4, 1.9), "yes"),
+    "image-dependent, %": Column(45, 200, 5, Components(0.5, 0, 0.1, 0.1, 1.5), "fresh"),
+}
+
+
+def simulate(
+    rng: np.random.Generator, column: Column, latent: Components, seeds: int, rows: int = ROWS
+) -> list[Influence]:
+    """Return rows that differ by chance alone."""
+    tunings = 1 if column.kind == "fresh" else TUNINGS
+    questions = column.images * column.questions
+
+    def effect(variance: float, *shape: int) -> np.ndarray:
+        return rng.normal(0, np.sqrt(variance), shape)
+
+    images = column.images if column.kind == "fresh" else questions
+    value = effect(latent.row_image, rows, 1, 1, images)
+    value = value + effect(latent.seed_image, rows, seeds, 1, images)
+    own = latent.row_image + latent.seed_image + latent.residual
+    shared = FRESH_SHARED if column.kind == "fresh" else max(1 - own, 0)
+    value = value + effect(shared, 1, 1, 1, images)  # what all rows share
+    value = value + effect(latent.data_seed, rows, seeds, 1, 1)
+    value = value + effect(latent.tuning_seed, rows, seeds, tunings, 1)
+    value = value.repeat(questions // images, axis=3)
+    value = value + effect(latent.residual, rows, seeds, tunings, questions)
+    names = [f"{k:05}" for k in range(column.images)]
+    table, statistic, smooth = _counts(column, value, rng)
+    return [linearise(counts, names, statistic, smooth) for counts in table]
+
+
+def _counts(
+    column: Column, value: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, Statistic, Statistic | None]:
+    """Counts [rows, data seeds, tuning seeds, images, ...] of latent values; their statistic."""
+    value = value.reshape(*value.shape[:-1], column.images, column.questions)
+    if column.kind == "graded":  # in units of the reference's grade
+        reference = rng.uniform(8, 10, value.shape[-2:])
+        grade = reference * (column.level / 100 + 0.3 * value).clip(0.1, 1.3)
+        parts = [grade, np.broadcast_to(reference, grade.shape), np.ones_like(grade)]
+        return np.stack([part.sum(axis=-1) for part in parts], -1), relative_score, score_ratio
+    if column.kind == "yes":  # the models' effects move the answer yes
+        yes = np.arange(column.questions) % 2 == 0
+        said = value + np.where(yes, 1, -1) * stats.norm.ppf(column.level / 100) > 0
+        cases = (said & yes, said & ~yes, ~said & yes)
+        counts = np.stack([case.sum(axis=-1) for case in cases], -1).astype(float)
+        return counts[..., None, :], mean_f1, None
+    right = (value + stats.norm.ppf(column.level / 100) > 0).sum(axis=-1)
+    return np.stack([right, np.full_like(right, column.questions)], -1), accuracy, None
+
+
+def measure(rows: list[Influence]) -> Components:
+    """Estimate the components of rows over the same images by their mean squares."""
+    models = np.stack([row.models for row in rows])
+    images = len(rows[0].images)
+    values = models[..., None] + images * np.stack([row.shares for row in rows])
+    own = values - values.mean(axis=0)
+    count, seeds, tunings, _ = own.shape
+
+    def square(residuals: np.ndarray, *df: int) -> float:
+        return float((residuals**2).sum() / np.prod(df)) if np.prod(df) else 0.0
+
+    by_seed = own.mean(axis=2)
+    main, of_image = by_seed.mean(axis=2), by_seed.mean(axis=1)
+    means = own.mean(axis=3)
+    inner = own - by_seed[:, :, None] - means[..., None] + main[..., None, None]
+    residual = square(inner, count - 1, seeds, tunings - 1, images - 1) / images
+    rest = by_seed - main[..., None] - of_image[:, None] + main.mean(axis=1)[:, None, None]
+    crossed = square(rest, count - 1, seeds - 1, images - 1) / images
+    of_rows = square(of_image - main.mean(axis=1)[:, None], count - 1, images - 1) / images
+    if tunings == 1:
+        residual = crossed if seeds > 1 else 0.0
+    seed_image = crossed - residual / tunings
+    if seeds == 1:  # not to be told apart: halves
+        seed_image = (of_rows - residual / tunings) / 2
+    tuning = square(means - main[..., None], count - 1, seeds, tunings - 1) - residual
+    tuning = tuning if tunings > 1 else 0.0
+    spread = main - main.mean(axis=1, keepdims=True)
+    seed = square(spread, count - 1, seeds - 1) - tuning / tunings - seed_image - residual / tunings
+    row_image = of_rows - seed_image / seeds - residual / (seeds * tunings)
+    return Components(*(max(0.0, x) for x in (seed, tuning, row_image, seed_image, residual)))
+
+
+@cache
+def latent_components(column: Column) -> Components:
+    """Latent variances at which the simulated number has the column's components."""
+    latent = Components(*(0.05 * (goal > 0) for goal in column.components))
+    for _ in range(15):
+        if column.kind == "fresh":  # a pair is right or wrong by itself
+            latent = latent._replace(residual=1.0, seed_image=0.0)
+        draws = [simulate(np.random.default_rng(k), column, latent, 10, 20) for k in range(4)]
+        now = np.mean([measure(rows) for rows in draws], axis=0)
+        pairs = zip(column.components, now, strict=True)
+        ratios = [min(4, max(0.25, goal / max(one, 1e-9))) for goal, one in pairs]
+        latent = Components(*(x * r**0.7 for x, r in zip(latent, ratios, strict=True)))
+    return latent
+
+
+class Coverage(NamedTuple):
+    """Shares of simulated comparisons, and the mean detectable difference, in points."""
+
+    cell: float
+    """Intervals of a row's own number that hold the truth."""
+    alone: float
+    """Intervals of differences between two rows, with no other row to pool with."""
+    pooled: float
+    """The same beside two more rows of the table."""
+    detectable: float
+
+
+def coverage(column: Column, seeds: int, runs: int, start: int = 0) -> Coverage:
+    """Simulate tables of rows between which there is no difference."""
+    latent = latent_components(column)
+    rng = np.random.default_rng(start)
+    outcomes, cells = [], []
+    for _ in range(runs):
+        rows = simulate(rng, column, latent, seeds)
+        cells.append(estimate(rows[0]))
+        alone, pooled = difference(rows[1], rows[0]), difference(rows[1], rows[0], rows)
+        holds = [one.interval()[0] <= 0 <= one.interval()[1] for one in (alone, pooled)]
+        outcomes.append([*holds, pooled.detectable])
+    truth = np.mean([cell.value for cell in cells])
+    cell = np.mean([cell.low <= truth <= cell.high for cell in cells])
+    return Coverage(float(cell), *np.mean(outcomes, axis=0).tolist())
+
+
+if __name__ == "__main__":
+    for name, column in COLUMNS.items():
+        latent = latent_components(column)
+        print(name, [round(x, 3) for x in column.components])
+        print(
+            "  ",
+            [
+                round(x, 3)
+                for x in measure(simulate(np.random.default_rng(99), column, latent, 10, 40))
+            ],
+            [round(x, 4) for x in latent],
+        )
+        for s in (3, 5):
+            print("  ", s, coverage(column, s, 200))
