@@ -75,7 +75,9 @@ def test_chances_are_those_of_simulated_experiments(bounds, truth):
         assert verdicts.count(name) / runs == pytest.approx(chance, abs=0.025)
 
 
-@given(st.floats(-9, 9), st.floats(0.01, 5), st.floats(1, 90), st.sampled_from([ABOVE, BELOW, WITHIN]))
+@given(
+    st.floats(-9, 9), st.floats(0.01, 5), st.floats(1, 90), st.sampled_from([ABOVE, BELOW, WITHIN])
+)
 def test_chances_are_chances(truth, error, df, bounds):
     change = Difference(0.0, error, df)
     yes, no = chance_reproduced(change, truth, bounds), chance_not_reproduced(change, truth, bounds)
