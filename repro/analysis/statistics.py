@@ -142,7 +142,7 @@ def centred(shares: np.ndarray) -> np.ndarray:
 
 def estimate(row: Influence) -> Estimate:
     """Return a row's number with its interval."""
-    error, df = standard_error(_values([row])[0])
+    error, df = standard_error(image_values([row])[0])
     low, high = Difference(row.value, error, df).interval()
     return Estimate(row.value, low, high)
 
@@ -155,7 +155,7 @@ def difference(row: Influence, base: Influence, alike: Sequence[Influence] = ())
     """
     if row.models.shape != base.models.shape:
         raise ValueError("a row and its base differ in their seeds")
-    values = np.subtract(*_values([row, base]))
+    values = np.subtract(*image_values([row, base]))
     means = np.array([_by_seed(r.models) for r in alike if r.models.shape == row.models.shape])
     varies = all(np.ptp(_by_seed(r.models)) > 0 for r in (row, base))
     others = means[np.ptp(means, axis=1) > 0] if varies and len(means) else means[:0]
@@ -202,7 +202,7 @@ def _mean_square(residuals: np.ndarray, df: int) -> float:
     return float((residuals**2).sum() / df) if df else 0.0
 
 
-def _values(rows: Sequence[Influence]) -> list[np.ndarray]:
+def image_values(rows: Sequence[Influence]) -> list[np.ndarray]:
     """Values [data seeds, tuning seeds, images] of rows over the images of any; their means over
     images are the models' numbers."""
     names = np.unique(np.concatenate([row.images for row in rows]))
