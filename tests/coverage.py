@@ -228,13 +228,16 @@ difference in such a table detects with 80% power.
 SOURCE = """\
 Components, as standard deviations in points of one model's number: of a row's data seed and
 tuning seed, of what the choice of images (with their questions) does to a row, to a row's data
-seed, and of the rest. {source}
+seed, and of the rest.
+
+{source}"""
+MEASURED = """\
+Data and tuning seeds: the five data seeds of tables/pocket (table 4; LLaVA^W of figure 3, MMB of
+table 1). Images: `python -m repro table4 --seeds 1`, then `python -m tests.coverage
+runs/pocket/table4.json`, where one data seed cannot tell a row's images from its data seed's
+(halved); LLaVA^W and MMB from the width of the intervals in tables/pocket. In "unequal rows" the
+variance over data seeds is 0.06, 0.73, 2.4 and 0.9 of POPE's, as in table 4's four rows.
 """
-MEASURED = """Data and tuning seeds: the five data seeds of tables/pocket (table 4; LLaVA^W of
-figure 3, MMB of table 1). Images: `python -m repro table4 --seeds 1`, then `python -m
-tests.coverage runs/pocket/table4.json`, where one data seed cannot tell a row's images from its
-data seed's (halved); LLaVA^W and MMB from the width of the intervals in tables/pocket. In "unequal
-rows" the variance over data seeds is 0.06, 0.73, 2.4 and 0.9 of POPE's, as in table 4's four rows."""
 
 
 def render_page(runs: int) -> str:
