@@ -6,7 +6,7 @@
 from benchmarks.base import Benchmark
 from benchmarks.llava_w import LLAVA_W
 from benchmarks.mmbench import MMBENCH
-from benchmarks.pope import POPE
+from benchmarks.pope import POPE, POPE_AUC
 from benchmarks.seed import SEEDBENCH, SEEDBENCH_PPL
 from c3l.runtime.plugins import Registry
 
@@ -16,6 +16,7 @@ BENCHMARKS: Registry[Benchmark] = Registry(
         "seedbench": SEEDBENCH,
         "seedbench_ppl": SEEDBENCH_PPL,
         "pope": POPE,
+        "pope_auc": POPE_AUC,
         "mmbench": MMBENCH,
         "llava_w": LLAVA_W,
     },

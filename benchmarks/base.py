@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Number
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from c3l.runtime.errors import UserError
 
@@ -180,18 +180,12 @@ class MeanBenchmark(Benchmark):
         return samples.assign(correct=[score or 0.0 for score in scores])
 
 
-@dataclass(frozen=True)
-class TokenCount:
+class TokenCount(NamedTuple):
     """Calls of a judge, and at most how many tokens it reads and writes in all of them."""
 
     calls: int
     read: int
     written: int
-
-    def __add__(self, other: "TokenCount") -> "TokenCount":
-        return TokenCount(
-            self.calls + other.calls, self.read + other.read, self.written + other.written
-        )
 
 
 def mean_correct(samples: "pd.DataFrame") -> float:

@@ -19,7 +19,7 @@ from c3l.artifacts.files import fsync
 from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Source, Stage, Store
 from c3l.data.card import DatasetInfo, dataset_card
-from c3l.data.left_out import LeftOut, left_out_path, write_left_out
+from c3l.data.left_out import LeftOut, format_counts, left_out_path, write_left_out
 from c3l.data.scored import with_scores, write_scored
 from c3l.data.subset import ImageSubset, in_batches
 from c3l.filtering import judged
@@ -144,7 +144,7 @@ class _Run:
         if train and not initial_names:
             raise UserError(
                 f"none of the images in {printable(str(self.subset.folder.path))} can be read "
-                f"({_counts(self.subset.unreadable)}); give another --images"
+                f"({format_counts(self.subset.unreadable)}); give another --images"
             )
         to_learn = f"{len(initial_names):,} of them to learn from, " if train else ""
         echo(f"{self.subset.count:,} images, {to_learn}{n:,} samples to write.")
@@ -156,7 +156,7 @@ class _Run:
         if not pool:
             raise UserError(
                 f"{'the generator' if train else self.backbone_name} wrote no valid pair about "
-                f"{len(names)} images ({_counts(dropped)}); try another backbone"
+                f"{len(names)} images ({format_counts(dropped)}); try another backbone"
                 + (", or --no-train to write with it as it is" if train else "")
             )
         final, scores = self._choose(pool, names, n)
@@ -207,7 +207,7 @@ class _Run:
         data = steps.initial
         self._make(title, data.captions, data.pairs, data.samples, steps.scores, steps.selection)
         if reason := self._facts(steps.selection).get("unscored"):
-            reasons = _counts(self._dropped([Batch(names, data)]))
+            reasons = format_counts(self._dropped([Batch(names, data)]))
             raise UserError(
                 f"there is nothing to train a generator on: {reason} ({reasons}); give another "
                 "backbone, or --no-train to write with this one as it is"
@@ -292,10 +292,6 @@ class _Run:
                 if reason or sample.id not in final_ids:
                     left_out.append(LeftOut(sample.id, sample.image, reason or "not_drawn"))
         return left_out
-
-
-def _counts(reasons: Counter[str]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
 
 
 def _save(out: Path, samples: list[Sample], info: DatasetInfo, left_out: list[LeftOut]) -> None:

@@ -19,6 +19,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from c3l.backbones.base import Backbone
 from c3l.contrastive import Projection
+from c3l.data.left_out import format_counts
 from c3l.instructions import CLASSES
 from c3l.reach import contrast_unreached
 from c3l.readings import Readings
@@ -155,7 +156,7 @@ def _without_unusable(
 
 def _describe(left_out: Mapping[str, int]) -> str:
     """The counts of samples left out, as the end of a message."""
-    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(left_out.items()))
+    reasons = format_counts(left_out)
     return f" that can be trained on (left out: {reasons})" if reasons else ""
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from c3l.cli.common import MARKUP, LaunchOption, run_app
+from c3l.cli.common import MARKUP, LaunchOption, option, run_app
 from c3l.runtime.errors import UserError
 from repro.checks import commands
 from repro.options import (
@@ -108,10 +108,10 @@ def plan(
     jobs: JobsOption = None,
     device: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--device",
-            help="estimate for cpu, cuda or a GPU by name: A100-80GB (default: this machine)",
-            metavar="NAME",
+            "NAME",
+            "estimate for cpu, cuda or a GPU by name: A100-80GB (default: this machine)",
         ),
     ] = None,
 ) -> None:
@@ -139,7 +139,7 @@ def plan(
         run = Run.prepare(names, loaded, seeds, store, placeholders=True)
         missing = str(error)
     # Workers would share a GPU.
-    jobs = jobs or (default_jobs() if on.shares.measured else 1)
+    jobs = jobs or (default_jobs() if on.measured else 1)
     show(render_plan(run.tables, loaded, store, jobs, on, local=device is None, missing=missing))
 
 
@@ -181,14 +181,10 @@ def compare(
 def report(
     shared: Shared,
     seeds: Annotated[
-        int | None,
-        typer.Option(
-            "--seeds", min=1, help="number of data seeds (default: as last run)", metavar="N"
-        ),
+        int | None, option("--seeds", "N", "number of data seeds (default: as last run)", min=1)
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="the page (default: RUNS/PROFILE/report.html)", metavar="FILE"),
+        Path | None, option("--out", "FILE", "the page (default: RUNS/PROFILE/report.html)")
     ] = None,
 ) -> None:
     """Write one HTML file of the tables that have been run.

@@ -189,6 +189,13 @@ def correct_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     return _summed([right, np.ones_like(right)], samples, images)
 
 
+def claim_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
+    """[images, 2]: claims that are true and need the image, and all."""
+    right = [list(claims).count("true_image") for claims in samples["claims"]]
+    everything = [len(claims) for claims in samples["claims"]]
+    return _summed([np.array(right, float), np.array(everything, float)], samples, images)
+
+
 def relevance_counts(
     samples: "pd.DataFrame", images: list[str], *, by_token: bool = False
 ) -> np.ndarray:
@@ -209,6 +216,13 @@ def pope_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
     categories = category == ["random", "popular", "adversarial"]
     kinds = (answer == ["yes", "no", "yes"]) & (reading == ["yes", "yes", "no"])
     return _summed([kind[:, None] & categories for kind in kinds.T], samples, images)
+
+
+def pope_area(samples: "pd.DataFrame") -> float:
+    """The mean of POPE's three areas under the ROC curve, 0 to 100."""
+    from benchmarks.pope import category_mean_area
+
+    return 100 * category_mean_area(samples)
 
 
 def score_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
@@ -247,10 +261,11 @@ def _summed(parts: Sequence[np.ndarray], samples: "pd.DataFrame", images: list[s
 COLUMNS: dict[str, Column] = {
     "SEED": counted("questions a model", correct_counts, accuracy),
     "POPE": counted("questions a model", pope_counts, mean_f1),
+    "POPE AUC": computed("questions a model", pope_area),
     "LLaVA^W": counted("questions a model", score_counts, relative_score, smooth=score_ratio),
     "MMB": counted("questions a model", correct_counts, accuracy),
-    "image-dependent, %": counted(
-        "samples a data set", correct_counts, accuracy, build=build_truth
+    "image-dependent claims, %": counted(
+        "claims a data set", claim_counts, accuracy, build=build_truth
     ),
 } | {
     f"{name}{suffix}": Column(

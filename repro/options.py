@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from c3l.cli.common import option
 from c3l.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,42 +19,28 @@ if TYPE_CHECKING:
 
 ProfileOption = Annotated[
     str,
-    typer.Option(
-        "--profile",
-        help="pocket, practical, practical-24gb, paper, or a YAML file",
-        metavar="NAME|FILE",
-    ),
+    option("--profile", "NAME|FILE", "pocket, practical, practical-24gb, paper, or a YAML file"),
 ]
-SeedsOption = Annotated[
-    int, typer.Option("--seeds", min=1, help="how many data seeds", metavar="N")
-]
+SeedsOption = Annotated[int, option("--seeds", "N", "how many data seeds", min=1)]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", help="change a value of the profile: sizes.final_images=50", metavar="KEY=VALUE"
-    ),
+    option("--set", "KEY=VALUE", "change a value of the profile: sizes.final_images=50"),
 ]
 JudgeOption = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--judge",
-        help="who judges LLaVA^W: an OpenAI-compatible address, or pocket (wins over --set)",
-        metavar="URL",
+        "URL",
+        "who judges LLaVA^W: an OpenAI-compatible address, or pocket (wins over --set)",
     ),
 ]
 JudgeModelOption = Annotated[
-    str | None,
-    typer.Option("--judge-model", help="the model asked for there", metavar="NAME"),
+    str | None, option("--judge-model", "NAME", "the model asked for there")
 ]
-RunsOption = Annotated[Path, typer.Option("--runs", help="where everything is kept", metavar="DIR")]
+RunsOption = Annotated[Path, option("--runs", "DIR", "where everything is kept")]
 JobsOption = Annotated[
     int | None,
-    typer.Option(
-        "--jobs",
-        min=1,
-        help="worker processes (default: one a processor; on a GPU one)",
-        metavar="N",
-    ),
+    option("--jobs", "N", "worker processes (default: one a processor; on a GPU one)", min=1),
 ]
 EngineOption = Annotated[
     Literal["local", "ray"],

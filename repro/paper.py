@@ -53,14 +53,18 @@ class Pair(NamedTuple):
     row: str
     base: str
     column: str
+    beside: bool = False
+    """The column is not the paper's: its verdict is shown and counts for nothing."""
 
 
 class Pairs(_Part):
-    """A row beside each of several bases, in each of several columns."""
+    """A row and each of several bases, in each of several columns."""
 
     row: str
     bases: list[str] = Field(min_length=1)
     columns: list[str] = Field(min_length=1)
+    beside: list[str] = []
+    """Other measures of what the columns measure; their verdicts are shown beside."""
 
 
 class Claim(_Part):
@@ -89,12 +93,12 @@ class Claim(_Part):
 
     @property
     def pairs(self) -> list[Pair]:
-        """The differences whose conjunction the claim is."""
+        """The differences whose conjunction the claim is, and those beside them."""
         return [
-            Pair(pairs.row, base, column)
+            Pair(pairs.row, base, column, column in pairs.beside)
             for pairs in self.compared
             for base in pairs.bases
-            for column in pairs.columns
+            for column in (*pairs.columns, *pairs.beside)
         ]
 
     @property

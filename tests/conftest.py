@@ -13,9 +13,11 @@ from PIL import Image
 
 from tests.tiny import save_tiny_llava
 
-# A deadline would measure the machine's load, not the code.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# A deadline would measure the machine's load, not the code. C3L_FAULTS_LONG asks for ten times the
+# examples.
+LONG = bool(os.environ.get("C3L_FAULTS_LONG"))
+settings.register_profile("c3l", deadline=None, max_examples=400 if LONG else 40)
+settings.load_profile("c3l")
 
 
 @pytest.fixture(scope="session")

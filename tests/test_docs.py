@@ -1,4 +1,4 @@
-"""Check README and docs: examples run, commands exist, links and the architecture hold."""
+"""Check README and docs: commands exist, links and the architecture hold."""
 
 import argparse
 import ast
@@ -7,7 +7,6 @@ import importlib.util
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from functools import cache
@@ -20,128 +19,7 @@ import yaml
 
 from c3l.settings import MethodSettings, TrainingSettings
 from repro.profile import load
-from tests.benchmarks import data
-from tests.repro import toy
-
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
-PAGES += sorted(ROOT.glob("benchmarks/*/README.md"))
-# tests/tried and tests/faults write two of them; what they name is of its day.
-RECORDS = sorted(ROOT.glob("docs/records/*.md"))
-
-# ── Examples ─────────────────────────────────────────────────────────────────────────────────────
-
-SMALL = [
-    *("--set", "sizes.initial_images=4", "--set", "sizes.final_images=4"),
-    *("--set", "sizes.final_samples=8", "--jobs", "1"),
-    *("--set", "training.joint.epochs=1", "--set", "training.joint.anchor_tokens=8"),
-]
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """Return the fenced blocks of a page in a language; "" is a block that names none."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    return [text for name, text in fenced if name == language]
-
-
-def python_examples() -> dict[str, tuple[str, list[str]]]:
-    """Return each script's text and the words of the command below it, by its file's name.
-
-    A block without a command below it is run by itself, under its page's name.
-    """
-    examples = {}
-    for page in PAGES:
-        if page.name == "python.md":  # tests/c3l/test_python_api.py runs it, beside some images
-            continue
-        parts = re.split(r"^```python\n", page.read_text(), flags=re.MULTILINE)[1:]
-        for number, part in enumerate(parts):
-            script, _, rest = part.partition("\n```\n")
-            command = re.match(r"\n```sh\n(python .*)\n```", rest)
-            words = command[1].split() if command else ["python", f"{page.stem}_{number}.py"]
-            [name] = [word for word in words if word.endswith(".py")]
-            examples[name] = (script + "\n", words)
-    return examples
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, pocket_runs):
-    """The examples share what they make, as their reader's do."""
-    return pocket_runs(tmp_path_factory.mktemp("runs"))
-
-
-EXTENDING = (ROOT / "docs" / "extending.md").read_text()
-TASKS = {"realworldqa.py": {"RealWorldQA": "realworldqa"}, "mme.py": {"MME": "mme"}}
-
-
-@pytest.fixture
-def mine(tmp_path, name):
-    """A profile with the pocket models and the benchmark of an example: 4 or 12 questions."""
-    world = toy.world(tmp_path / "world")
-    rows = [
-        {"image": data.image(k), "question": f"Is there a ball, number {k}?", "answer": answer}
-        for k, answer in enumerate(("yes", "no", "yes", "A"))
-    ]
-    text = data.TEXT
-    features = {"image": data.Image(), "question": text, "answer": text}
-    data.write(world / "benchmarks" / "realworldqa", rows, features, "test")
-    rows = [
-        {"image": data.image(k // 2), "question": f"Is it {k}?", "answer": ("Yes", "No")[k % 2]}
-        | {"question_id": f"{k // 2}.png", "category": ("count", "color", "code_reasoning")[k // 4]}
-        for k in range(12)
-    ]
-    features |= {"question_id": text, "category": text}
-    data.write(world / "benchmarks" / "mme", rows, features, "test")
-    values = yaml.safe_load((ROOT / "repro" / "profiles" / "pocket.yaml").read_text())
-    values["data"] = str(world)
-    values["scoring"]["tasks"] = TASKS[name]
-    for label in ("LLaVA-7B", "LLaVA-13B"):
-        place = ROOT / "repro" / "profiles" / values["backbones"][label]
-        values["backbones"][label] = str(place.resolve())
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-@pytest.mark.parametrize("name", python_examples())
-def test_an_example_runs_as_its_page_says(name, tmp_path, runs, request):
-    script, words = python_examples()[name]
-    assert len(script.splitlines()) < 40
-    if "mine.yaml" in words:
-        words[words.index("mine.yaml")] = str(request.getfixturevalue("mine"))
-    if "repro" in words:  # a table
-        words += ["--runs", str(runs), *SMALL]
-    (tmp_path / name).write_text(script)
-    words = [str(tmp_path / name) if word == name else word for word in words]
-    done = subprocess.run(
-        [sys.executable, *words[1:]],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip()
-    assert "unscored" not in done.stdout
-
-
-def test_whatever_can_be_added_has_an_example():
-    page = ROOT / "docs" / "extending.md"
-    headings = re.findall(r"^## An? (.*)$", page.read_text(), re.MULTILINE)
-    assert headings == [
-        *("backbone", "selector", "score form", "reading", "benchmark", "row", "column")
-    ]
-    assert len(blocks(page, "python")) == 8  # two of benchmarks
-
-
-def test_the_registries_are_where_the_page_says():
-    rows = re.findall(r"^\| [\w, ]+ \| `([\w.]+)` \|.*\| (.*) \|$", EXTENDING, re.MULTILINE)
-    assert len(rows) == 6
-    for place, group in rows:
-        module, _, name = place.rpartition(".")
-        registry = getattr(importlib.import_module(module), name)
-        assert getattr(registry, "group", None) == (None if group == "–" else group.strip("`"))
-
+from tests.docs.pages import PAGES, RECORDS, ROOT, blocks, python_examples
 
 # ── Commands ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,7 +1,7 @@
 """LLaVA models of a given shape with random weights, which suffice to measure speed."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from transformers import (
@@ -14,25 +14,19 @@ from transformers import (
 
 from c3l.backbones.llava import Llava
 
-# Tokenizer and chat template alone are read from it.
-POCKET = Path(__file__).parents[1] / "pocket" / "backbones" / "llava-7b"
+# Of shapes with random weights, tokenizer and chat template are read from it.
+POCKET_MODEL = Path(__file__).parents[1] / "pocket" / "backbones" / "llava-7b"
 _DIMENSIONS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
-@dataclass(frozen=True)
-class ModelShape:
-    """The dimensions that decide a LLaVA's cost."""
+class ModelShape(NamedTuple):
+    """The dimensions that decide a LLaVA's cost; of both parts those of _DIMENSIONS."""
 
     pixels: int
     patch: int
     vision: tuple[int, int, int, int]
-    """Width, layers, heads, inner width."""
     language: tuple[int, int, int, int]
     vocabulary: int
-
-    @property
-    def image_tokens(self) -> int:
-        return (self.pixels // self.patch) ** 2
 
 
 # The small models have the proportions of LLaVA-1.5-7B, so that its ways of being scored compare
@@ -76,7 +70,7 @@ def make_model(
 
 
 def _processor(shape: ModelShape):
-    processor = AutoProcessor.from_pretrained(POCKET)
+    processor = AutoProcessor.from_pretrained(POCKET_MODEL)
     processor.patch_size = shape.patch
     processor.image_processor = type(processor.image_processor)(
         # As LLaVA-1.5's: the shorter edge to the encoder's size, then the middle.
@@ -108,6 +102,6 @@ def shape_config(name: str, tokenizer=None) -> LlavaConfig:
         vision_config=vision,
         text_config=text,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=shape.image_tokens,
+        image_seq_length=(shape.pixels // shape.patch) ** 2,
         vision_feature_layer=-2,
     )

@@ -17,6 +17,7 @@ from benchmarks.pocket.scenes import COLOURS, KINDS, PLACES, SETTINGS, SIGNS, SI
 from c3l.backbones.base import Backbone
 from c3l.relevance import Score, i2c, score
 from c3l.samples import ImageFolder, Sample
+from c3l.scores import ARRAYS
 
 BATCH = 16
 TOLERANCE = 1e-4
@@ -70,6 +71,13 @@ def workload(
             for k in range(samples_per_image)
         ]
     return Workload(folder, samples)
+
+
+def mean_tokens(backbone: Backbone, samples: Sequence[Sample], *, answers: bool = True) -> float:
+    """Mean tokens of a question with its prompt format, and of its answer, without an image."""
+    texts = [s.answer for s in samples] if answers else None
+    batch = backbone.encode([s.question for s in samples], None, texts)
+    return batch["attention_mask"].sum(1).float().mean().item()
 
 
 def one_by_one(backbone: Backbone, load: Workload) -> list[Score]:
@@ -170,16 +178,9 @@ def compare_ways(backbone: Backbone, load: Workload, rounds: int = 5) -> dict[st
 def largest_difference(scores: list[Score], reference: list[Score]) -> float:
     """The largest difference of a token's log-probability or divergence between two scorings."""
     assert [s.id for s in scores] == [s.id for s in reference]
-    # numpy's maximum keeps a NaN, Python's would lose it.
-    return float(
-        np.max(
-            [
-                np.abs(getattr(a, name) - getattr(b, name)).max()
-                for a, b in zip(scores, reference, strict=True)
-                for name in ("logp_visual", "logp_direct", "kl")
-            ]
-        )
-    )
+    pairs = list(zip(scores, reference, strict=True))
+    gaps = [np.abs(getattr(a, name) - getattr(b, name)).max() for a, b in pairs for name in ARRAYS]
+    return float(np.max(gaps))  # keeps a NaN, Python's would lose it
 
 
 def clock(run: Callable[[], object], device: torch.device) -> tuple[float, float]:

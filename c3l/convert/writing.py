@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GenerationConfig
@@ -18,7 +19,7 @@ from c3l.convert.keys import Converted
 from c3l.runtime.errors import UserError, require_parent, write_error
 
 SHARD = 5 * 10**9
-"""Bytes a weight file; about what is held in memory at a time."""
+"""Bytes of a weight file, as read; about what is held in memory at a time."""
 LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -52,25 +53,12 @@ def save_converted(converted: Converted, out: Path, dtype: torch.dtype | None) -
 
 
 def _write_weights(tensors: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None) -> None:
-    shards: list[list[str]] = [[]]
-    size = 0
-    for name, tensor in tensors.items():
-        nbytes = tensor.numel() * (dtype or tensor.dtype).itemsize
-        if size + nbytes > SHARD and shards[-1]:
-            shards, size = [*shards, []], 0
-        shards[-1].append(name)
-        size += nbytes
-    place, total = {}, 0
-    for number, names in enumerate(shards, 1):
-        file = "model.safetensors"
-        if len(shards) > 1:
-            file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+    split = split_torch_state_dict_into_shards({**tensors}, max_shard_size=SHARD)
+    for file, names in split.filename_to_tensors.items():
         part = {name: tensors[name].to(dtype or tensors[name].dtype).contiguous() for name in names}
         save_file(part, folder / file, metadata={"format": "pt"})
-        place |= dict.fromkeys(names, file)
-        total += sum(tensor.nbytes for tensor in part.values())
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": place}
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
 
 

@@ -78,7 +78,8 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
       "cannot be decided here" where P(reproduced | the paper's differences) is below 0.8, or None
       for another verdict), `power_if_paper` and `false_alarm` (of the whole claim, as if its
       differences were independent; None if any has none), and `pairs`: each with `row`, `base`,
-      `column`, `verdict`, `undecided`, `paper` (the paper's difference, None where it has none),
+      `column`, `beside` (all that is said of the whole claim is without it), `verdict`,
+      `undecided`, `paper` (the paper's difference, None where it has none),
       `n` (the fewer questions of the two rows), `difference` (by
       `repro.analysis.differences.Measurements.describe`; None if untestable) and `untestable`
       (the reason, or None);
@@ -109,7 +110,8 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     claims = []
     for claim in claims_about(name):
         pairs = [compare_pair(claim, pair) for pair in claim.pairs]
-        claims.append(claim.model_dump(exclude={"compared"}) | _combine(pairs) | {"pairs": pairs})
+        whole = _combine([pair for pair in pairs if not pair["beside"]])
+        claims.append(claim.model_dump(exclude={"compared"}) | whole | {"pairs": pairs})
     fields = ("table", "profile", "seeds", "tuning_seeds", "commit", "interval", "units")
     warning = [FEW_SEEDS] if table["tuning_seeds"] and len(seeds) < 3 else []
     return {key: table[key] for key in fields} | {

@@ -63,14 +63,14 @@ class Measurements:
         Both rows' variance over seeds is pooled with that of the table's other rows of the same
         backbone.
         """
-        row, base, column = pair
+        labels, column = (pair.row, pair.base), pair.column
         if not COLUMNS[column].compared:
             return None
         try:
-            change = [self.influence(label, column) for label in (row, base)]
+            change = [self.influence(label, column) for label in labels]
         except UndefinedError:
             return None
-        keys = [[s.key for run in self._cells[r][column] for s in run] for r in (row, base)]
+        keys = [[s.key for run in self._cells[r][column] for s in run] for r in labels]
         if keys[0] == keys[1]:
             return Difference(0.0, 0.0, 1.0)
         return COLUMNS[column].difference(*change, self._alike(pair))

@@ -1,12 +1,14 @@
 """`python -m repro bench`: the speed of scoring, as markdown (benchmarks/speed)."""
 
+import math
 import tempfile
 from pathlib import Path
+from statistics import linear_regression
 
 import torch
 from tabulate import tabulate
 
-from benchmarks.speed import flops, growth, scoring, stages
+from benchmarks.speed import scoring, stages
 from benchmarks.speed.model import make_model, shape_config
 from benchmarks.speed.stages import StageRun
 from c3l.artifacts import provenance
@@ -15,8 +17,8 @@ from c3l.backbones.loading import usable_device
 from c3l.runtime.errors import UserError
 from c3l.runtime.progress import echo
 from repro.estimate import cost
-from repro.estimate.cost import CPU, Cost, Shape, Texts, TrainingMode
-from repro.estimate.devices import device_named
+from repro.estimate.cost import Cost, Shape, TrainingMode
+from repro.estimate.devices import Device, device_named, matrix_peak
 
 SMALL = (
     "small, 144 image tokens",
@@ -25,6 +27,7 @@ SMALL = (
 )
 LARGE = "LLaVA-1.5-7B"
 QUICK = "tiny, 9 image tokens"
+SIZES = (1_000, 2_000, 5_000, 10_000, 20_000)
 QUICK_SIZES = (100, 200, 400)
 
 
@@ -48,7 +51,7 @@ def scoring_report(device: str | None, quick: bool) -> str:
         parts = [_ways([QUICK] if quick else SMALL, on, torch.float32, 2, rounds)]
         if not quick:
             parts += [_ways([SMALL[1]], on, torch.float32, 2, rounds, "the pocket world's")]
-        parts += [_growth(QUICK_SIZES if quick else growth.SIZES)]
+        parts += [_growth(QUICK_SIZES if quick else SIZES)]
     return "\n\n".join([*parts, _provenance(on, device, quick)])
 
 
@@ -60,10 +63,11 @@ def formula_report(quick: bool) -> str:
     device, model = device_named("cpu"), QUICK if quick else stages.MODEL
     shape = cost.shape_of_config(Llava, shape_config(model))
     rows = []
-    for run in stages.measure_stages(("pairs", "vlit") if quick else stages.KINDS, model):
-        estimate = _cost_of(shape, run)
-        seconds, peak = device.seconds(estimate), device.bytes_needed(estimate) / 2**20
-        rows.append([run.kind, run.seconds, seconds, seconds / run.seconds])
+    for kind in ("pairs", "vlit") if quick else stages.KINDS:
+        run = stages.measure(kind, model)
+        estimate = _cost_of(shape, device, run)
+        seconds, peak = estimate.seconds, estimate.memory / 2**20
+        rows.append([kind, run.process, seconds, seconds / run.process])
         rows[-1] += [run.peak, run.before, peak, peak / run.peak]
     head = ["stage", "CPU s", "estimated", "ratio", "peak MiB", "before", "estimated", "ratio"]
     formats = ["", ".1f", ".1f", ".2f", ".0f", ".0f", ".0f", ".2f"]
@@ -76,23 +80,17 @@ def formula_report(quick: bool) -> str:
     )
 
 
-def _cost_of(shape: Shape, run: StageRun) -> Cost:
+def _cost_of(shape: Shape, device: Device, run: StageRun) -> Cost:
     """Return the cost of a run of `benchmarks.speed.stages` by formula."""
-    batch = {"batch": run.rows, "numbers": CPU}
-    match run.kind:
-        case "captions" | "pairs":
-            pictured = run.kind == "captions"
-            return cost.writing_cost(
-                shape, run.rows, run.tokens, stages.NEW, pictured=pictured, **batch
-            )
-        case "scores":
-            question = run.tokens - run.predicted
-            return cost.scoring_cost(shape, 1, run.rows, question, run.predicted, **batch)
-    mode = TrainingMode(
-        "lora" if "lora" in run.kind else "language+projector", "checkpointing" in run.kind
-    )
-    texts = [Texts(stages.STEP, run.tokens, run.predicted, True)]
-    return cost.training_cost(shape, run.rows / stages.STEP, texts, mode, parts=1, numbers=CPU)
+    if run.kind == "scores":
+        return cost.scoring(shape, device, run.rows, run.rows, run.tokens, batch=run.rows)
+    if run.kind in ("captions", "pairs"):
+        seen = shape if run.kind == "captions" else shape.blind
+        return cost.writing(seen, device, run.rows, run.tokens, stages.NEW, batch=run.rows)
+    tuning = "lora" if "lora" in run.kind else "language+projector"
+    mode = TrainingMode(tuning, "checkpointing" in run.kind)
+    tokens = run.tokens + shape.image_tokens
+    return cost.training(shape, device, run.rows / stages.STEP, stages.STEP, tokens, mode, 1)
 
 
 def _ways(
@@ -104,7 +102,7 @@ def _ways(
     lengths: str = "the paper's",
 ) -> str:
     """Each model's three ways: milliseconds a sample, ratios, and on cuda the share of the peak."""
-    peak = flops.matrix_peak(device) if device.type == "cuda" else None
+    peak = matrix_peak(device) if device.type == "cuda" else None
     rows = []
     for name in names:
         # Lines and no bar: whatever draws takes time from what is timed.
@@ -113,7 +111,6 @@ def _ways(
         with tempfile.TemporaryDirectory() as folder:
             load = scoring.workload(Path(folder), images, lengths=lengths)
             timings = scoring.compare_ways(backbone, load, rounds)
-            work = {way: flops.scoring_flops(backbone, load, way == "packed") for way in timings}
         first, each = timings["one by one"], 1000 / len(load.samples)
         for way, timing in timings.items():
             row = {
@@ -125,8 +122,12 @@ def _ways(
                 "largest difference": f"{timing.difference:.1e}",
             }
             if peak:
-                row["TFLOP/s"] = work[way] / timing.wall / 1e12
-                row["% of the peak"] = 100 * work[way] / timing.wall / peak
+                run = len(load.samples) / images if way == "packed" else 1
+                shape = cost.shape_of_config(Llava, backbone.model.config)
+                tokens = scoring.mean_tokens(backbone, load.samples)
+                work = cost.scoring_flops(shape, len(load.samples), run, tokens)
+                row["TFLOP/s"] = work / timing.wall / 1e12
+                row["% of the peak"] = 100 * work / timing.wall / peak
             rows.append(row)
         del backbone
     formats = ["", "", ".1f", ".1f", ".2f", ".2f", "", ".2f", ".2f"]
@@ -143,25 +144,28 @@ def _ways(
 
 
 def _growth(sizes: tuple[int, ...]) -> str:
-    counts = ", ".join(f"{size:,}" for size in sizes)
-    echo(f"Timing the pocket backbone on {counts} samples, each in a process of its own.")
-    runs = growth.measure_growth(sizes)
-    rows = [
-        [r.samples, r.wall, r.process, 1000 * r.process / r.samples, r.before, r.peak] for r in runs
-    ]
+    echo(f"Timing the pocket backbone on {', '.join(f'{size:,}' for size in sizes)} samples.")
+    runs = [stages.measure("scores", stages.POCKET, size) for size in sizes]
+    rows = [[r.rows, r.wall, r.process, 1000 * r.process / r.rows, r.before, r.peak] for r in runs]
     head = ["samples", "seconds", "CPU seconds", "CPU ms a sample", "MiB before", "MiB at most"]
     formats = ["", ".1f", ".1f", ".2f", ".0f", ".0f"]
     peaks = [run.peak for run in runs]
     return "\n\n".join(
         [
-            f"The pocket backbone on the CPU, {growth.SAMPLES_PER_IMAGE} samples an image, each "
+            f"The pocket backbone on the CPU, {stages.SAMPLES_PER_IMAGE} samples an image, each "
             "size in a process of its own.",
             tabulate(rows, head, tablefmt="pipe", floatfmt=formats),
-            f"CPU time grows with the power {growth.exponent(runs):.3f} of the number of samples; "
+            f"CPU time grows with the power {exponent(runs):.3f} of the number of samples; "
             f"the most resident memory from {min(peaks):.0f} to {max(peaks):.0f} MiB "
             f"(+{100 * (max(peaks) / min(peaks) - 1):.1f}%).",
         ]
     )
+
+
+def exponent(runs: list[StageRun]) -> float:
+    """The slope of a least-squares line through the logarithms of CPU time and number."""
+    sizes, times = zip(*((math.log(r.rows), math.log(r.process)) for r in runs), strict=True)
+    return linear_regression(sizes, times).slope
 
 
 def _provenance(device: torch.device, option: str | None, quick: bool, options: str = "") -> str:

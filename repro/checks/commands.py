@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from c3l.cli.common import option
 from c3l.runtime.errors import UserError
 from repro.options import (
     JobsOption,
@@ -48,20 +49,15 @@ def doctor(
 
 
 def data(
-    coco: Annotated[
-        Path, typer.Option("--coco", help="COCO's train2014, all of it", metavar="DIR")
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", help="a new folder, filled with links", metavar="DIR")
-    ],
+    coco: Annotated[Path, option("--coco", "DIR", "COCO's train2014, all of it")],
+    out: Annotated[Path, option("--out", "DIR", "a new folder, filled with links")],
     initial: Annotated[
-        int, typer.Option("--initial", min=1, help="number of images to learn from", metavar="N")
+        int, option("--initial", "N", "number of images to learn from", min=1)
     ] = 1334,
     final: Annotated[
-        int,
-        typer.Option("--final", min=1, help="number of other images, to write about", metavar="N"),
+        int, option("--final", "N", "number of other images, to write about", min=1)
     ] = 334,
-    seed: Annotated[int, typer.Option("--seed", help="seed of the draw", metavar="N")] = 0,
+    seed: Annotated[int, option("--seed", "N", "seed of the draw")] = 0,
 ) -> None:
     """Lay out COCO and the four benchmarks for the real profiles.
 
@@ -99,10 +95,7 @@ def criteria(
 
 def bench(
     device: Annotated[
-        str | None,
-        typer.Option(
-            "--device", help="cpu or cuda (default: cuda if there is one)", metavar="NAME"
-        ),
+        str | None, option("--device", "NAME", "cpu or cuda (default: cuda if there is one)")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="the smallest sizes: a check that it runs, no timing")
@@ -124,27 +117,21 @@ def bench(
 
 
 def regress(
-    backbone: Annotated[
-        str, typer.Option("--backbone", help="a folder or a Hub id", metavar="PATH|ID")
-    ],
+    backbone: Annotated[str, option("--backbone", "PATH|ID", "a folder or a Hub id")],
     baseline: Annotated[
-        Path | None, typer.Option("--baseline", help="the scores to compare with", metavar="FILE")
+        Path | None, option("--baseline", "FILE", "the scores to compare with")
     ] = None,
     update: Annotated[
         bool, typer.Option("--update", help="write the baseline instead of comparing with it")
     ] = False,
     tolerance: Annotated[
-        float,
-        typer.Option(
-            "--tolerance", min=0, help="points (of 100) that it may lose", metavar="POINTS"
-        ),
+        float, option("--tolerance", "POINTS", "points (of 100) that it may lose", min=0)
     ] = 0.0,
     junit: Annotated[
-        Path | None, typer.Option("--junit", help="write the results as JUnit XML", metavar="FILE")
+        Path | None, option("--junit", "FILE", "write the results as JUnit XML")
     ] = None,
     benchmarks: Annotated[
-        str | None,
-        typer.Option("--benchmarks", help="some of the profile's: SEED,POPE", metavar="NAMES"),
+        str | None, option("--benchmarks", "NAMES", "some of the profile's: SEED,POPE")
     ] = None,
     profile: ProfileOption = "pocket",
     set_: SetOption = None,

@@ -15,7 +15,7 @@ from c3l.artifacts.graph import closure
 from c3l.runtime import extras
 from c3l.runtime.errors import UserError
 from repro import inputs, recipe
-from repro.estimate.cost import GIB
+from repro.estimate.devices import GIB
 from repro.estimate.workload import parquet_rows, training_mode
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES

@@ -183,10 +183,10 @@ def _require_same_questions(gate: Gate, baseline: Baseline, measured: dict[str, 
 def _disagreement(name: str, answers: pd.DataFrame, value: float) -> str | None:
     """Return the reason why a column cannot compute a benchmark's number from these answers."""
     try:
-        estimate = COLUMNS[name].estimate([[answers]], 100)
+        computed = COLUMNS[name].influence([[answers]]).value
     except UndefinedError as error:
         return str(error)
-    return disagreement([value], estimate.value)
+    return disagreement([value], computed)
 
 
 def _compare(

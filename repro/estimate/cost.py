@@ -1,90 +1,88 @@
-"""Cost of a stage by formula: operations, bytes moved, peak memory.
+"""Seconds and peak memory of writing, scoring and training, by one formula each.
 
-docs/real-size.md has the formulas and their sources, benchmarks/speed/README.md the measurements
-beside them.
+docs/real-size.md explains them, benchmarks/speed/README.md sets measurements beside them.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from c3l.readings import Tuning
+from repro.estimate.devices import Device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from c3l.backbones import Backbone
 
-GIB = 2**30
 RANK = 64  # of the adapters, see c3l.backbones.tuning
 FOUR_BITS = 0.516  # bytes of a weight in NF4 with its doubly quantised scales (QLoRA, section 3)
+# Of a Llama, over its layers' weights divided by their width, which are 12 numbers of the width a
+# layer: numbers that the layer at work holds of a token; that layers keep of it for the backward
+# pass (residual stream in float32, attention, the MLP's products; where weights train the inputs
+# of each, where adapters do those after dropout and its mask); LoRA's weights for each of its rank.
+AT_WORK, KEPT_FROZEN, KEPT_WEIGHTS, KEPT_ADAPTERS, LORA = 0.83, 1.33, 2.0, 2.75, 1.58
 
 
-@dataclass(frozen=True)
-class DtypeSizes:
-    """Bytes of numbers in a device's memory."""
-
-    size: int
-    mask: int = 1
-    """Of an element of dropout's mask."""
-    slack: float = 1.0
-    """Bytes allocated for each byte of a training's activations, fragmentation included."""
-
-
-# Measured (benchmarks/speed/README.md): float32, masks too, and glibc, which gives little back.
-CPU = DtypeSizes(4, mask=4, slack=1.6)
-HALF = DtypeSizes(2)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A backbone's sizes that decide its cost; weights are counts of parameters.
+class Shape(NamedTuple):
+    """A backbone's sizes that decide its cost; the first four are counts of parameters.
 
     `language` holds the layers, which every token goes through; `head` the output product, which
-    shares the embedding's weights where `tied`. `image_tokens` of an image stand among a text's, 1
-    where it enters by cross-attention. `saved` are the bytes of a weight in the saved files.
-    `shared`: texts behind one image may share it (`c3l.packing`).
+    shares the embedding's weights where `tied`. `keys`: width of a layer's keys. `image_tokens` of
+    an image stand among a text's, 1 where it enters by cross-attention. `shared`: texts behind one
+    image may share it (`c3l.packing`).
     """
 
     vision: int
     projector: int
     language: int
-    embedding: int
     head: int
-    tied: bool
     layers: int
     width: int
-    inner: int
     keys: int
     image_tokens: int
     vision_tokens: int
-    vision_layers: int
-    vision_width: int
-    saved: int
+    tied: bool
     shared: bool = True
 
     @property
     def parameters(self) -> int:
-        head = 0 if self.tied else self.head
-        return self.vision + self.projector + self.language + self.embedding + head
+        return self.vision + self.projector + self.language + (2 - self.tied) * self.head
 
     @property
-    def vocabulary(self) -> int:
-        return self.head // self.width
+    def blind(self) -> "Shape":
+        """The same model without an image before it."""
+        return self._replace(image_tokens=0, vision_tokens=0)
 
     @property
-    def adapters(self) -> int:
-        """Parameters of LoRA on all linear layers."""
-        d, k = self.width, self.keys
-        return self.layers * RANK * (4 * d + 2 * (d + k) + 3 * (d + self.inner))
+    def image_flops(self) -> float:
+        """Operations of encoder and language model on an image."""
+        return 2 * (self.vision * self.vision_tokens + self.language * self.image_tokens)
+
+    def loaded_bytes(self, on: Device) -> float:
+        """Bytes of a worker that has loaded all weights."""
+        return self.parameters * on.size + on.overhead
+
+    def layer_bytes(self, tokens: float, size: int) -> float:
+        """Bytes of the layer at work on these tokens."""
+        return AT_WORK * size * tokens * self.language / self.layers / self.width
+
+    def trained(self, tuning: Tuning) -> float:
+        """Count the parameters with a gradient."""
+        match tuning:
+            case "full":
+                return self.parameters
+            case "language+projector":
+                return self.parameters - self.vision
+            case "projector":
+                return self.projector
+        return self.projector + LORA * RANK * self.language / self.width
 
 
 def shape_of_backbone(name: str | Path) -> Shape:
-    """Return a backbone's shape, from its folder's configuration or the published one.
+    """Return the shape of a folder or Hub id, which need not exist if it is a published one's.
 
-    `name` is a folder or a Hub id. It need not exist if its last part is one of
-    `c3l.backbones.published`. Raises UserError where there is neither.
+    Raises UserError where it neither exists nor is one of `c3l.backbones.published`.
     """
     from c3l.backbones.published import configuration
 
@@ -95,165 +93,82 @@ def shape_of_config(family: type["Backbone"], config: "PreTrainedConfig") -> Sha
     """Return the shape of a family's model of this configuration, on the meta device."""
     from c3l.convert.keys import model_shapes
 
-    shapes = model_shapes(family.model_class, config)
+    sizes = {k: v.numel() for k, v in model_shapes(family.model_class, config).items()}
 
     def count(*parts: str) -> int:
-        return sum(
-            size.numel()
-            for key, size in shapes.items()
-            if any(key == part or key.startswith(f"{part}.") for part in parts)
-        )
+        return sum(n for key, n in sizes.items() if f"{key}.".startswith(tuple(parts)))
 
-    text = config.get_text_config()
-    head = next(size for key, size in shapes.items() if key.endswith("lm_head.weight")).numel()
-    embedding = text.vocab_size * text.hidden_size
-    projector = count(family.projector)
-    language = count(*family.language) - embedding - head
+    text, vision = config.get_text_config(), config.vision_config
+    head = next(n for key, n in sizes.items() if key.endswith("lm_head.weight"))
+    projector = count(f"{family.projector}.")
+    language = count(*(f"{part}." for part in family.language)) - 2 * head
     if family.projector.startswith(f"{family.decoder}."):  # among the layers: every token's
         projector, language = 0, language + projector
-    total = sum(size.numel() for size in shapes.values())
-    vision = config.vision_config
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    patches = (vision.image_size // vision.patch_size) ** 2
     tokens = getattr(config, "num_query_tokens", None) or getattr(config, "image_seq_length", 1)
     return Shape(
-        vision=total - projector - language - embedding - head,
+        vision=sum(sizes.values()) - projector - language - 2 * head,
         projector=projector,
         language=language,
-        embedding=embedding,
         head=head,
-        tied=bool(text.tie_word_embeddings),
         layers=text.num_hidden_layers,
         width=text.hidden_size,
-        inner=text.intermediate_size,
         keys=heads * text.hidden_size // text.num_attention_heads,
         image_tokens=tokens,
-        vision_tokens=patches + 1,
-        vision_layers=vision.num_hidden_layers,
-        vision_width=getattr(vision, "hidden_size", None) or vision.embed_dim,
-        saved=4 if "32" in str(config.dtype) else 2,
+        vision_tokens=(vision.image_size // vision.patch_size) ** 2 + 1,
+        tied=bool(text.tie_word_embeddings),
         shared=not (family.image_inputs[1:] or isinstance(family.no_prefix_sharing_reason, str)),
     )
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Operations and bytes, grouped by speed, and peak memory in bytes."""
+    """Seconds on a device, and a worker's peak memory in bytes."""
 
-    reading: float = 0.0
-    """Operations of reading prompts, scoring, encoding images."""
-    training: float = 0.0
-    """Operations of forward and backward passes."""
-    writing: float = 0.0
-    """Operations of the writing steps ..."""
-    fetched: float = 0.0
-    """... and the bytes that they fetch: the slower of the two counts."""
-    updated: float = 0.0
-    """Bytes that the optimizer moves."""
-    memory: float = 0.0
+    seconds: float
+    memory: float
 
     def __add__(self, other: "Cost") -> "Cost":
         """One after the other."""
-        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        return Cost(**sums | {"memory": max(self.memory, other.memory)})
+        return Cost(self.seconds + other.seconds, max(self.memory, other.memory))
 
 
-def prefill_flops(s: Shape, tokens: float, seen: float) -> float:
-    """Operations of the layers on these tokens, which see `seen` positions in total."""
-    return 2 * s.language * tokens + 4 * s.layers * s.width * seen
+def writing(s: Shape, on: Device, rows: int, prompt: float, new: float, *, batch: int) -> Cost:
+    """Cost of writing `rows` texts of `new` tokens each behind an image and `prompt` tokens.
 
-
-def vision_flops(s: Shape) -> float:
-    """Operations of encoder and projector on an image."""
-    seen = 4 * s.vision_layers * s.vision_width * s.vision_tokens**2
-    return 2 * s.vision * s.vision_tokens + seen + 2 * s.projector * s.image_tokens
-
-
-def _passing(s: Shape, tokens: float, pictures: float, size: int) -> float:
-    """Bytes of one layer's activations on these tokens, or of an encoder layer's on the images."""
-    text = tokens * (2 * s.width + 3 * s.inner)
-    return size * max(text, pictures * s.vision_tokens * 10 * s.vision_width)
-
-
-def writing_cost(
-    s: Shape,
-    rows: int,
-    prompt: float,
-    new: float,
-    *,
-    pictured: bool,
-    batch: int,
-    numbers: DtypeSizes,
-) -> Cost:
-    """Cost of writing `rows` texts of `new` tokens each behind prompts of `prompt` tokens."""
-    size = numbers.size
-    batch = min(batch, rows)
-    start = prompt + s.image_tokens * pictured
-    seen = new * start + new * new / 2
-    cached = 2 * s.layers * s.keys * size  # a token
-    # A batch's last predictions: as computed, in float32, sorted and summed for the nucleus.
-    logits = batch * s.vocabulary * (size + 5 * 4)
-    return Cost(
-        reading=rows * (prefill_flops(s, start, start * start / 2) + vision_flops(s) * pictured),
-        writing=rows * (2 * s.head * new + prefill_flops(s, new, seen)),
-        fetched=rows / batch * new * (s.language + s.head) * size + 3 * rows * cached * seen,
-        memory=s.parameters * size
-        + batch * cached * (start + new)
-        + max(_passing(s, batch * start, batch * pictured, size), logits),
-    )
-
-
-WINDOW = 512  # samples whose states without an image are stored, see c3l.relevance
-
-
-def scoring_cost(
-    s: Shape,
-    images: int,
-    each: float,
-    question: float,
-    answer: float,
-    *,
-    batch: int,
-    numbers: DtypeSizes,
-    with_image: bool = True,
-    without_image: bool = True,
-) -> Cost:
-    """Cost of the likelihoods of `each` answers an image; I²C needs them with and without it.
-
-    With the image, texts are packed where the family can be. `question` counts all tokens of a text
-    besides its answer, prompt format included.
+    A step fetches all weights once a batch, and each row's keys and values, which are read and
+    copied to grow.
     """
-    size, n, texts = numbers.size, question + answer, images * each
-    run = min(each, batch) if s.shared else 1  # texts that share an image's tokens
-    rows = min(batch, texts) / run
-    image = prefill_flops(s, s.image_tokens, s.image_tokens**2 / 2) + vision_flops(s)
-    visual = texts / run * image + texts * prefill_flops(s, n, n * (s.image_tokens + n / 2))
-    direct = texts * prefill_flops(s, n, n * n / 2)
-    logits = min(batch, texts) * answer * s.vocabulary * 6 * 4
-    passing = _passing(s, rows * (s.image_tokens * with_image + run * n), rows * with_image, size)
-    return Cost(
-        reading=visual * with_image
-        + direct * without_image
-        + (with_image + without_image) * 2 * s.head * texts * answer,
-        memory=s.parameters * size
-        + min(WINDOW, texts) * answer * s.width * size
-        + max(passing, logits),
-    )
+    batch, start = min(batch, rows), prompt + s.image_tokens
+    cached = 2 * s.layers * s.keys * on.size  # bytes of a position
+    weights = s.language + s.head
+    fetched = weights * on.size / batch + 3 * cached * (start + new / 2)
+    step = max(2 * weights / on.operations, fetched / on.bandwidth) / on.writing
+    prefill = (2 * s.language * prompt + s.image_flops) / on.operations / on.reading
+    memory = batch * cached * (start + new) + s.layer_bytes(batch * start, on.size)
+    return Cost(rows * (prefill + new * step), s.loaded_bytes(on) + memory)
 
 
-class Texts(NamedTuple):
-    """Texts of one training step."""
+def scoring_flops(s: Shape, texts: float, run: float, tokens: float, readings: int = 2) -> float:
+    """Operations of answers' likelihoods behind the image (1 reading), and without it (2).
 
-    count: float
-    tokens: float
-    """Per text, without the image's."""
-    predicted: float
-    """Tokens with a loss."""
-    pictured: bool
+    `run` texts of `tokens` each share one pass over their image.
+    """
+    return texts * (readings * 2 * s.language * tokens + s.image_flops / run)
 
 
-@dataclass(frozen=True)
-class TrainingMode:
+def scoring(
+    s: Shape, on: Device, texts: float, each: float, tokens: float, *, batch: int, readings: int = 2
+) -> Cost:
+    """Cost of `scoring_flops` with `each` texts an image, packed where the family can be."""
+    run = min(each, batch) if s.shared else 1
+    work = scoring_flops(s, texts, run, tokens, readings)
+    together = min(batch, texts) * (tokens + s.image_tokens / run)
+    memory = s.loaded_bytes(on) + s.layer_bytes(together, on.size)
+    return Cost(work / on.operations / on.reading, memory)
+
+
+class TrainingMode(NamedTuple):
     """Parameters that train, and two ways to save memory."""
 
     tuning: Tuning
@@ -262,85 +177,36 @@ class TrainingMode:
     """FSDP shards weights, gradients and states over them; batches are split as well."""
 
 
-def trained_parameters(s: Shape, tuning: Tuning) -> int:
-    """Count the parameters with a gradient."""
-    head = 0 if s.tied else s.head
-    language = s.language + s.embedding + head
-    if tuning == "full":
-        return s.parameters
-    return s.projector + {"language+projector": language, "projector": 0}.get(tuning, s.adapters)
-
-
-def training_cost(
-    s: Shape,
-    steps: float,
-    texts: Iterable[Texts],
-    mode: TrainingMode,
-    *,
-    parts: int,
-    numbers: DtypeSizes,
+def training(
+    s: Shape, on: Device, steps: float, texts: float, tokens: float, mode: TrainingMode, parts: int
 ) -> Cost:
-    """Cost of `steps` on these texts each, computed in `parts` (gradient accumulation)."""
-    size = numbers.size
-    weights_train = mode.tuning in ("full", "language+projector")
-    operations = tokens = predicted = pictures = longest = 0.0
-    image = vision_flops(s) * (3 if mode.tuning == "full" else 1) + 4 * s.projector * s.image_tokens
-    for text in texts:
-        n = text.tokens + s.image_tokens * text.pictured
-        linear, seen = 2 * s.language * n, 4 * s.layers * s.width * n * n / 2
-        each = (2 + weights_train) * linear + 3 * seen + mode.checkpointing * (linear + seen)
-        each += 6 * s.adapters * n * (mode.tuning in ("lora", "qlora"))
-        each += (6 if weights_train else 4) * s.head * text.predicted
-        operations += text.count * (each + text.pictured * image)
-        tokens += text.count * n
-        predicted += text.count * text.predicted
-        pictures += text.count * text.pictured
-        longest = max(longest, n)
-    share = parts * mode.gpus
-    part = max(tokens / share, longest)  # tokens in memory at one time: a text at least
-    predicted, pictures = (max(x / share, min(x, 1)) for x in (predicted, pictures))
-    saved = _saved_activations(s, mode, part, pictures, numbers)
-    saved += predicted * s.vocabulary * (size + 12)
-    gradients = 4 * trained_parameters(s, mode.tuning) / mode.gpus
-    memory = _states(s, mode, size) + gradients + numbers.slack * saved
-    memory += _passing(s, part, pictures, size)
-    # Weights are loaded, and merged at the end, unsharded and in their saved precision.
-    return Cost(
-        training=steps * operations,
-        updated=steps * 28 * trained_parameters(s, mode.tuning),
-        memory=max(memory, s.parameters * size),
-    )
+    """Cost of `steps` on `texts` of `tokens` each, image included, computed in `parts`.
 
-
-def _states(s: Shape, mode: TrainingMode, size: int) -> float:
-    """Bytes of weights and of AdamW's two states; weights that train are float32."""
-    moving = trained_parameters(s, mode.tuning)
-    frozen = s.parameters + (s.adapters + s.projector) * (mode.tuning in ("lora", "qlora")) - moving
-    rounded = s.language if mode.tuning == "qlora" else 0
-    still = (frozen - rounded) * size + rounded * min(FOUR_BITS, size)
-    copies = size if size < 4 else 0  # autocast's, of the weights that train
-    states = still + moving * (4 + 8 + copies)
-    # FSDP gathers the layer that is computed, and the next one.
-    gathered = 2 * s.language / s.layers * size if mode.gpus > 1 else 0.0
-    return states / mode.gpus + gathered
-
-
-def _saved_activations(
-    s: Shape, mode: TrainingMode, tokens: float, pictures: float, numbers: DtypeSizes
-) -> float:
-    """Bytes that the layers save of so many tokens for the backward pass.
-
-    Of a layer: the residual stream before each norm, in float32; queries, keys, values and their
-    product; the MLP's three products. Where weights train, also the inputs of each; where adapters
-    do, those after dropout, and dropout's mask.
+    Each token passes the layers forward, back for the activations, back for weights that train,
+    and forward again with checkpointing.
     """
-    d, k, i, size = s.width, s.keys, s.inner, numbers.size
-    layer = 2 * 4 * d + size * (2 * d + 2 * k + 3 * i)
-    if mode.tuning in ("full", "language+projector"):
-        layer += size * (5 * d + i)
-    elif mode.tuning in ("lora", "qlora"):
-        layer += (size + numbers.mask) * (6 * d + i) + size * 7 * RANK
-    bytes_ = tokens * (size * d * s.layers + layer if mode.checkpointing else layer * s.layers)
-    if mode.tuning == "full":  # the encoder saves its own, in about a Llama's proportions
-        bytes_ += pictures * s.vision_tokens * s.vision_layers * 20 * s.vision_width * size
-    return bytes_
+    weights_train = mode.tuning in ("full", "language+projector")
+    adapters = mode.tuning in ("lora", "qlora")
+    passes, moving = 2 + weights_train + mode.checkpointing, s.trained(mode.tuning)
+    operations = texts * tokens * (2 * passes * s.language + 6 * moving * adapters)
+    update = 28 * moving / on.bandwidth  # bytes that AdamW moves for each
+    at_once = max(texts / parts / mode.gpus, 1) * tokens
+    layer = KEPT_WEIGHTS if weights_train else KEPT_ADAPTERS if adapters else KEPT_FROZEN
+    saved = layer * s.language / s.width
+    if mode.checkpointing:
+        saved = saved / s.layers + s.layers * s.width
+    memory = _states(s, on, mode, moving) + s.layer_bytes(at_once, on.size)
+    memory += on.slack * at_once * on.size * saved
+    seconds = steps * (operations / on.operations / on.training + update)
+    # Weights are loaded, and merged at the end, unsharded and in their saved precision.
+    return Cost(seconds, max(memory + on.overhead, s.loaded_bytes(on)))
+
+
+def _states(s: Shape, on: Device, mode: TrainingMode, moving: float) -> float:
+    """Bytes of weights, gradients and AdamW's two states; weights that train are float32."""
+    frozen = s.parameters if mode.tuning in ("lora", "qlora") else s.parameters - moving
+    states = frozen * on.size + moving * (16 + (on.size if on.size < 4 else 0))  # autocast's copy
+    if mode.tuning == "qlora":
+        states -= s.language * (on.size - FOUR_BITS)
+    # FSDP gathers the layer that is computed, and the next one.
+    return states / mode.gpus + (mode.gpus > 1) * 2 * s.language / s.layers * on.size

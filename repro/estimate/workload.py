@@ -4,7 +4,8 @@ Every text counts as long as the profile lets it be, and every configured pair a
 overestimates. Other lengths are the constants below.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 from benchmarks import BENCHMARKS
@@ -15,8 +16,8 @@ from c3l.samples import read_records
 from c3l.settings import TrainingSettings
 from repro import paper
 from repro.estimate import cost
-from repro.estimate.cost import CPU, GIB, Cost, DtypeSizes, Shape, Texts, TrainingMode
-from repro.estimate.devices import CPU_SHARES, Device
+from repro.estimate.cost import Cost, Shape, TrainingMode
+from repro.estimate.devices import CPU, GIB, Device
 from repro.rows import PUBLISHED
 
 # Tokens, at 1.3 for a word: the paper's table 2 has 23.4 words in a question and 12.8 in an answer.
@@ -25,24 +26,8 @@ QUESTION, ANSWER = 31, 17
 PROMPT, ASKED = 60, 100
 OPTION = 4  # tokens of an option whose likelihood is compared
 # For `relative_cost`: the pocket world's LLaVA-7B, and a core of an ordinary machine.
-SMALL = Shape(
-    vision=448_416,
-    projector=28_928,
-    language=853_120,
-    embedding=106_624,
-    head=106_624,
-    tied=True,
-    layers=4,
-    width=128,
-    inner=384,
-    keys=128,
-    image_tokens=9,
-    vision_tokens=10,
-    vision_layers=4,
-    vision_width=96,
-    saved=2,
-)
-CORE = Device("an ordinary core", 4 * GIB, 1e11, 1e10, CPU_SHARES, CPU)
+SMALL = Shape(448_416, 28_928, 853_120, 106_624, 4, 128, 128, 9, 10, tied=True)
+CORE = CPU("an ordinary core", 4 * GIB, 1e11, 1e10)
 MODEL = ("backbone", "generator", "weights")
 """Names of a stage's input that is a model."""
 
@@ -113,22 +98,10 @@ def parquet_rows(folder: Path) -> int:
 
 def training_mode(stage: Stage) -> TrainingMode | None:
     """Return the mode in which a stage trains, or None."""
-    if stage.name not in _TRAININGS:
+    if stage.name not in ("generator", "vlit"):
         return None
     settings = TrainingSettings(**stage.config["settings"])
     return TrainingMode(stage.config["readings"]["tuning"], settings.gradient_checkpointing)
-
-
-def cost_of(
-    stage: Stage, s: Shape, numbers: DtypeSizes, mode: TrainingMode | None = None
-) -> Cost | None:
-    """Return a stage's cost with a model of this shape, or None where no model runs.
-
-    `mode` replaces the stage's own training mode.
-    """
-    if mode := mode or training_mode(stage):
-        return _TRAININGS[stage.name](stage, s, numbers, mode)
-    return _COSTS[stage.name](stage, s, numbers) if stage.name in _COSTS else None
 
 
 def relative_cost(stage: Stage) -> float:
@@ -137,111 +110,90 @@ def relative_cost(stage: Stage) -> float:
     It is the seconds of a small model on one core, whatever the stage's own model is: no model is
     read, so that nothing large is imported.
     """
-    small = cost_of(stage, SMALL, CPU)
-    return CORE.seconds(small) if small else 1.0
+    small = cost_of(stage, SMALL, CORE)
+    return small.seconds if small else 1.0
 
 
-def bytes_on_disk(stage: Stage, s: Shape | None, numbers: DtypeSizes) -> float:
+def bytes_on_disk(stage: Stage, s: Shape | None, on: Device) -> float:
     """Bytes that a stage writes: all weights of a model, in the precision it is loaded in."""
-    if stage.name in _TRAININGS:
-        return s.parameters * numbers.size if s else 0.0
-    if stage.name == "scores":
-        return count_samples(stage) * ANSWER * 3 * 4
-    if stage.name == "evaluation":
-        return count_questions(stage) * 1000  # an answer with its prompt
-    if stage.name in ("initial", "filtered", "final", "vigc", "comparison", "cut"):
-        return count_samples(stage) * 400
+    match stage.name:
+        case "generator" | "vlit":
+            return s.parameters * on.size if s else 0.0
+        case "scores":
+            return count_samples(stage) * ANSWER * 3 * 4
+        case "evaluation":
+            return count_questions(stage) * 1000  # an answer with its prompt
+        case "initial" | "filtered" | "final" | "vigc" | "comparison" | "cut":
+            return count_samples(stage) * 400
     return 0.0
 
 
-def _captions(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    c, batch = stage.config, _batch(stage, numbers)
-    return cost.writing_cost(s, c["images"], PROMPT, c["caption_tokens"], pictured=True, **batch)
+def cost_of(stage: Stage, s: Shape, on: Device, mode: TrainingMode | None = None) -> Cost | None:
+    """Return a stage's cost with a model of this shape, or None where no model runs.
+
+    `mode` replaces the stage's own training mode.
+    """
+    if mode := mode or training_mode(stage):
+        return _training(stage, s, on, mode)
+    c = stage.config
+    write = partial(cost.writing, on=on, batch=c.get("batch_size"))
+    score = partial(cost.scoring, on=on, batch=c.get("batch_size"))
+    match stage.name:
+        case "captions":
+            return write(s, rows=c["images"], prompt=PROMPT, new=c["caption_tokens"])
+        case "initial" | "final" | "vigc":
+            return _pairs(stage, s, write)
+        case "scores":
+            texts, tokens = count_samples(stage), PROMPT + QUESTION + ANSWER
+            return score(s, texts=texts, each=texts / count_images(stage), tokens=tokens)
+        case "alone":
+            tokens = PROMPT + ANSWER
+            return score(s.blind, texts=count_samples(stage), each=1, tokens=tokens, readings=1)
+        case "evaluation":
+            rows, benchmark = count_questions(stage), BENCHMARKS[c["task"]]
+            if each := benchmark.options:
+                return score(s, texts=rows * each, each=each, tokens=ASKED + OPTION, readings=1)
+            new = benchmark.answer_tokens or c["answer_tokens"]
+            return write(s, rows=rows, prompt=ASKED, new=new)
+    return None
 
 
-def _pairs(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    rows, new = count_images(stage) * len(CLASSES), stage.config["pair_tokens"]
-    prompt = PROMPT + stage.inputs.get("captions", stage).config.get("caption_tokens", 0)
-    pictured, batch = "images" in stage.inputs and stage.name == "initial", _batch(stage, numbers)
-    return cost.writing_cost(s, rows, prompt, new, pictured=pictured, **batch)
+def _pairs(stage: Stage, s: Shape, write: Callable[..., Cost]) -> Cost:
+    """Cost of pairs about images or their captions, which `final` writes itself."""
+    c, rows = stage.config, count_images(stage) * len(CLASSES)
+    captions = stage.inputs.get("captions", stage).config.get("caption_tokens", 0)
+    seen = s if "images" in stage.inputs and stage.name != "final" else s.blind
+    pairs = write(seen, rows=rows, prompt=PROMPT + captions, new=c["pair_tokens"])
+    if stage.name == "final":
+        pairs += write(s, rows=c["images"], prompt=PROMPT, new=captions)
+    if stage.name == "vigc":  # each answered again, by sentences, in up to four rounds
+        rows *= c["pairs_per_class"] * 4
+        pairs += write(s, rows=rows, prompt=PROMPT + QUESTION, new=c["pair_tokens"])
+    return pairs
 
 
-def _vigc(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    """Pairs from the images, and each answered again, by sentences, in up to four rounds."""
-    c, each = stage.config, {"pictured": True} | _batch(stage, numbers)
-    rows = count_images(stage) * len(CLASSES)
-    direct = cost.writing_cost(s, rows, PROMPT, c["pair_tokens"], **each)
-    corrected = rows * c["pairs_per_class"] * 4
-    return direct + cost.writing_cost(s, corrected, PROMPT + QUESTION, c["pair_tokens"], **each)
-
-
-def _scores(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    pictures, batch = count_images(stage), _batch(stage, numbers)
-    each = count_samples(stage) / pictures
-    return cost.scoring_cost(s, pictures, each, PROMPT + QUESTION, ANSWER, **batch)
-
-
-def _answer_logprobs(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    texts, batch = count_samples(stage), _batch(stage, numbers)
-    return cost.scoring_cost(s, 1, texts, PROMPT, ANSWER, with_image=False, **batch)
-
-
-def _vlit(stage: Stage, s: Shape, numbers: DtypeSizes, mode: TrainingMode) -> Cost:
-    settings = TrainingSettings(**stage.config["settings"])
-    size, epochs = settings.batch_size, stage.config["readings"]["epochs"] or settings.epochs
-    steps = count_samples(stage.inputs["samples"]) * epochs / size
-    texts = [Texts(size, PROMPT + QUESTION + ANSWER, ANSWER, True)]
-    return cost.training_cost(s, steps, texts, mode, parts=settings.accumulation, numbers=numbers)
-
-
-def _generator(stage: Stage, s: Shape, numbers: DtypeSizes, mode: TrainingMode) -> Cost:
-    """L_r on the best share; L_c on a group for each image: its texts and a written anchor."""
-    config, settings = stage.config, TrainingSettings(**stage.config["settings"])
-    pool, groups = count_samples(stage.inputs["samples"]), count_images(stage.inputs["samples"])
-    share = stage.inputs["selection"].config["share"]
-    count = share * pool if config["crm"] else groups
-    epochs, size = config["readings"]["epochs"] or settings.epochs, settings.batch_size
-    texts, anchors = [], Cost()
-    pair = QUESTION + ANSWER
-    if config["crm"]:
-        texts.append(Texts(size, PROMPT + pair, pair, True))
-    if config["clm"]:
-        negatives = min(settings.max_negatives or pool, pool / groups)
-        pictured = bool(config["readings"]["contrastive_image"])
-        # Packed: an image that is seen is there once a group.
-        texts.append(Texts(size, (1 + negatives) * pair + settings.anchor_tokens, 0, pictured))
-        if config["readings"]["anchor"] != "prompt":
-            rows, batch = round(max(1, count * epochs)), size * settings.anchor_steps
-            each = {"pictured": True, "batch": batch, "numbers": numbers}
-            anchors = cost.writing_cost(s, rows, PROMPT, settings.anchor_tokens, **each)
-    steps, parts = count * epochs / size, settings.accumulation
-    training = cost.training_cost(s, steps, texts, mode, parts=parts, numbers=numbers)
-    # Anchors are written between steps, beside the gradients and the optimizer's states.
-    states = 12 * cost.trained_parameters(s, mode.tuning) / mode.gpus if anchors.memory else 0.0
-    return training + anchors + Cost(memory=anchors.memory + states)
-
-
-def _evaluation(stage: Stage, s: Shape, numbers: DtypeSizes) -> Cost:
-    benchmark, rows = BENCHMARKS[stage.config["task"]], count_questions(stage)
-    batch, options = _batch(stage, numbers), benchmark.options
-    if options:
-        return cost.scoring_cost(s, rows, options, ASKED, OPTION, without_image=False, **batch)
-    new = benchmark.answer_tokens or stage.config["answer_tokens"]
-    return cost.writing_cost(s, rows, ASKED, new, pictured=True, **batch)
-
-
-def _batch(stage: Stage, numbers: DtypeSizes) -> dict:
-    """The arguments of `repro.estimate.cost` that say what is computed at one time."""
-    return {"batch": stage.config["batch_size"], "numbers": numbers}
-
-
-_COSTS = {
-    "captions": _captions,
-    "initial": _pairs,
-    "final": lambda stage, s, numbers: _captions(stage, s, numbers) + _pairs(stage, s, numbers),
-    "vigc": _vigc,
-    "scores": _scores,
-    "alone": _answer_logprobs,
-    "evaluation": _evaluation,
-}
-_TRAININGS = {"generator": _generator, "vlit": _vlit}
+def _training(stage: Stage, s: Shape, on: Device, mode: TrainingMode) -> Cost:
+    """VLIT on samples; or L_r on the best share of them, and L_c on a group for each image."""
+    c, settings = stage.config, TrainingSettings(**stage.config["settings"])
+    readings, samples = c["readings"], stage.inputs["samples"]
+    epochs, size, pair = (
+        readings["epochs"] or settings.epochs,
+        settings.batch_size,
+        QUESTION + ANSWER,
+    )
+    count, l_r, l_c = count_samples(samples), True, False
+    pair, tokens, anchors = QUESTION + ANSWER, 0.0, Cost(0, 0)
+    if stage.name == "generator":
+        per_image, l_r, l_c = count / count_images(samples), c["crm"], c["clm"]
+        count *= stage.inputs["selection"].config["share"] if l_r else 1 / per_image
+    if l_r:
+        tokens += PROMPT + pair + s.image_tokens
+    if l_c:  # packed: an image that is seen is there once a group
+        negatives = min(settings.max_negatives or per_image, per_image)
+        tokens += (1 + negatives) * pair + settings.anchor_tokens
+        tokens += s.image_tokens * bool(readings["contrastive_image"])
+    if l_c and readings["anchor"] != "prompt":
+        rows, batch = max(1, count * epochs), size * settings.anchor_steps
+        anchors = cost.writing(s, on, rows, PROMPT, settings.anchor_tokens, batch=batch)
+    steps = count * epochs / size
+    return anchors + cost.training(s, on, steps, size, tokens, mode, settings.accumulation)

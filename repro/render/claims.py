@@ -12,6 +12,7 @@ VERDICTS = {
     "cannot be decided here: P(reproduced) is below 0.8)",
     "untestable": "some number is missing and no interval is wholly otherwise",
 }
+BESIDE = "Beside: not the paper's measure; it does not count for the claim's verdict."
 HOLDS = {
     "above": "Holds where every difference is above zero.",
     "below": "Holds where every difference is below zero.",
@@ -38,8 +39,9 @@ def render_claims(findings: dict) -> str:
 
 
 def verdict_text(part: dict) -> str:
-    """ "reproduced", or "undecided (open)"."""
-    return part["verdict"] + (f" ({part['undecided']})" if part["undecided"] else "")
+    """ "reproduced", or "beside: undecided (open)"."""
+    detail = f" ({part['undecided']})" if part["undecided"] else ""
+    return ("beside: " if part.get("beside") else "") + part["verdict"] + detail
 
 
 def chance_texts(part: dict) -> list[str]:
@@ -52,7 +54,7 @@ def whole_claim_text(claim: dict) -> str:
     """Chances of a claim's verdict and, of several differences, how many are reproduced."""
     texts = zip(("P(reproduced)", "P(not reproduced)"), chance_texts(claim), strict=True)
     parts = [f"{name} {chance}" for name, chance in texts if chance != "–"]
-    if len(verdicts := [pair["verdict"] for pair in claim["pairs"]]) > 1:
+    if len(verdicts := [p["verdict"] for p in claim["pairs"] if not p["beside"]]) > 1:
         parts = [f"{verdicts.count('reproduced')} of {len(verdicts)} differences", *parts]
     return "; ".join(parts)
 
@@ -94,7 +96,8 @@ def _footer(findings: dict, counts: Counter) -> str:
     seeds = f"data seeds {', '.join(map(str, findings['seeds']))}"
     if findings["tuning_seeds"]:
         seeds += f"; {findings['tuning_seeds']} tuning seeds for each"
-    columns = {pair["column"] for claim in findings["claims"] for pair in claim["pairs"]}
+    pairs = [pair for claim in findings["claims"] for pair in claim["pairs"]]
+    columns = {pair["column"] for pair in pairs}
     units = [f"{name}, {unit}" for name, unit in findings["units"].items() if name in columns]
     lines = [
         f"Profile {findings['profile']}; {seeds}; commit {findings['commit']}.",
@@ -102,6 +105,7 @@ def _footer(findings: dict, counts: Counter) -> str:
         f"Detectable: {markdown.DETECTABLE}. n: {'; '.join(units)}.",
         CHANCES,
         *(f"{name.capitalize()}: {words}." for name, words in VERDICTS.items() if counts[name]),
+        *([BESIDE] if any(pair["beside"] for pair in pairs) else []),
         *findings["notes"],
     ]
     if findings["profile"] != "paper":

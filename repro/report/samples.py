@@ -29,7 +29,7 @@ Line = tuple[str, str, list[str], str, int | None]
 
 
 NOTES: dict[str, Callable[[dict], str]] = {
-    "truth": lambda row: VERDICTS[row["verdict"]],
+    "truth": lambda row: _truth(row["verdict"], list(row["claims"])),
     "relevance": lambda row: f"I²C {row['i2c']:.2f} over {row['tokens']} tokens",
     "lengths": lambda row: (
         f"question and answer: {row['question_words']} and {row['answer_words']} words; "
@@ -181,6 +181,12 @@ def nearest_images(stage: Stage) -> ImageFolder | None:
                 return ImageFolder(source.path)
         level = [source for ancestor in level for source in ancestor.stages]
     return None
+
+
+def _truth(verdict: str, claims: list[str]) -> str:
+    """A pair's verdict and, where its answer makes several claims, how many need the image."""
+    count = f"; {claims.count('true_image')} of {len(claims)} claims {VERDICTS['true_image']}"
+    return VERDICTS[verdict] + (count if len(claims) > 1 else "")
 
 
 def _with_option(answer: str, options: list[str]) -> str:

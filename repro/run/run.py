@@ -119,9 +119,9 @@ class Run:
         if not todo or self.profile.expected.seconds or self.profile.expected.factors:
             return {}
         from repro.estimate.devices import device_named
-        from repro.estimate.plan import Estimator, estimate_stages
+        from repro.estimate.plan import Estimator
 
-        estimates = estimate_stages(todo.values(), Estimator(device_named(None), self.profile))
+        estimates = Estimator(device_named(None), self.profile).estimate_all(todo.values())
         return {key: estimate.seconds for key, estimate in estimates.items()}
 
     def _write(self, name: str, cells: Cells, folder: Path, seconds: float | None) -> str:

@@ -100,31 +100,64 @@ def configured_judge(scoring: Scoring) -> Judge | None:
 
 
 def truth(samples: Stage, graphs: Source | None) -> Stage:
-    """The share of final samples that are true of their scene and need its image."""
+    """The share of claims in final samples that are true of their scene and need its image.
+
+    A claim is a sentence of an answer. A pair is true only if all its claims are.
+    """
     inputs = {"samples": samples} | ({"graphs": graphs} if graphs else {})
-    return Stage("truth", 1, run_truth, {}, inputs)
+    return Stage("truth", 2, run_truth, {}, inputs)
 
 
 def run_truth(job: Job) -> dict:
     import pandas as pd
 
-    from benchmarks.pocket.truth import VERDICTS, judge
+    from benchmarks.pocket.truth import judge
     from c3l.stages.common import samples_of
 
     if "graphs" not in job.inputs:
         return {"unscored": "the truth of these samples is not known: it needs scene graphs"}
     graphs, samples = read_graphs(job), samples_of(job)
-    verdicts = [judge(s.question, s.answer, graphs[s.image]) for s in samples]
-    correct = [float(verdict == "true_image") for verdict in verdicts]
-    columns = identifying_columns(samples) | {"verdict": verdicts, "correct": correct}
-    pd.DataFrame(columns).to_parquet(job.out / "samples.parquet", index=False)
-    share = {name: 100 * verdicts.count(name) / len(verdicts) for name in VERDICTS}
-    return {
-        "metric": "share of final samples that are true and need the image",
-        "value": share["true_image"],
-        "n": len(samples),
-        "extra": {"verdicts": share},
+    pairs = [judge(s.question, s.answer, graphs[s.image]) for s in samples]
+    claims = [judge_claims(s.question, s.answer, graphs[s.image]) for s in samples]
+    columns = identifying_columns(samples) | {
+        "verdict": pairs,
+        "correct": [float(verdict == "true_image") for verdict in pairs],
+        "claims": claims,
     }
+    frame = pd.DataFrame(columns)
+    frame.to_parquet(job.out / "samples.parquet", index=False)
+    each = frame.explode("claims")
+    by_class = (each["claims"] == "true_image").groupby(each["category"]).mean()
+    shares = _shares(each["claims"].tolist())
+    return {
+        "metric": "share of the final samples' claims (sentences of answers) that are true and "
+        "need the image",
+        "value": shares["true_image"],
+        "n": len(each),
+        "extra": {
+            "claims": shares,
+            "classes": (100 * by_class).to_dict(),
+            "verdicts": _shares(pairs),
+            "samples": len(samples),
+        },
+    }
+
+
+def judge_claims(question: str, answer: str, graph: dict) -> list[str]:
+    """Return the verdict of each claim of an answer (`benchmarks.pocket.truth.VERDICTS`).
+
+    An answer without a sentence is one malformed claim.
+    """
+    from benchmarks.pocket.truth import judge, split_sentences
+
+    return [judge(question, claim, graph) for claim in split_sentences(answer) or [answer]]
+
+
+def _shares(verdicts: list[str]) -> dict[str, float]:
+    """Return the percentage of each verdict."""
+    from benchmarks.pocket.truth import VERDICTS
+
+    return {name: 100 * verdicts.count(name) / len(verdicts) for name in VERDICTS}
 
 
 def read_graphs(job: Job) -> dict[str, dict]:

@@ -12,6 +12,8 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+import benchmarks
+
 
 class Plain(lmms):
     """As little code as an answer needs: one question at a time, transformers alone."""
@@ -69,8 +71,9 @@ class Plain(lmms):
 
 
 def local_task(task: str, data: Path, folder: Path) -> str:
-    """Write lmms-eval's own task over the data in a folder to `folder`/tasks; its new name."""
-    [own] = Path(lmms_eval.tasks.__file__).parent.glob(f"*/{task}.yaml")
+    """Write a task of lmms-eval's or ours over local data to `folder`/tasks; return its name."""
+    places = Path(lmms_eval.tasks.__file__).parent, Path(benchmarks.__file__).parent / "tasks"
+    [own] = [path for place in places for path in place.rglob(f"{task}.yaml")]
     name = f"plain_{task}"
     (folder / "tasks").mkdir(parents=True, exist_ok=True)
     (folder / "tasks" / f"{task}.yaml").write_text(

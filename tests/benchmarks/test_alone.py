@@ -12,7 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lmms_eval.tasks.pope.utils import pope_aggregate_f1_score
+from lmms_eval.utils import load_yaml_config
+from sklearn.metrics import roc_auc_score
 
+from benchmarks import BENCHMARKS
 from benchmarks.evaluate import evaluate
 from benchmarks.judge.judge import POCKET_MODEL, Judge
 from benchmarks.pope import CATEGORIES
@@ -23,6 +26,9 @@ from tests.benchmarks.plain import outcome
 
 CHECKPOINT = load("pocket").backbones["LLaVA-7B"].weights
 TOKENS = 20
+POPE_SUFFIX = load_yaml_config(f"{Path(lmms_eval.tasks.__file__).parent}/pope/pope.yaml")[
+    "lmms_eval_specific_kwargs"
+]["default"]["post_prompt"]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +51,7 @@ def judged(monkeypatch):
     [
         ("seedbench_ppl", "seedbench_ppl", lambda plain: 100 * plain["results"]["acc,none"]),
         ("pope", "pope", lambda plain: 100 * mean_f1(plain["samples"])),
+        ("pope_auc", "pope_auc", lambda plain: 100 * mean_area(plain["samples"])),
         ("mmbench", "mmbench_en_dev_static", lambda plain: plain["results"]["gpt_eval_score,none"]),
         (
             "llava_w",
@@ -56,7 +63,7 @@ def judged(monkeypatch):
 def test_a_cell_is_what_lmms_eval_alone_gives(
     backbone, world, tmp_path, judged, task, alone, number
 ):
-    folder = world / "benchmarks" / task.removesuffix("_ppl")
+    folder = world / "benchmarks" / (BENCHMARKS[task].folder or task)
     settings = {"max_new_tokens": TOKENS, "judge": Judge()}
     ours = evaluate(backbone, task, folder, tmp_path / "out", 16, **settings)
     plain = outcome(CHECKPOINT, alone, folder, tmp_path / "plain", TOKENS)
@@ -66,6 +73,10 @@ def test_a_cell_is_what_lmms_eval_alone_gives(
     if task == "pope":
         for key, value in ours["extra"]["pooled"].items():
             assert value == pytest.approx(100 * plain["results"][f"pope_{key},none"])
+    if task == "pope_auc":
+        assert ours["value"] == pytest.approx(100 * plain["results"]["pope_auc,none"], abs=1e-9)
+        prompts = {sample["arguments"][0][0] for sample in plain["samples"]}
+        assert all(prompt.endswith(f"?{POPE_SUFFIX}") for prompt in prompts)
     if task == "llava_w":
         scores = [sample["gpt_eval_llava_all"]["scores"] for sample in plain["samples"]]
         assert samples[["reference_score", "candidate_score"]].to_numpy().tolist() == scores
@@ -80,6 +91,17 @@ def mean_f1(samples: list[dict]) -> float:
         pope_aggregate_f1_score([s["pope_f1_score"] for s in samples if s["doc"]["category"] == c])
         for c in CATEGORIES
     )
+
+
+def mean_area(samples: list[dict]) -> float:
+    """By another's code, from the losses of "Yes" and "No" that lmms-eval logged."""
+    by_category = {name: ([], []) for name in CATEGORIES}
+    for sample in samples:
+        (yes, _), (no, _) = sample["filtered_resps"]
+        answers, scores = by_category[sample["doc"]["category"]]
+        answers.append(sample["doc"]["answer"] == "yes")
+        scores.append(float(no) - float(yes))
+    return fmean(roc_auc_score(*columns) for columns in by_category.values())
 
 
 HALVES = st.integers(2, 20).map(lambda n: n / 2)

@@ -34,7 +34,7 @@ def test_a_profile_runs_on_what_was_laid_out(coco, cache, tmp_path, tiny_llava):
     found = [finding for finding in doctor.examine_profile(profile, tmp_path) if finding.needed]
     assert not [finding.remedy for finding in found if finding.remedy]
     made = inputs.resolve_inputs(profile, Store(tmp_path / "store"))
-    assert made.benchmarks.keys() == {"SEED", "POPE", "MMB", "LLaVA^W"}
+    assert made.benchmarks.keys() == {"SEED", "POPE", "POPE AUC", "MMB", "LLaVA^W"}
 
 
 def test_the_seed_decides_what_is_drawn(coco):

@@ -1,4 +1,4 @@
-"""The benchmark of speed: its ways agree, its counts and fits are right, its report adds up."""
+"""The benchmark of speed: its ways agree, its fits are right, its report adds up."""
 
 import math
 import re
@@ -6,11 +6,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import flops, growth, model, scoring
+from benchmarks.speed import model, scoring, stages
 from c3l.runtime.errors import UserError
-from c3l.samples import write_samples
 from repro.checks import bench
 
 TINY = "tiny, 9 image tokens"
@@ -27,18 +25,9 @@ def load(tmp_path_factory):
 
 
 @pytest.fixture
-def in_process(monkeypatch, tmp_path):
-    """Growth without a process for each size: importing torch is most of a small one's time."""
-
-    def measure(sizes):
-        samples = growth.write_scene_samples(tmp_path, max(sizes))
-        runs = []
-        for size in sizes:
-            write_samples(tmp_path / "samples.jsonl", samples[:size])
-            runs.append(growth.run_scoring(tmp_path))
-        return runs
-
-    monkeypatch.setattr(growth, "measure_growth", measure)
+def in_process(monkeypatch):
+    """Stages without a process for each: importing torch is most of a small one's time."""
+    monkeypatch.setattr(stages, "measure", stages.run_stage)
 
 
 def test_the_workload_is_what_it_says(backbone, load):
@@ -87,29 +76,10 @@ def test_the_ways_take_turns(backbone, load, monkeypatch):
     assert all(0 < timing.wall < 60 and timing.process > 0 for timing in found.values())
 
 
-def test_the_formula_counts_what_torch_counts(backbone, load):
-    """One by one, where nothing is padded. torch counts products with what the mask hides, and the
-    column that the formula's head leaves out; at these widths attention is a good part."""
-    with FlopCounterMode(display=False) as counter:
-        scoring.one_by_one(backbone, load)
-    assert flops.scoring_flops(backbone, load, packed=False) == pytest.approx(
-        counter.get_total_flops(), rel=0.15
-    )
-
-
-def test_the_formula_at_the_true_shape():
-    shape = model.SHAPES["LLaVA-1.5-7B"]
-    assert shape.image_tokens == 576
-    run = flops.language_flops(shape, [range(1, 101)])
-    assert run == flops.language_flops(shape, [range(1, 51), range(51, 101)])
-    # 6.5 billion weights, two operations each, and a little attention.
-    assert flops.language_flops(shape, [range(1, 2)]) == pytest.approx(2 * 6.48e9, rel=0.01)
-
-
 def test_growth_is_measured(in_process):
-    runs = growth.measure_growth((100, 200, 400))
-    assert [run.samples for run in runs] == [100, 200, 400]
-    assert math.isfinite(growth.exponent(runs))
+    runs = [stages.measure("scores", stages.POCKET, size) for size in (100, 200, 400)]
+    assert [run.rows for run in runs] == [100, 200, 400]
+    assert math.isfinite(bench.exponent(runs))
     for one in runs:
         assert one.wall > 0 and one.process > 0
         assert 100 < one.before <= one.peak < 16_000
@@ -117,18 +87,8 @@ def test_growth_is_measured(in_process):
 
 @pytest.mark.parametrize("power", [0.5, 1, 2])
 def test_the_exponent_is_the_power(power):
-    runs = [growth.ScoringRun(n, 0, 3e-3 * n**power, 0, 0) for n in growth.SIZES]
-    assert growth.exponent(runs) == pytest.approx(power)
-
-
-def test_data_grows_at_its_end(tmp_path):
-    small, large = (
-        growth.write_scene_samples(tmp_path, 20),
-        growth.write_scene_samples(tmp_path, 50),
-    )
-    assert large[:20] == small
-    assert len({s.id for s in large}) == 50
-    assert [len([s for s in large if s.image == f"{k}.png"]) for k in range(4)] == [15, 15, 15, 5]
+    runs = [stages.StageRun("scores", n, 0, 0, 3e-3 * n**power, 0, 0) for n in bench.SIZES]
+    assert bench.exponent(runs) == pytest.approx(power)
 
 
 def test_the_report_adds_up(in_process):

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.evaluate import evaluate
 from c3l import load_backbone
 from c3l.lmms import C3LModel
+from c3l.runtime import plugins
 from c3l.runtime.errors import UserError
 from repro.profile import load
 from tests.benchmarks.plain import local_task
@@ -36,20 +37,48 @@ def lmms_eval(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
 
 
+PLUGIN = """
+from pathlib import Path
+
+from c3l.backbones.llava import Llava
+from c3l.backbones.loading import FAMILIES
+
+
+class Mine(Llava):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        Path(__file__).with_name("loaded").touch()
+
+
+FAMILIES["llava"] = Mine
+"""
+
+
 @pytest.fixture(scope="module")
-def logged(world, tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("plugin")
+
+
+@pytest.fixture(scope="module")
+def logged(world, folder):
     """What lmms-eval's command line wrote about each question, by task."""
-    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "mine.py").write_text(PLUGIN)
     names = {task: local_task(task, questions(world, task), folder) for task in TASKS}
-    done = lmms_eval(
-        *("--model_args", f"pretrained={CHECKPOINT},device=cpu,batch_size=5"),
-        *("--tasks", ",".join(names.values()), "--include_path", folder / "tasks"),
-        *("--output_path", folder / "out", "--log_samples"),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(plugins.VARIABLE, str(folder / "mine.py"))
+        done = lmms_eval(
+            *("--model_args", f"pretrained={CHECKPOINT},device=cpu,batch_size=5"),
+            *("--tasks", ",".join(names.values()), "--include_path", folder / "tasks"),
+            *("--output_path", folder / "out", "--log_samples"),
+        )
     found = {task: [*folder.glob(f"out/*/*_samples_{name}.jsonl")] for task, name in names.items()}
     assert all(len(files) == 1 for files in found.values()), done.stdout + done.stderr
     read = {task: map(json.loads, files[0].open()) for task, files in found.items()}
     return {task: sorted(some, key=lambda sample: sample["doc_id"]) for task, some in read.items()}
+
+
+def test_the_backbone_of_a_plugin_file_is_loaded(logged, folder):
+    assert (folder / "loaded").exists()
 
 
 @pytest.mark.parametrize("task", TASKS)

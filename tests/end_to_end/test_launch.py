@@ -10,6 +10,7 @@ import pytest
 from c3l.artifacts.store import Source, Store
 from c3l.instructions import CLASSES
 from c3l.readings import Readings
+from c3l.runtime import plugins
 from c3l.runtime.errors import UserError
 from c3l.samples import Sample, write_samples
 from c3l.settings import TrainingSettings
@@ -54,10 +55,32 @@ def trained(tiny_llava, tiny_images, samples):
     return generator(weights, source, source, *how, crm=True, clm=True)
 
 
+PLUGIN = """
+import os
+from pathlib import Path
+
+from c3l.selection import METHODS
+
+if rank := os.environ.get("RANK"):  # in what was launched, not in these tests
+    METHODS["longest"] = lambda samples, scores: [float(len(s.answer)) for s in samples]
+    Path(__file__).with_name(f"methods-{rank}").write_text(" ".join(METHODS))
+"""
+
+
 @pytest.fixture(scope="module")
-def launched(trained, tmp_path_factory):
-    """The generator that two processes trained."""
-    return made(trained, tmp_path_factory.mktemp("launched"))
+def plugin(tmp_path_factory):
+    """A file that adds a selector, and writes beside it the selectors of each process."""
+    file = tmp_path_factory.mktemp("plugin") / "longest.py"
+    file.write_text(PLUGIN)
+    return file
+
+
+@pytest.fixture(scope="module")
+def launched(trained, plugin, tmp_path_factory):
+    """The generator that two processes trained, which a plugin file was given to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(plugins.VARIABLE, str(plugin))
+        return made(trained, tmp_path_factory.mktemp("launched"))
 
 
 def made(stage, root, how="ddp"):
@@ -77,6 +100,11 @@ def test_a_stage_is_what_one_process_makes(trained, launched, tmp_path):
     assert some["facts"].pop("processes") == 2
     assert some["facts"] == pytest.approx(more["facts"], abs=1e-5)
     assert some["files"].keys() == more["files"].keys()
+
+
+def test_each_process_has_the_selector_of_a_plugin(launched, plugin):
+    for rank in range(2):
+        assert "longest" in plugin.with_name(f"methods-{rank}").read_text().split()
 
 
 def test_processes_end_with_the_one_that_waits_and_go_on(trained, launched, tmp_path):

@@ -75,7 +75,7 @@ def test_claims_are_compared_with_what_is_stored_and_nothing_is_run(finished, to
     assert done.returncode == 0, done.stderr
     for claim in repro.paper.claims():
         assert (f"“{claim.sentence}”" in done.stdout) == (claim.table == "table4")
-    assert "image-dependent, % is not measured in the toy profile" in done.stdout
+    assert "image-dependent claims, % is not measured in the toy profile" in done.stdout
     more = toy.repro(*compare, 2)
     assert more.returncode == 2
     assert more.stdout == ""

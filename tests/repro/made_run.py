@@ -101,7 +101,8 @@ def judge(job: Job) -> dict:
         {"question_id": s.id, "image_id": s.image, "category": s.instruction, "verdict": verdict}
         for s, verdict in zip(SAMPLES, verdicts, strict=True)
     ]
-    frame = pd.DataFrame(rows).assign(correct=[float(v == "true_image") for v in verdicts])
+    correct = [float(v == "true_image") for v in verdicts]
+    frame = pd.DataFrame(rows).assign(correct=correct, claims=[[v] for v in verdicts])
     frame.to_parquet(job.out / "samples.parquet")
     return {"metric": "share", "value": 25.0, "n": len(rows), "extra": {}}
 

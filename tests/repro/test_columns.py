@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from repro.analysis.statistics import accuracy, estimate, linearise
-from repro.columns import COLUMNS, correct_counts, pope_counts, relevance_counts, score_counts
+from repro.columns import (
+    COLUMNS,
+    claim_counts,
+    correct_counts,
+    pope_counts,
+    relevance_counts,
+    score_counts,
+)
 
 
 def answers(right: dict[str, list[int]]) -> pd.DataFrame:
@@ -22,6 +29,33 @@ def test_right_answers_are_counted_by_image_in_the_order_asked_for():
         [1, 2],
         [1, 1],
     ]
+
+
+def test_claims_are_counted_by_image_and_long_answers_weigh_more():
+    rows = [
+        ("a", ["true_image", "false", "true_image"]),
+        ("b", ["malformed"]),
+        ("a", ["no_image"]),
+    ]
+    samples = pd.DataFrame(rows, columns=["image_id", "claims"])
+    assert claim_counts(samples, ["b", "x", "a"]).tolist() == [[0, 1], [0, 0], [2, 4]]
+    row = COLUMNS["image-dependent claims, %"].influence([[samples]])
+    assert row.value == pytest.approx(100 * 2 / 5)
+
+
+def test_the_area_of_pope_does_not_see_how_readily_yes_is_said():
+    rows = [
+        (f"image-{k % 6}", category, answer, float(k % 5 + (answer == "yes") * 2))
+        for k, category in enumerate(("random", "popular", "adversarial") * 12)
+        for answer in ("yes", "no")
+    ]
+    samples = pd.DataFrame(rows, columns=["image_id", "category", "answer", "score"])
+    column = COLUMNS["POPE AUC"]
+    row = column.influence([[samples]])
+    _, low, high = column.estimate(row)
+    assert 50 < low < row.value < high
+    eager = samples.assign(score=samples["score"] + 9)
+    assert column.difference(column.influence([[eager]]), row)[:2] == (0, 0)
 
 
 def test_relevance_is_summed_over_pairs_or_tokens():
@@ -97,7 +131,7 @@ def test_an_image_that_one_row_has_no_sample_of_counts_for_the_other_alone():
     images = [f"image-{k:02}" for k in range(40)]
     row = answers({image: [1, 0] for image in images[:30]})
     base = answers({image: [1, 0, 0, 0] for image in images[10:]})
-    column = COLUMNS["image-dependent, %"]
+    column = COLUMNS["MMB"]
     change = column.difference(*(column.influence([[frame]]) for frame in (row, base)))
     assert change[:2] == pytest.approx((25, 0), abs=1e-6)
 

@@ -95,7 +95,11 @@ def test_a_claim_is_about_every_pair_of_a_row_a_base_and_a_column():
         compared=[{"row": "a", "bases": ["b", "c"], "columns": ["X", "Y"]}],
     )
     assert claim.bounds == (0, inf)
-    assert claim.pairs == [("a", "b", "X"), ("a", "b", "Y"), ("a", "c", "X"), ("a", "c", "Y")]
+    expected = [("a", "b", "X"), ("a", "b", "Y"), ("a", "c", "X"), ("a", "c", "Y")]
+    assert [pair[:3] for pair in claim.pairs] == expected
+    beside = {"row": "a", "bases": ["b"], "columns": ["X"], "beside": ["Y"]}
+    other = claim.model_copy(update={"compared": [repro.paper.Pairs(**beside)]})
+    assert other.pairs == [("a", "b", "X", False), ("a", "b", "Y", True)]
     within = claim.model_copy(update={"holds": "within", "margin": 0.5})
     assert within.bounds == (-0.5, 0.5)
 

@@ -12,6 +12,7 @@ from repro import inputs, recipe
 from repro import profile as profiles
 from repro.profile import Profile
 from repro.rows import (
+    AREA,
     BASELINE,
     C3L,
     CLM,
@@ -195,6 +196,12 @@ def test_a_served_backbone_is_scored_at_its_address_and_not_trained(profile, sto
     cells = recipe.stages_for_row(plain, ("SEED",), by_likelihood, data, [0])
     stage = cells["SEED"][0][0]
     assert "scoring.tasks.SEED=seedbench" in stage.run(stage)["unscored"]
+    data = inputs.resolve_inputs(by_likelihood, store, [plain])
+    stage = recipe.stages_for_row(plain, (AREA,), by_likelihood, data, [0])[AREA][0][0]
+    assert stage.run(stage)["unscored"] == (
+        "visualglm is served at an address, which tells no likelihoods: "
+        "the column POPE reads written answers"
+    )
 
 
 def test_where_no_row_can_run_nothing_does(profile, store, monkeypatch):

@@ -114,6 +114,17 @@ def test_a_column_that_is_not_measured_is_the_reason(find):
     assert found["pairs"][0]["untestable"] == ("better: POPE is not measured in the pocket profile")
 
 
+def test_a_measure_beside_is_shown_and_counts_for_nothing(find):
+    compared = [{"row": "worse", "bases": ["base"], "columns": ["SEED"], "beside": ["POPE"]}]
+    findings = find(claim("worse", "base", holds="below", compared=compared))
+    (found,) = findings["claims"]
+    assert [(p["column"], p["beside"]) for p in found["pairs"]] == [("SEED", False), ("POPE", True)]
+    assert (found["verdict"], found["pairs"][1]["verdict"]) == ("reproduced", "untestable")
+    text = render_claims(findings)
+    assert "beside: untestable" in text and "does not count for the claim's verdict" in text
+    assert "beside" not in render_claims(find(claim("better", "base")))
+
+
 def test_numbers_are_compared_with_the_papers_in_the_paper_profile_alone(find):
     assert find(claim("better", "base"))["numbers"] == []
     numbers = find(claim("better", "base"), name="paper")["numbers"]

@@ -118,7 +118,7 @@ def test_the_gallery_says_what_stands_behind_it(relevance, tiny_images):
     truth = Stage("judged", 1, judged)
     store.make(truth)
     cells = {
-        "without": {"I²C": [[make(SAMPLES)]], "image-dependent, %": [[truth]]},
+        "without": {"I²C": [[make(SAMPLES)]], "image-dependent claims, %": [[truth]]},
         "between": {},
         "with": {"I²C": [[make(SAMPLES[:3])]]},
     }

@@ -7,9 +7,9 @@ import pytest
 import repro.analysis.table
 from c3l.artifacts.store import Job, Stage, Store
 from repro import profile
-from repro.analysis.statistics import Influence
+from repro.analysis.statistics import Influence, accuracy
 from repro.analysis.table import disagreement
-from repro.columns import COLUMNS, Column
+from repro.columns import COLUMNS, Column, build_truth, correct_counts, counted
 from repro.rows import TABLES, Row, Table
 
 SEEDS = 2
@@ -79,10 +79,12 @@ def test_a_row_is_compared_with_its_base_and_the_base_with_nothing(finish):
     assert same["interval"] == [0, 0]
 
 
-def test_what_is_no_benchmark_has_no_p(finish):
+def test_what_is_no_benchmark_has_no_p(finish, monkeypatch):
     """Rows' own samples are not paired one by one, though they are right or wrong."""
+    column = counted("samples a data set", correct_counts, accuracy, build=build_truth)
+    monkeypatch.setitem(COLUMNS, "true, %", column)
     rows = {"base": {"right": 20}, "better": {"right": 24}}
-    found = finish(rows, {"better": "base"}, "image-dependent, %")["better"]["difference"]
+    found = finish(rows, {"better": "base"}, "true, %")["better"]["difference"]
     chances = {"df", "power_if_paper", "false_alarm"}
     assert found.keys() == {"base", "value", "interval", "detectable"} | chances
 

@@ -1,13 +1,24 @@
 """Evaluation stages: who judges is part of a key where a judge decides the number, nowhere else."""
 
+import json
+import random
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.judge.judge import POCKET_MODEL
-from c3l.artifacts.store import Source
+from benchmarks.pocket.conversations import pairs
+from benchmarks.pocket.scenes import draw_scenes
+from benchmarks.pocket.truth import VERDICTS, judge, split_sentences
+from c3l.artifacts.store import Job, Source, Stage, Store
+from c3l.instructions import CLASSES
+from c3l.samples import Sample, write_samples
+from c3l.stages.common import SAMPLES
 from repro import profile
-from repro.stages.evaluation import evaluation
+from repro.stages.evaluation import evaluation, judge_claims, truth
 
 WEIGHTS, DATA = Source(Path("weights"), "w"), Source(Path("data"), "d")
 ADDRESS = ["scoring.judge=https://host/v1"]
@@ -47,3 +58,50 @@ def test_a_key_is_in_no_configuration(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
     [stage] = stages("llava_w", [ADDRESS])
     assert "s3cret" not in repr(stage)
+
+
+def written(seed: int) -> list[Sample]:
+    """Pairs about one scene, all classes: some cut, joined or about the other scene."""
+    rng, (scene, other) = random.Random(seed), draw_scenes(seed, "final", 2)
+    texts = [
+        (question, rng.choice((answer, f"{answer} {answer}", f"{answer} Quite so.", answer[:-3])))
+        for about in (scene, other)
+        for name in CLASSES
+        for question, answer in pairs(rng, about, name, 3)
+    ]
+    texts.append((texts[0][0], ""))
+    return [Sample(str(k), "a.png", *text) for k, text in enumerate(texts)]
+
+
+@given(st.integers(0, 1000))
+def test_a_pair_is_what_its_claims_are(seed):
+    graph = draw_scenes(seed, "final", 1)[0].to_dict()
+    for sample in written(seed):
+        claims = judge_claims(sample.question, sample.answer, graph)
+        worst = max(claims, key=VERDICTS.index)
+        assert judge(sample.question, sample.answer, graph) == worst
+        assert len(claims) == max(1, len(split_sentences(sample.answer)))
+        # A general question has no claim about the image, any other no claim but about it.
+        assert {"true_image", "no_image"} - {*claims}
+
+
+def write(job: Job) -> dict:
+    write_samples(job.out / SAMPLES, written(job.config["seed"]))
+    return {}
+
+
+def test_shares_of_claims_stand_beside_shares_of_pairs(tmp_path):
+    seed, store = 3, Store(tmp_path / "store")
+    graph = draw_scenes(seed, "final", 1)[0].to_dict()
+    (tmp_path / "graphs.jsonl").write_text(json.dumps({"image": "a.png"} | graph))
+    samples = Stage("final", 1, write, {"seed": seed})
+    stage = truth(samples, Source.from_path(tmp_path / "graphs.jsonl"))
+    store.make(samples)
+    frame = pd.read_parquet(store.make(stage) / "samples.parquet")
+    facts = store.metadata(stage)
+    for shares in (facts["extra"]["claims"], facts["extra"]["verdicts"]):
+        assert sum(shares.values()) == pytest.approx(100)
+        assert len([share for share in shares.values() if share]) == len(VERDICTS)
+    assert facts["value"] == facts["extra"]["claims"]["true_image"]
+    assert facts["n"] == frame["claims"].map(len).sum() > facts["extra"]["samples"] == len(frame)
+    assert facts["extra"]["verdicts"]["true_image"] == 100 * frame["correct"].mean()
