@@ -32,7 +32,7 @@ def metric_influence(frames: Frames, *, metric: Metric) -> Influence:
     models = np.array([[_value(metric, frame) for frame in run] for run in frames])
     if np.isnan(models).any():
         raise UndefinedError("the samples of a model do not define the metric")
-    group = {image: crc32(image.encode()) % GROUPS for image in image_ids(frames)}
+    group = {image: crc32(str(image).encode()) % GROUPS for image in image_ids(frames)}
     groups, sizes = np.unique([*group.values()], return_counts=True)
 
     def left_out(frame: "pd.DataFrame") -> list[float]:
