@@ -193,6 +193,19 @@ def mean_correct(samples: "pd.DataFrame") -> float:
     return 100 * samples["correct"].mean()
 
 
+def parquet_rows(folder: Path) -> int:
+    """Count the rows of the files below a folder. Raises UserError for one that is damaged."""
+    import pyarrow.parquet
+
+    rows = 0
+    for file in sorted(folder.rglob("*.parquet")):
+        try:
+            rows += pyarrow.parquet.read_metadata(file).num_rows
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise UserError(f"{file} cannot be read as parquet ({error}); get it again") from error
+    return rows
+
+
 def image_bytes(image: dict | None) -> bytes | None:
     """The file in a parquet column of images."""
     return image["bytes"] if image else None

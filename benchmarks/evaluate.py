@@ -17,7 +17,6 @@ from pathlib import Path
 
 import lmms_eval.tasks
 import pandas as pd
-import pyarrow.parquet
 from lmms_eval.api.task import ConfigurableTask
 from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
@@ -27,7 +26,7 @@ from PIL import ImageFile
 from tenacity import RetryError
 
 from benchmarks import BENCHMARKS
-from benchmarks.base import COLUMNS, Benchmark
+from benchmarks.base import COLUMNS, Benchmark, parquet_rows
 from benchmarks.judge import judging
 from benchmarks.judge.judge import Judge
 from benchmarks.served import Served
@@ -192,14 +191,9 @@ def load_task(name: str, data_dir: Path, cache_dir: Path) -> ConfigurableTask:
     """
     benchmark = benchmark_named(name)
     data_dir = Path(data_dir).resolve()
-    files = sorted(data_dir.rglob("*.parquet"))
-    if not files:
+    if not any(data_dir.rglob("*.parquet")):
         raise UserError(f"No parquet files for {name} in {data_dir}.")
-    for file in files:  # before lmms-eval tries a damaged one five times
-        try:
-            pyarrow.parquet.read_metadata(file)
-        except pyarrow.ArrowInvalid as error:
-            raise UserError(f"{file} cannot be read as parquet: {error}") from error
+    parquet_rows(data_dir)  # before lmms-eval tries a damaged one five times
     config = load_yaml_config(str(Path(lmms_eval.tasks.__file__).parent / benchmark.yaml))
     config["task"] = f"c3l_{name}"
     config["dataset_path"] = str(data_dir)

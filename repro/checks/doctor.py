@@ -11,12 +11,13 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks import BENCHMARKS
+from benchmarks.base import parquet_rows
 from c3l.artifacts.graph import closure
 from c3l.runtime import extras
 from c3l.runtime.errors import UserError
 from repro import inputs, recipe
 from repro.estimate.devices import GIB
-from repro.estimate.workload import parquet_rows, training_mode
+from repro.estimate.workload import training_mode
 from repro.profile import Profile
 from repro.rows import ALL, PUBLISHED, TABLES
 from repro.run.preflight import require_answer

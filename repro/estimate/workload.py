@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from benchmarks import BENCHMARKS
+from benchmarks.base import parquet_rows
 from c3l.artifacts.store import Source, Stage
 from c3l.instructions import CLASSES
 from c3l.runtime.errors import UserError
@@ -81,19 +82,6 @@ def count_questions(stage: Stage) -> int:
     except UserError:
         rows = 0
     return rows or BENCHMARKS[stage.config["task"]].rows
-
-
-def parquet_rows(folder: Path) -> int:
-    """Count the rows of the files below a folder. Raises UserError for one that is damaged."""
-    import pyarrow.parquet
-
-    rows = 0
-    for file in sorted(folder.rglob("*.parquet")):
-        try:
-            rows += pyarrow.parquet.read_metadata(file).num_rows
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise UserError(f"{file} cannot be read as parquet ({error}); get it again") from error
-    return rows
 
 
 def training_mode(stage: Stage) -> TrainingMode | None:

@@ -16,6 +16,7 @@ from c3l.samples import Sample, write_samples
 from c3l.scores import read_scores
 from c3l.stages import common, scoring
 from repro.analysis import gallery
+from repro.rows import TRUTH
 from repro.stages import evaluation as driver
 
 CLASSES = ("conversation", "complex reasoning")
@@ -118,7 +119,7 @@ def test_the_gallery_says_what_stands_behind_it(relevance, tiny_images):
     truth = Stage("judged", 1, judged)
     store.make(truth)
     cells = {
-        "without": {"I²C": [[make(SAMPLES)]], "image-dependent claims, %": [[truth]]},
+        "without": {"I²C": [[make(SAMPLES)]], TRUTH: [[truth]]},
         "between": {},
         "with": {"I²C": [[make(SAMPLES[:3])]]},
     }

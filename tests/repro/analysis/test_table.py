@@ -7,10 +7,10 @@ import pytest
 import repro.analysis.table
 from c3l.artifacts.store import Job, Stage, Store
 from repro import profile
-from repro.analysis.statistics import Influence, accuracy
+from repro.analysis.statistics import Influence
 from repro.analysis.table import disagreement
-from repro.columns import COLUMNS, Column, build_truth, correct_counts, counted
-from repro.rows import TABLES, Row, Table
+from repro.columns import COLUMNS, Column
+from repro.rows import TABLES, TRUTH, Row, Table
 
 SEEDS = 2
 BASES = {"better": "base", "same": "base"}
@@ -21,6 +21,7 @@ def answer(job: Job) -> dict:
     right = [float(k < job.config["right"]) for k in range(40)]
     columns = {"question_id": [str(k) for k in range(40)], "category": "attribute"}
     frame = pd.DataFrame(columns | {"image_id": [str(k % 10) for k in range(40)], "correct": right})
+    frame["claims"] = [["true_image" if one else "false"] for one in right]
     frame.to_parquet(job.out / "samples.parquet")
     value = {} if job.config["silent"] else {"value": job.config.get("said", 2.5 * sum(right))}
     judged = {name: job.config[name] for name in ("judge",) if name in job.config}
@@ -79,12 +80,10 @@ def test_a_row_is_compared_with_its_base_and_the_base_with_nothing(finish):
     assert same["interval"] == [0, 0]
 
 
-def test_what_is_no_benchmark_has_no_p(finish, monkeypatch):
+def test_what_is_no_benchmark_has_no_p(finish):
     """Rows' own samples are not paired one by one, though they are right or wrong."""
-    column = counted("samples a data set", correct_counts, accuracy, build=build_truth)
-    monkeypatch.setitem(COLUMNS, "true, %", column)
     rows = {"base": {"right": 20}, "better": {"right": 24}}
-    found = finish(rows, {"better": "base"}, "true, %")["better"]["difference"]
+    found = finish(rows, {"better": "base"}, TRUTH)["better"]["difference"]
     chances = {"df", "power_if_paper", "false_alarm"}
     assert found.keys() == {"base", "value", "interval", "detectable"} | chances
 
