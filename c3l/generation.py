@@ -54,7 +54,8 @@ def captions(
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 batch_size=batch_size,
-                seed=seed + start,
+                seed=seed,
+                keys=batch,
             )
         except NotFiniteError as error:
             raise NotFiniteError(error.rows, batch) from None
@@ -96,6 +97,7 @@ def write_pairs(
             top_p=top_p,
             seed=seed,
             batch_size=batch_size,
+            keys=[f"{name}-{_INITIALS[instruction]}" for name, instruction in requests],
         )
     except NotFiniteError as error:
         raise NotFiniteError(error.rows, [name for name, _ in requests]) from None

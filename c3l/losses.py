@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from c3l.backbones.base import Backbone
+from c3l.backbones.encoding import Picture
 from c3l.contrastive import Projection, contrastive_loss
 from c3l.instructions import format_pair, pair_prompt
 from c3l.packing import padded
@@ -15,7 +15,7 @@ from c3l.readings import Readings
 from c3l.relevance import answer_states
 from c3l.selection import Group
 
-Anchor = tuple[str | None, Group, Image.Image]
+Anchor = tuple[str | None, Group, Picture]
 """An anchor's text, its group, the group's image; None where the prompt itself is the anchor."""
 
 
@@ -49,7 +49,10 @@ class Losses(nn.Module):
         zero = torch.zeros((), device=self.backbone.device, requires_grad=True)
         l_r, l_c = zero, zero
         if encoded is not None:
-            states, tokens = answer_states(self.backbone, encoded, encoded["labels"] != -100)
+            answers = encoded["labels"] != -100
+            # Adapters have dropout, whose draws depend on the shape of the rows.
+            in_pairs = self.readings.tuning not in ("lora", "qlora")
+            states, tokens = answer_states(self.backbone, encoded, answers, in_pairs=in_pairs)
             l_r = F.cross_entropy(self.backbone.head(states).float(), tokens, reduction="sum")
         if anchors:
             l_c = self._contrast(anchors)

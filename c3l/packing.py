@@ -12,6 +12,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+PIXELS, STATES = "pixel_values", "vision_states"
+"""A batch's pictures, as a processor prepares them or as a frozen encoder has read them."""
+
 
 def pack(
     batch: Mapping[str, Tensor], group_sizes: Sequence[int]
@@ -26,8 +29,8 @@ def pack(
 
     Returns, for g runs and T the longest packed row, the model's inputs: input_ids and position_ids
     [g, T], attention_mask [g, 1, T, T] (true: is seen; as for SDPA, transformers' default) and
-    pixel_values [g, ...]; and `flat_index` [b, t], the index of each token of `batch` in the packed
-    rows laid end to end, [g·T] (any index for padding).
+    pixel_values or vision_states [g, ...]; and `flat_index` [b, t], the index of each token of
+    `batch` in the packed rows laid end to end, [g·T] (any index for padding).
 
     Raises RuntimeError if the group_sizes do not sum to b.
     """
@@ -50,8 +53,9 @@ def pack(
             positions[number, index] = torch.arange(len(index))
     inputs = {"input_ids": packed, "position_ids": positions, "attention_mask": mask[:, None]}
     inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-    if "pixel_values" in batch:
-        inputs["pixel_values"] = batch["pixel_values"][[int(run[0]) for run in runs]]
+    for name in (PIXELS, STATES):
+        if name in batch:
+            inputs[name] = batch[name][[int(run[0]) for run in runs]]
     return inputs, flat_index.to(device)
 
 
@@ -73,6 +77,32 @@ def _tree(rows: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         previous = torch.cat([previous[:prefix], torch.arange(start, end)])
         indices[i], start = previous, end
     return indices, seen
+
+
+def pair_rows(attention_mask: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Two texts of a batch in each row, the longest with the shortest, so that little is padding.
+
+    `attention_mask` [b, t] is that of a batch padded on the right. Returns, for r rows of length T,
+    the index [r, T] of each row's tokens in the batch laid end to end, [b·t]; position_ids [r, T]
+    and attention_mask [r, 1, T, T], by which no text sees the other one; and `flat_index` [b, t] as
+    in `pack`.
+    """
+    lengths, (size, width) = attention_mask.sum(1), attention_mask.shape
+    order = lengths.argsort(descending=True, stable=True)
+    first, second = order[: (size + 1) // 2, None], order.flip(0)[: (size + 1) // 2, None]
+    start = lengths[first]
+    end = start + lengths[second].masked_fill(first == second, 0)
+    steps = torch.arange(int(end.max()), device=order.device)
+    is_second, valid = steps >= start, steps < end
+    positions = torch.where(is_second, steps - start, steps).masked_fill(~valid, 0)
+    index = torch.where(is_second & valid, second, first) * width + positions
+    mask = (is_second[:, None] == is_second[..., None]) & valid[:, None]
+    # Padding sees itself: no row of attention may be empty.
+    mask = mask & (steps <= steps[:, None]) | (steps == steps[:, None])
+    flat_index = order.new_zeros(size * width)
+    flat_index[index[valid]] = valid.flatten().nonzero()[:, 0]
+    inputs = {"position_ids": positions, "attention_mask": mask[:, None]}
+    return index, inputs, flat_index.view(size, width)
 
 
 ATTENTION = "causal_blocks"

@@ -276,16 +276,18 @@ def answer_states(
     batch: Mapping[str, Tensor],
     mask: Tensor,
     group_sizes: Sequence[int] | None = None,
+    in_pairs: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The hidden states [n, d] that predict the n tokens under `mask` [b, t], and the tokens [n].
 
-    `batch` comes from `Backbone.encode`, padded on the right; `group_sizes` are those of
-    `Backbone.hidden_states`. `backbone.head` makes logits for these positions alone: they fill the
-    memory.
+    `batch` comes from `Backbone.encode`, padded on the right; `group_sizes` and `in_pairs` are
+    those of `Backbone.hidden_states`. `backbone.head` makes logits for these positions alone: they
+    fill the memory.
     """
     # The state of a position predicts the next token. Before the first one there is no state.
     predicting = F.pad(mask[:, 1:], (0, 1))
-    return backbone.hidden_states(batch, predicting, group_sizes), batch["input_ids"][mask]
+    states = backbone.hidden_states(batch, predicting, group_sizes, in_pairs)
+    return states, batch["input_ids"][mask]
 
 
 def _batches(runs: Iterable[list[int]], size: int) -> Iterator[list[list[int]]]:

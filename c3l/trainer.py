@@ -4,6 +4,7 @@
 and several processes.
 """
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -12,12 +13,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import TrainingArguments, set_seed
 
 from c3l.backbones.base import Backbone
+from c3l.backbones.features import FrozenFeatures, are_frozen
 from c3l.contrastive import Projection
 from c3l.instructions import pair_prompt
 from c3l.losses import Anchor, Losses
@@ -51,6 +52,11 @@ class Item:
         positives = self.group.positives if self.group else ()
         return [sample.id for sample in (self.target, *positives) if sample]
 
+    @property
+    def images(self) -> list[str]:
+        """The pictures that it is about."""
+        return [part.image for part in (self.target, self.group) if part]
+
 
 class LossTrainer(DistributedTrainer):
     """A Trainer on `Losses`, whose data set is a sequence of items."""
@@ -58,10 +64,15 @@ class LossTrainer(DistributedTrainer):
     def __init__(
         self, losses: Losses, images: ImageFolder, settings: TrainingSettings, **kwargs: Any
     ):
-        self.images, self.settings = images, settings
+        self.settings = settings
         self.anchors: dict[int, str] = {}  # by index, of the steps they were last sampled for
         self.sampled_from: int | None = None  # the first index of these steps
         super().__init__(losses, data_collator=self._collate, **kwargs)
+        frozen = are_frozen(losses.backbone, losses.readings.tuning)
+        # Of weights in shards all processes would have to encode the same number of pictures.
+        cached = frozen and not self.is_fsdp_enabled
+        names = (name for item in self.train_dataset for name in item.images)
+        self.images = FrozenFeatures(losses.backbone, images, names) if cached else images
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """This part's share of mean L_r over the step's tokens + λ · mean L_c over its groups."""
@@ -115,11 +126,10 @@ class LossTrainer(DistributedTrainer):
         of the `anchor_steps` steps that begin at the index `start`.
 
         No checkpoint lies among these steps, so a run that resumes samples the same. Each process
-        samples all of them, since other batches would give other texts.
+        samples all of them: sharded weights are gathered by all processes together.
         """
         items = [item for item in self.train_dataset[start : start + size] if item.group]
         backbone = self.model.backbone
-        seed = np.random.SeedSequence([self.args.seed, start]).generate_state(1)[0]
 
         def write() -> list[str]:
             return backbone.generate(
@@ -128,15 +138,15 @@ class LossTrainer(DistributedTrainer):
                 max_new_tokens=self.settings.anchor_tokens,
                 temperature=ANCHOR_TEMPERATURE,
                 top_p=ANCHOR_TOP_P,
-                seed=int(seed),
+                seed=self.args.seed,
                 batch_size=len(items),
+                keys=[str(item.index) for item in items],
             )
 
         self.model.eval()
-        # The losses' own forward is under accelerate's autocast; this is not.
-        half = self.args.bf16 or self.args.fp16
         try:
-            with torch.autocast(backbone.device.type, backbone.dtype, enabled=half):
+            # The losses' own forward is under accelerate's autocast; this is not.
+            with backbone.autocast():
                 # Sharded weights are gathered only within the model's forward.
                 texts = self.model(write=write) if self.is_fsdp_enabled else write()
         except NotFiniteError as error:
@@ -214,7 +224,12 @@ def train_items(
     trainer = LossTrainer(losses, images, settings, args=arguments, train_dataset=items)
     if not distributed.is_main_process():
         set_seed(seed + arguments.process_index)  # dropout of its own
-    trainer.train_on(backbone.dtype)
+    # The Trainer begins by collecting garbage: half a second for what was imported.
+    gc.freeze()
+    try:
+        trainer.train_on(backbone.dtype)
+    finally:
+        gc.unfreeze()
     gathered = fsdp.gather(losses)
     losses.eval()
     if settings.gradient_checkpointing:
@@ -245,7 +260,7 @@ def _arguments(
         train_sampling_strategy="sequential",
         warmup_steps=readings.warmup_ratio,
         lr_scheduler_type=readings.schedule,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         bf16=backbone.dtype == torch.bfloat16,
         fp16=backbone.dtype == torch.float16,
         save_strategy="steps",

@@ -1,6 +1,6 @@
 """Long stages work in shards: whole ones survive a crash, and other processes may help with them.
 
-Whoever locks a shard first makes it. A shard's items and seed depend on its number alone.
+Whoever locks a shard first makes it. A shard's items depend on its number alone.
 """
 
 import logging
@@ -27,9 +27,9 @@ class NoShardsRemaining(Exception):
 
 
 def in_shards(
-    job: Job, kind: str, items: list, work: Callable[[list, int], Any], unit: str = "images"
+    job: Job, kind: str, items: list, work: Callable[[list], Any], unit: str = "images"
 ) -> list[Any]:
-    """Return `work(items of the shard, its number)` for each shard of the items, in order.
+    """Return `work(items of the shard)` for each shard of the items, in order.
 
     `unit` is the items' name in the progress. Raises NoShardsRemaining in a process that only
     helps, once others are at work on all shards that remain.
@@ -42,7 +42,7 @@ def in_shards(
     results: dict[int, Any] = {}
 
     def take(number: int, timeout: float) -> None:
-        results[number] = _shard(job, paths[number], lambda: work(shards[number], number), timeout)
+        results[number] = _shard(job, paths[number], lambda: work(shards[number]), timeout)
 
     for _ in track(shards, unit, [*map(len, shards)]):
         missing = [number for number in range(len(shards)) if number not in results]
@@ -65,11 +65,6 @@ def shards_remaining(partial: Path) -> int:
 def helper_seconds(partial: Path) -> float:
     """Total seconds other workers spent on shards."""
     return sum(float(path.read_text()) for path in partial.glob("*.seconds"))
-
-
-def shard_seed(job: Job, number: int) -> int:
-    """Return another seed for each shard; greedy stages have none."""
-    return (job.seed or 0) + 1_000_003 * number
 
 
 def _shard(job: Job, path: Path, work: Callable[[], Any], timeout: float) -> Any:

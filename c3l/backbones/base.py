@@ -6,32 +6,43 @@ model. The rest is written once, here and in `encoding`, on the language model's
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
-from zlib import crc32
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from transformers import (
     GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    StoppingCriteriaList,
+    StopStringCriteria,
 )
+from transformers.generation.stopping_criteria import EosTokenCriteria
 
 from c3l.artifacts.files import digest_file
-from c3l.backbones.encoding import Encoder
+from c3l.backbones.decoding import (
+    Batch,
+    Choice,
+    NucleusSampling,
+    choose_likeliest,
+    read_prompts,
+    row_seeds,
+    write,
+)
+from c3l.backbones.encoding import Encoder, Picture
 from c3l.backbones.tuning import merge_adapters, prepare
-from c3l.packing import ATTENTION, only_at, pack, padded
+from c3l.packing import ATTENTION, PIXELS, STATES, only_at, pack, padded, pair_rows
 from c3l.readings import Embedding, Tuning
-from c3l.runtime.errors import NotFiniteError
 from c3l.runtime.progress import track
+
+_WORTH_PAIRING = 0.95
+"""The share of a batch's positions, padding among them, that rows of two texts may take at most."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +51,6 @@ class Generated:
 
     text: str
     finished: bool
-
-
-class _Finite(LogitsProcessor):
-    """Stops at predictions that are no numbers: greedy decoding takes NaN for the best token."""
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        invalid = ~scores.amax(-1).isfinite()
-        if invalid.any():
-            raise NotFiniteError(invalid.nonzero()[:, 0].tolist())
-        return scores
-
-
-@contextmanager
-def _preserved_random_state(device: torch.device) -> Iterator[None]:
-    apple = torch.mps.get_rng_state() if device.type == "mps" else None
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-    if apple is not None:
-        torch.mps.set_rng_state(apple)
 
 
 class Backbone(Encoder):
@@ -72,8 +64,11 @@ class Backbone(Encoder):
     """The language model without its head: embeddings in, last hidden states out."""
     speaker: ClassVar[str]
     """The part that generates: the whole model ("") or the language model with its head."""
-    image_inputs: ClassVar[tuple[str, ...]] = ("pixel_values",)
+    image_inputs: ClassVar[tuple[str, ...]] = (PIXELS,)
     """The inputs of the image features: the picture, and anything else in a batch."""
+    frozen_features: ClassVar[bool] = False
+    """Whether training may keep `vision_states` (`c3l.backbones.features`). A family that does not
+    say so runs its vision encoder in every step."""
     features_from: ClassVar[str] = "vision_config"
     """The part of a configuration that decides the number of image features, for messages."""
 
@@ -118,12 +113,14 @@ class Backbone(Encoder):
         batch: Mapping[str, Tensor],
         positions: Tensor,
         group_sizes: Sequence[int] | None = None,
+        in_pairs: bool = False,
     ) -> Tensor:
         """The language model's last hidden states [n, d] at the n true `positions` [b, t].
 
         `batch` comes from `encode` or `encode_texts`, padded on the right; states come row after
         row. With `group_sizes`, each run of so many rows about the same image shares its common
-        prefixes (`c3l.packing.pack`). Gradients flow if they are enabled.
+        prefixes (`c3l.packing.pack`). With `in_pairs`, two rows become one where that saves
+        padding (`c3l.packing.pair_rows`). Gradients flow if they are enabled.
         """
         inputs, read, flat_index = dict(batch), positions, None
         # An image whose features depend on the text behind it cannot be shared.
@@ -131,7 +128,14 @@ class Backbone(Encoder):
             # Tokens behind the last of a row's positions are not read.
             inputs["attention_mask"] = positions.long().flip(1).cummax(1).values.flip(1)
             inputs, flat_index = pack(inputs, group_sizes)
-            read = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+        embeddings = self._embedded(inputs)
+        if in_pairs:
+            index, masks, pair_index = pair_rows(inputs["attention_mask"])
+            if index.numel() < _WORTH_PAIRING * positions.numel():
+                embeddings, flat_index = embeddings.flatten(0, 1)[index], pair_index
+                inputs |= masks
+        if flat_index is not None:
+            read = torch.zeros(embeddings.shape[:2], dtype=torch.bool, device=positions.device)
             read.view(-1)[flat_index[positions]] = True
         # The last layer is needed only where it is read, and its MLP is most of it: in a model of
         # four layers that saves a tenth of all. Under gradient checkpointing a layer runs again
@@ -141,22 +145,40 @@ class Backbone(Encoder):
         recomputed = getattr(last, "gradient_checkpointing", False) and last.training
         with nullcontext() if recomputed else only_at(last.mlp, read):
             states = decoder(
-                inputs_embeds=self._embedded(inputs),
+                inputs_embeds=embeddings,
                 attention_mask=inputs["attention_mask"],
                 position_ids=inputs.get("position_ids"),
                 use_cache=False,
             ).last_hidden_state
         return states[read] if flat_index is None else states.flatten(0, 1)[flat_index[positions]]
 
+    def autocast(self) -> torch.autocast:
+        """The context in which a backbone in half precision trains; in float32 it does nothing."""
+        half = self.dtype in (torch.bfloat16, torch.float16)
+        return torch.autocast(self.device.type, self.dtype if half else None, enabled=half)
+
+    def vision_states(self, pixels: Tensor) -> Tensor:
+        """The vision encoder's output [b, p, e] for pixel values [b, 3, h, w].
+
+        It is the last that no trained weight changes: what enters the projector.
+        """
+        states: list[Tensor] = []
+        projector = self.model_part(self.projector)
+        with projector.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0])):
+            self.image_features({PIXELS: pixels})
+        return states[0]
+
     def image_features(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The embeddings in the positions of the image tokens [b, n, d]."""
+        if STATES in batch:
+            return self.model_part(self.projector)(batch[STATES])
         inputs = {name: batch[name] for name in self.image_inputs}
         return torch.stack([*self._whole.get_image_features(**inputs).pooler_output])
 
     def _embedded(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The language model's input embeddings [b, t, d], the image's among them."""
         embeddings = self._whole.get_input_embeddings()(batch["input_ids"])
-        if "pixel_values" not in batch:
+        if PIXELS not in batch and STATES not in batch:
             return embeddings
         features = self.image_features(batch).to(embeddings.dtype)
         is_image = batch["input_ids"] == self._format.image_token_id
@@ -199,14 +221,14 @@ class Backbone(Encoder):
 
     def count_features(self, pixels: Tensor) -> int:
         """The number of features the model makes of a picture's pixel values [1, 3, h, w]."""
-        return self.image_features({"pixel_values": pixels}).shape[1]
+        return self.image_features({PIXELS: pixels}).shape[1]
 
     def processor_settings(self, features: int) -> dict[str, object]:
         """The processor's settings that give a picture so many image tokens."""
         return {}
 
     def generate(
-        self, questions: Sequence[str], images: Sequence[Image.Image] | None = None, **settings
+        self, questions: Sequence[str], images: Sequence[Picture] | None = None, **settings
     ) -> list[str]:
         """The texts of `generate_with_status`, which takes the same settings."""
         return [answer.text for answer in self.generate_with_status(questions, images, **settings)]
@@ -216,7 +238,7 @@ class Backbone(Encoder):
     def generate_with_status(
         self,
         questions: Sequence[str],
-        images: Sequence[Image.Image] | None = None,
+        images: Sequence[Picture] | None = None,
         *,
         max_new_tokens: int,
         temperature: float = 0.0,
@@ -225,58 +247,78 @@ class Backbone(Encoder):
         batch_size: int = 32,
         stop: Sequence[str] = (),
         answer_prefix: Sequence[str] | None = None,
+        keys: Sequence[str] | None = None,
     ) -> list[Generated]:
         """The model's answers, in the order of the questions.
 
-        Greedy at temperature 0, else nucleus sampling: the same for the same seed, questions and
-        batch size, without a change to the caller's random state. A text ends before the first
+        Greedy at temperature 0, else nucleus sampling, without a change to the caller's random
+        state. A row draws from a generator of its own, seeded by `seed`, its key of `keys` and its
+        place among equal keys: neither other rows nor the batch size have a part in its text. By
+        default a row's key is its question and answer prefix. A text ends before the first
         string of `stop`, or before the prompt format's own end of an answer (###), and is stripped
         of outer white space. With `answer_prefix`, one text a question, each answer continues that
         text, and only its new part is returned.
 
         Raises NotFiniteError, with the indices of the questions, if a prediction is no number.
         """
+        if not questions:
+            return []
         self.model.eval()
-        sampling: dict[str, object] = {"do_sample": temperature > 0}
+        prefixes = answer_prefix or [""] * len(questions)
+        if keys is None:
+            keys = [f"{q}\0{prefix}" for q, prefix in zip(questions, prefixes, strict=True)]
+        choose: Choice = choose_likeliest
         if temperature > 0:
-            sampling |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
-        if self._format.stop:  # a model that is taught to end so writes no end of sequence
-            sampling |= {"stop_strings": self._format.stop, "tokenizer": self.tokenizer}
+            choose = NucleusSampling(row_seeds(seed, keys), temperature, top_p, max_new_tokens)
         written: list[Generated] = [Generated("", False)] * len(questions)
         # Questions of similar length together, for little padding; the longest first, so that
         # memory runs out at the start if at all.
         order = sorted(range(len(questions)), key=lambda i: -len(questions[i]))
-        for start in track(range(0, len(order), batch_size), "batches"):
-            rows = order[start : start + batch_size]
-            batch = self.encode(
+        part = max(1, batch_size // 4)  # a batch is filled up when so many rows have ended
+
+        def encode(rows: Sequence[int]) -> dict[str, Tensor]:
+            return self.encode(
                 [questions[i] for i in rows],
                 None if images is None else [images[i] for i in rows],
                 side="left",
                 answer_prefix=None if answer_prefix is None else [answer_prefix[i] for i in rows],
             )
-            with _preserved_random_state(self.device):
-                # Not seed + number: then neighbouring seeds would share their batches' noise.
-                torch.manual_seed(crc32(f"{seed}/{start}".encode()))
-                try:
-                    tokens = self._continued(
-                        batch,
-                        max_new_tokens=max_new_tokens,
-                        num_beams=1,
-                        repetition_penalty=1.0,
-                        logits_processor=LogitsProcessorList([_Finite()]),
-                        **sampling,
-                    )
-                except NotFiniteError as error:
-                    raise NotFiniteError([rows[k] for k in error.rows]) from None
-            for i, row in zip(rows, tokens.tolist(), strict=True):
-                written[i] = self._read(row, stop)
+
+        starts = [0, *range(batch_size, len(order), part)]
+        parts = [order[a:b] for a, b in pairwise([*starts, len(order)])]
+        rows = self._continued(encode, track(parts, "batches"), batch_size, choose, max_new_tokens)
+        for i, tokens in rows:
+            written[i] = self._read(tokens, stop)
         return written
 
-    def _continued(self, batch: Mapping[str, Tensor], **settings) -> Tensor:
-        """The tokens that the model writes behind a batch padded on the left [b, new]."""
-        return self.model_part(self.speaker).generate(
-            inputs_embeds=self._embedded(batch), attention_mask=batch["attention_mask"], **settings
-        )
+    def _continued(
+        self,
+        encode: Callable[[Sequence[int]], Mapping[str, Tensor]],
+        parts: Iterable[Sequence[int]],
+        batch_size: int,
+        choose: Choice,
+        max_new_tokens: int,
+    ) -> Iterator[tuple[int, list[int]]]:
+        """`decoding.write` behind the batches [left-padded] that `encode` makes of parts."""
+        ends = StoppingCriteriaList([EosTokenCriteria(self._end_ids)])
+        if self._format.stop:  # a model that is taught to end so writes no end of sequence
+            ends.append(StopStringCriteria(self.tokenizer, self._format.stop))
+
+        def read(rows: Sequence[int]) -> Batch:
+            return self.model_part(self.speaker).generate(
+                **self._model_inputs(encode(rows)),
+                custom_generate=partial(read_prompts, rows=rows),
+                max_new_tokens=max_new_tokens,
+            )
+
+        return write(read, parts, batch_size, choose=choose, ends=ends, limit=max_new_tokens)
+
+    def _model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inputs that the model writes behind."""
+        return {
+            "inputs_embeds": self._embedded(batch),
+            "attention_mask": batch["attention_mask"],
+        }
 
     def _read(self, tokens: list[int], stop: Sequence[str]) -> Generated:
         ends = [i for i, token in enumerate(tokens) if token in self._end_ids]

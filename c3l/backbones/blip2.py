@@ -4,7 +4,7 @@ BLIP-2, MiniGPT-4 with Vicuna (the same parts after renaming) and VisualGLM are 
 class with different language models; in InstructBLIP the queries read the question as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image
@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import Blip2ForConditionalGeneration, InstructBlipForConditionalGeneration
 
 from c3l.backbones.base import Backbone
+from c3l.packing import STATES
 
 
 class Blip2(Backbone):
@@ -20,6 +21,7 @@ class Blip2(Backbone):
     language = ("language_model",)
     decoder = "language_model.model"
     speaker = "language_model"
+    frozen_features = True
     features_from = "num_query_tokens"
 
     def __init__(self, model: Blip2ForConditionalGeneration, processor, **named):
@@ -29,6 +31,27 @@ class Blip2(Backbone):
         vision = model.config.vision_config
         eps = getattr(vision, "post_layernorm_eps", vision.layer_norm_eps)
         model.vision_model.post_layernorm.eps = eps
+
+    def vision_states(self, pixels: Tensor) -> Tensor:
+        """The encoder's output: the Q-Former may have dropout, or read the question."""
+        return self._whole.vision_model(pixel_values=pixels).last_hidden_state
+
+    def image_features(self, batch: Mapping[str, Tensor]) -> Tensor:
+        if STATES not in batch:
+            return super().image_features(batch)
+        states = batch[STATES]
+        queries = self._whole.query_tokens.expand(len(states), -1, -1)
+        output = self._whole.qformer(
+            query_embeds=queries,
+            encoder_hidden_states=states,
+            encoder_attention_mask=torch.ones_like(states[..., 0], dtype=torch.long),
+            **self._question(batch, queries),
+        ).last_hidden_state
+        return self._whole.language_projection(output[:, : queries.shape[1]].to(states.dtype))
+
+    def _question(self, batch: Mapping[str, Tensor], queries: Tensor) -> dict[str, Tensor]:
+        """The Q-Former's inputs besides the picture and the queries [b, q, d]."""
+        return {}
 
     def count_features(self, pixels: Tensor) -> int:
         return self.model.config.num_query_tokens
@@ -45,6 +68,11 @@ class Blip2(Backbone):
 class InstructBlip(Blip2):
     model_class = InstructBlipForConditionalGeneration
     image_inputs = ("pixel_values", "qformer_input_ids", "qformer_attention_mask")
+
+    def _question(self, batch: Mapping[str, Tensor], queries: Tensor) -> dict[str, Tensor]:
+        mask = batch["qformer_attention_mask"]
+        mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], 1)
+        return {"input_ids": batch["qformer_input_ids"], "attention_mask": mask}
 
     def encode(self, questions: Sequence[str], images=None, *args, **settings) -> dict[str, Tensor]:
         batch = super().encode(questions, images, *args, **settings)

@@ -12,8 +12,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from c3l.backbones.prompts import ChatFormat, answer_masks, answer_pieces, chat_tokens
+from c3l.packing import PIXELS, STATES
 from c3l.runtime.errors import UserError
 
+Picture = Image.Image | Tensor
+"""A picture, or its features (`c3l.backbones.features`)."""
 Preparation = Callable[[list[Image.Image]], tuple[Tensor, Tensor]]
 """Pictures to their pixel values [n, ...] and the number of image tokens of each [n]."""
 
@@ -69,7 +72,7 @@ class Encoder:
     def encode(
         self,
         questions: Sequence[str],
-        images: Sequence[Image.Image] | None = None,
+        images: Sequence[Picture] | None = None,
         answers: Sequence[str] | None = None,
         side: Literal["left", "right"] = "right",
         answer_prefix: Sequence[str] | None = None,
@@ -78,7 +81,8 @@ class Encoder:
         """The model's inputs for a batch, padded on `side`, on the model's device.
 
         input_ids, attention_mask [b, t]; with `images`, one a question, pixel_values
-        [b, 3, h, w] and any other inputs of the image features; with `answers`, labels [b, t]
+        [b, 3, h, w], or vision_states [b, p, e] where the images are features, and any other
+        inputs of the image features; with `answers`, labels [b, t]
         (−100 outside the answer and its end, the end-of-sequence token or what the prompt format
         writes there) and answer_mask [b, t] (the answer alone). With `answer_prefix` in place of
         answers, each text stops behind that beginning of its answer, for the model to continue.
@@ -108,7 +112,7 @@ class Encoder:
         return self._placed(batch)
 
     def encode_texts(
-        self, texts: Sequence[str], images: Sequence[Image.Image] | None = None
+        self, texts: Sequence[str], images: Sequence[Picture] | None = None
     ) -> dict[str, Tensor]:
         """The model's inputs for plain texts, without the chat; an image goes before its text."""
         image = f"{self._format.image_token}\n" if images is not None else ""
@@ -175,14 +179,14 @@ class Encoder:
 
     def _placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch on the model's device and in its precision, without offsets."""
-        if "pixel_values" in batch:
-            batch["pixel_values"] = batch["pixel_values"].to(self.dtype)
+        if PIXELS in batch:
+            batch[PIXELS] = batch[PIXELS].to(self.dtype)
         return {k: tensor.to(self.device) for k, tensor in batch.items() if k != "offset_mapping"}
 
     def _tokens(
         self,
         texts: list[str],
-        images: Sequence[Image.Image] | None,
+        images: Sequence[Picture] | None,
         side: str,
         prompts: Sequence[str] | None = None,
         prepare: Preparation | None = None,
@@ -205,6 +209,9 @@ class Encoder:
         distinct = {id(image): image for image in images}
         row_of = {key: row for row, key in enumerate(distinct)}
         picture = torch.tensor([row_of[id(image)] for image in images])
+        name = PIXELS
+        if all(isinstance(image, Tensor) for image in images):
+            name, prepare = STATES, self._stacked
         pixels, counts = (prepare or self._pictures)(list(distinct.values()))
         # Repeated only now: a tokenizer would spend longer on them than on the texts.
         times = [torch.where(row, n, 1) for row, n in zip(is_image, counts[picture], strict=True)]
@@ -213,7 +220,11 @@ class Encoder:
             for part in (ids, offsets)
         )
         batch = _padded(ids, offsets, self.tokenizer.pad_token_id, side)
-        return batch | {"pixel_values": pixels[picture]}
+        return batch | {name: pixels[picture]}
+
+    def _stacked(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The features in one tensor [n, p, e], and the number of image tokens of each [n]."""
+        return torch.stack(features), torch.full((len(features),), self._image_tokens)
 
 
 def _padded(ids: list[Tensor], offsets: list[Tensor], padding: int, side: str) -> dict[str, Tensor]:

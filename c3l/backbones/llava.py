@@ -14,6 +14,7 @@ class Llava(Backbone):
     language = ("model.language_model", "lm_head")
     decoder = "model.language_model"
     speaker = ""
+    frozen_features = True
     features_from = "vision_feature_select_strategy and vision_config's image_size and patch_size"
     joined: ClassVar[int] = 1
     """The number of neighbouring patches in one image token."""

@@ -176,7 +176,7 @@ def score_in_shards(
     rank = {name: position for position, name in enumerate(pictures)}
     order = sorted(range(len(samples)), key=lambda i: rank[samples[i].image])
 
-    def work(shard: list[int], _: int) -> list[dict]:
+    def work(shard: list[int]) -> list[dict]:
         part = [samples[i] for i in shard]
         scores = relevance.score(backbone, part, images, readings, batch_size=batch_size)
         return [to_record(score) for score in scores]

@@ -37,7 +37,7 @@ def run_scores(job: Job) -> dict:
     # The stage stores what every form is computed from; the form here is eq. 1 as printed.
     readings = readings_of(job, "scores", score_form="literal_sum")
 
-    def work(shard: list[Sample], _: int) -> list[dict]:
+    def work(shard: list[Sample]) -> list[dict]:
         scores = score(backbone, shard, images, readings, batch_size=job.config["batch_size"])
         return [to_record(one) for one in scores]
 
@@ -66,7 +66,7 @@ def run_answer_logprobs(job: Job) -> dict:
     backbone, batch_size = load_model(job, "backbone"), job.config["batch_size"]
     answers = sorted({sample.answer for sample in samples_of(job)})
 
-    def work(shard: list[str], _: int) -> dict[str, float]:
+    def work(shard: list[str]) -> dict[str, float]:
         return answer_logprob_without_prompt(backbone, shard, batch_size=batch_size)
 
     shards = in_shards(job, "alone", answers, work, "answers")

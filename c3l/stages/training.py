@@ -42,7 +42,7 @@ def generator(
         "clm": clm,
     }
     inputs = {"backbone": backbone, "samples": samples, "selection": selection, "images": images}
-    return Stage("generator", 2, run_generator, config, inputs, seed)
+    return Stage("generator", 3, run_generator, config, inputs, seed)
 
 
 @trains
@@ -70,7 +70,7 @@ def vlit(
     """A fresh copy of the weights, fine-tuned on the final data."""
     inputs = {"backbone": weights, "samples": samples, "images": images}
     config = {"settings": settings.model_dump(), "readings": readings.of("vlit")}
-    return Stage("vlit", 1, run_vlit, config, inputs, seed)
+    return Stage("vlit", 2, run_vlit, config, inputs, seed)
 
 
 @trains

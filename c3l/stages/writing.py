@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from c3l.artifacts.shards import in_shards, shard_seed
+from c3l.artifacts.shards import in_shards
 from c3l.artifacts.stage import Job, Source, Stage
 from c3l.readings import Readings
 from c3l.samples import ImageFolder, Sample
@@ -32,8 +32,9 @@ def captions(
     config |= {"images": count, "readings": readings.of("captions")}
     inputs = {"backbone": backbone, "images": images}
     # Greedy captions are the same whatever the seed: all seeds share them.
-    seeded = seed if readings.caption_temperature > 0 else None
-    return Stage("captions", 1, run_captions, config, inputs, seeded)
+    samples = readings.caption_temperature > 0
+    version, seeded = (2, seed) if samples else (1, None)
+    return Stage("captions", version, run_captions, config, inputs, seeded)
 
 
 def run_captions(job: Job) -> dict:
@@ -52,7 +53,7 @@ def _write_captions(job: Job, backbone: "Backbone", readings: Readings) -> dict[
     names = image_names(job.inputs["images"], job.config["images"])
     images = ImageFolder(job.inputs["images"])
 
-    def work(shard: list[str], number: int) -> list[str]:
+    def work(shard: list[str]) -> list[str]:
         return generation.captions(
             backbone,
             images,
@@ -60,7 +61,7 @@ def _write_captions(job: Job, backbone: "Backbone", readings: Readings) -> dict[
             max_new_tokens=job.config["caption_tokens"],
             temperature=readings.caption_temperature,
             batch_size=job.config["batch_size"],
-            seed=shard_seed(job, number),
+            seed=job.seed or 0,
         )
 
     shards = in_shards(job, "captions", names, work)
@@ -85,7 +86,7 @@ def initial(
     inputs = {"backbone": backbone, "captions": captions}
     if readings.pairs_from == "caption_and_image":
         inputs["images"] = images
-    return Stage("initial", 1, run_initial, config, inputs, seed)
+    return Stage("initial", 2, run_initial, config, inputs, seed)
 
 
 def run_initial(job: Job) -> dict:
@@ -103,7 +104,7 @@ def _write_pairs(
 
     images = ImageFolder(job.inputs["images"]) if readings.pairs_from != "caption" else None
 
-    def work(names: list[str], number: int) -> dict:
+    def work(names: list[str]) -> dict:
         samples, dropped = write_pairs(
             backbone,
             {name: captions[name] for name in names},
@@ -113,7 +114,7 @@ def _write_pairs(
             images=images,
             max_new_tokens=job.config["pair_tokens"],
             batch_size=job.config["batch_size"],
-            seed=shard_seed(job, number),
+            seed=job.seed or 0,
         )
         return {"samples": [asdict(sample) for sample in samples], "dropped": dropped}
 
@@ -159,7 +160,7 @@ def final(
     config = settings.model_dump() | {"images": count, "size": size}
     config |= {"readings": readings.of("final")}
     inputs = {"generator": generator, "images": images}
-    return Stage("final", 1, run_final, config, inputs, seed)
+    return Stage("final", 2, run_final, config, inputs, seed)
 
 
 def run_final(job: Job) -> dict:
@@ -212,7 +213,7 @@ def vigc(
     config = settings.model_dump(exclude={"caption_tokens"}) | {"images": count}
     config |= {"readings": readings.of("vigc")}
     inputs = {"backbone": backbone, "images": images}
-    return Stage("vigc", 1, run_vigc, config, inputs, seed)
+    return Stage("vigc", 2, run_vigc, config, inputs, seed)
 
 
 def run_vigc(job: Job) -> dict:
@@ -223,7 +224,7 @@ def run_vigc(job: Job) -> dict:
     images = ImageFolder(job.inputs["images"])
     sizes = {"max_new_tokens": job.config["pair_tokens"], "batch_size": job.config["batch_size"]}
 
-    def work(names: list[str], number: int) -> dict:
+    def work(names: list[str]) -> dict:
         written, dropped = vigc.generate_pairs(
             backbone,
             images,
@@ -231,7 +232,7 @@ def run_vigc(job: Job) -> dict:
             n=job.config["pairs_per_class"],
             temperature=readings.pair_temperature,
             top_p=readings.pair_top_p,
-            seed=shard_seed(job, number),
+            seed=job.seed or 0,
             **sizes,
         )
         # Each kind by itself: a corrected answer is no duplicate of the direct one.

@@ -43,13 +43,14 @@ def in_shards_of_one(job: Job) -> dict:
     shards.SHARD, calls = 1, Path(job.config["calls"])
     calls.mkdir(exist_ok=True)
 
-    def square(some: list[int], number: int) -> int:
+    def square(some: list[int]) -> int:
+        (number,) = some
         (calls / f"{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
         time.sleep(0.3)
         if job.config["text"] == str(number) and not (calls / "killed").exists():
             (calls / "killed").touch()
             os.kill(os.getpid(), 9)
-        return some[0] ** 2
+        return number**2
 
     (job.out / "squares").write_text(str(shards.in_shards(job, "squares", [*range(8)], square)))
     return {}

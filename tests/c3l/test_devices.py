@@ -7,7 +7,6 @@ import torch
 
 import c3l
 from c3l.backbones import loading
-from c3l.backbones.base import _preserved_random_state
 from c3l.backbones.loading import usable_device, usual_dtype
 from c3l.backbones.quantisation import quantise
 from c3l.runtime import distributed
@@ -55,16 +54,6 @@ def test_a_named_apple_gpu_is_asked_for(apple, monkeypatch):
     assert usual_dtype("mps") == "float32"
     with pytest.raises(UserError, match="device mps cannot be used here"):
         bench.scoring_report("mps", quick=True)
-
-
-def test_random_numbers_of_an_apple_gpu_are_left_as_they_were(monkeypatch):
-    states = []
-    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: "before")
-    monkeypatch.setattr(torch.mps, "set_rng_state", states.append)
-    before = torch.random.get_rng_state()
-    with _preserved_random_state(torch.device("mps")):
-        torch.rand(3)
-    assert states == ["before"] and torch.equal(before, torch.random.get_rng_state())
 
 
 def test_several_processes_do_not_share_an_apple_gpu(monkeypatch):

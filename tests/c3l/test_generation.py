@@ -135,12 +135,31 @@ def backbone(tiny_llava):
     return c3l.load_backbone(tiny_llava, device="cpu")
 
 
-def test_captions_do_not_depend_on_batches(backbone, tiny_images):
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_captions_do_not_depend_on_batches(backbone, tiny_images, temperature):
     images = ImageFolder(tiny_images)
-    names = images.names()
-    together = captions(backbone, images, names, max_new_tokens=8)
-    assert together == captions(backbone, images, names, max_new_tokens=8, batch_size=4)
-    assert together[::-1] == captions(backbone, images, names[::-1], max_new_tokens=8)
+    names, settings = images.names(), {"max_new_tokens": 8, "temperature": temperature, "seed": 1}
+    together = captions(backbone, images, names, **settings)
+    assert together == captions(backbone, images, names, batch_size=4, **settings)
+    assert together[::-1] == captions(backbone, images, names[::-1], **settings)
+
+
+def test_pairs_depend_on_their_image_and_not_on_others(backbone):
+    """So shards and batches change nothing, and equal captions have pairs of their own."""
+    settings = {"n": 1, "max_new_tokens": 12, "temperature": 1.0, "seed": 3}
+    texts = dict.fromkeys(["a.png", "b.png", "c.png"], "A red ball.")
+    written, generate = [], backbone.generate_with_status
+
+    def spy(*args, **settings):
+        written.append(generate(*args, **settings))
+        return written[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbone, "generate_with_status", spy)
+        write_pairs(backbone, texts, **settings)
+        write_pairs(backbone, {"c.png": "A red ball."}, batch_size=2, **settings)
+    assert written[1] == written[0][-len(CLASSES) :]
+    assert len({answer.text for answer in written[0]}) == len(written[0])
 
 
 def test_a_random_model_writes_nothing_that_is_lost(backbone):

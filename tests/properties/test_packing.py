@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pad_sequence
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from c3l import load_backbone
-from c3l.packing import attention, only_at, pack
+from c3l.packing import attention, only_at, pack, pair_rows
 from c3l.relevance import answer_states
 
 PATCHES = 9
@@ -86,6 +87,52 @@ def test_gradients_of_packed_rows_are_those_of_single_ones(backbone, runs):
         probe = torch.linspace(-1, 1, states.shape[1])
         slopes.append(torch.autograd.grad((states * probe).sum(), weight)[0])
     torch.testing.assert_close(*slopes, atol=1e-6 * slopes[0].abs().max().item(), rtol=1e-4)
+
+
+@settings(max_examples=20)
+@given(st.lists(rows, min_size=1, max_size=7), st.booleans())
+def test_the_loss_in_rows_of_two_is_the_padded_one(backbone, rows, image):
+    """Summed over a batch's answers, with the gradient of each text's tokens."""
+    batch = batch_of(backbone, [[row] for row in rows], image)
+    weight = backbone.model.get_input_embeddings().weight
+    results = []
+    for in_pairs in (False, True):
+        states, tokens = answer_states(backbone, batch, batch["labels"] != -100, in_pairs=in_pairs)
+        loss = F.cross_entropy(backbone.head(states), tokens, reduction="sum")
+        results.append((loss, torch.autograd.grad(loss, weight)[0]))
+    (padded, slope), (paired, other) = results
+    torch.testing.assert_close(paired, padded, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(other, slope, atol=1e-5 * slope.abs().max().item(), rtol=1e-4)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=9))
+def test_rows_of_two_hold_each_token_once(lengths):
+    """In its text's order, and no text sees the other one of its row."""
+    longest = max(lengths)
+    mask = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
+    index, inputs, flat_index = pair_rows(mask.long())
+    assert len(index) == (len(lengths) + 1) // 2
+    places = flat_index[mask]
+    assert len(set(places.tolist())) == sum(lengths)
+    assert torch.equal(index.flatten()[places], mask.flatten().nonzero()[:, 0])
+    steps = torch.arange(longest).expand_as(mask)
+    assert torch.equal(inputs["position_ids"].flatten()[places], steps[mask])
+    for row, place in enumerate(places.tolist()):
+        text, step = mask.nonzero()[row].tolist()
+        seen = inputs["attention_mask"][place // index.shape[1], 0, place % index.shape[1]]
+        assert (seen.nonzero()[:, 0] + place // index.shape[1] * index.shape[1]).tolist() == (
+            flat_index[text, : step + 1].tolist()
+        )
+
+
+@pytest.mark.parametrize(("lengths", "size"), [((20, 1, 20, 1), 2), ((9, 9, 9), 3)])
+def test_rows_of_two_only_where_they_save_padding(backbone, lengths, size):
+    batch = batch_of(backbone, [[([5] * n, [6])] for n in lengths], image=True)
+    layer = backbone.model_part(backbone.decoder).layers[0]
+    computed = []
+    with layer.register_forward_hook(lambda _, args, out: computed.append(len(args[0]))):
+        answer_states(backbone, batch, batch["answer_mask"], in_pairs=True)
+    assert computed == [size]
 
 
 @settings(max_examples=20)
