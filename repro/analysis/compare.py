@@ -25,8 +25,8 @@ from repro.run.run import Run
 FEW_SEEDS = (
     "Verdicts from fewer than three data seeds are weak evidence: at the variances of the pocket "
     "world, with two tuning seeds each, rows that differ in nothing but their seeds came out as "
-    "different in 11% to 25% of simulated comparisons with one data seed; with two in 3% to 7%, but "
-    "with intervals about half as wide again as with three (docs/records/coverage.md)."
+    "different in 11% to 25% of simulated comparisons with one data seed; with two in 3% to 7%, "
+    "but with intervals about half as wide again as with three (docs/records/coverage.md)."
 )
 
 
