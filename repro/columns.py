@@ -11,17 +11,18 @@ from benchmarks.served import Served
 from c3l.artifacts.stage import Source, Stage
 from c3l.stages import scoring
 from c3l.stages.common import Weights
-from repro.analysis import ranking, redraw
+from repro.analysis import jackknife, ranking, statistics
 from repro.analysis.statistics import (
     Difference,
     Estimate,
+    Influence,
     Statistic,
     accuracy,
-    bootstrap,
-    bootstrap_difference,
+    linearise,
     mean,
     mean_f1,
     relative_score,
+    score_ratio,
 )
 from repro.inputs import Inputs
 from repro.profile import Profile
@@ -108,19 +109,19 @@ def build_ranking(name: str, stages: RowStages) -> list[Stage]:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: what it is measured on, and how.
-
-    `estimate` and `difference` take samples and how many resamples an interval comes from.
-    """
+    """A column: what it is measured on, and how."""
 
     unit: str
     """What n counts, in words."""
-    estimate: Callable[[Frames, int], Estimate]
-    difference: Callable[[Frames, Frames, int], Difference] | None = None
-    """Of a row and its base, from the samples of both; None: rows are not compared here."""
+    influence: Callable[[Frames], Influence]
+    """From a row's samples to its number and each image's part of it."""
     build: Build = build_evaluations
     metric: str | None = None
     """What is measured, where artefacts serve several columns and cannot say it themselves."""
+    compared: bool = True
+    """True if rows are compared with their bases here."""
+    exact: bool = False
+    """True if the number is counted, not estimated: it has no interval."""
 
     @property
     def benchmark(self) -> bool:
@@ -132,48 +133,54 @@ class Column:
         """True if it exists only where scene graphs say what is true."""
         return self.build is build_truth
 
+    def estimate(self, row: Influence) -> Estimate:
+        """Return a row's number with its interval."""
+        return Estimate(row.value, None, None) if self.exact else statistics.estimate(row)
+
+    def difference(
+        self, row: Influence, base: Influence, alike: Sequence[Influence] = ()
+    ) -> Difference:
+        """Return a row's number minus its base's (`repro.analysis.statistics.difference`)."""
+        change = statistics.difference(row, base, alike)
+        return change._replace(error=0.0) if self.exact else change
+
 
 def counted(
     unit: str,
     counts: "Callable[[pd.DataFrame, list[str]], np.ndarray]",
     statistic: Statistic,
     *,
+    smooth: Statistic | None = None,
     build: Build = build_evaluations,
     metric: str | None = None,
 ) -> Column:
     """Return a column whose number is a statistic of additive counts.
 
-    `counts` takes samples and the images' ids, in order, to [images, ...].
+    `counts` takes samples and the images' ids, in order, to [images, ...]; `smooth` is the
+    statistic without its rounding, if it has one.
     """
 
-    def over_the_same_images(*rows: Frames) -> list[np.ndarray]:
-        """Return counts [data seeds, tuning seeds, images, ...] of each row, over all images."""
-        images = redraw.image_ids(rows)
-        return [np.array([[counts(frame, images) for frame in run] for run in r]) for r in rows]
+    def influence(frames: Frames) -> Influence:
+        images = jackknife.image_ids(frames)
+        table = np.array([[counts(frame, images) for frame in run] for run in frames])
+        return linearise(table, images, statistic, smooth)
 
-    def estimate(frames: Frames, resamples: int) -> Estimate:
-        (row,) = over_the_same_images(frames)
-        return bootstrap(row, statistic, resamples=resamples)
-
-    def difference(frames: Frames, base: Frames, resamples: int) -> Difference:
-        row, base_row = over_the_same_images(frames, base)
-        return bootstrap_difference(row, base_row, statistic, resamples=resamples)
-
-    return Column(unit, estimate, difference, build, metric)
+    return Column(unit, influence, build, metric)
 
 
 def computed(
-    unit: str, value: redraw.Metric, *, build: Build = build_evaluations, metric: str | None = None
+    unit: str,
+    value: jackknife.Metric,
+    *,
+    build: Build = build_evaluations,
+    metric: str | None = None,
 ) -> Column:
     """A column of any metric: a function of a model's samples, 0 to 100.
 
-    `value` is called once for each resample and model, with the rows that were drawn. An image that
-    is drawn twice has two `image_id`s, and its questions two `question_id`s. Where sums over images
-    are enough, `counted` is a hundred times as fast.
+    `value` is called for each model with all of its samples, and once without each of at most
+    thirty groups of images.
     """
-    estimate = partial(redraw.bootstrap_metric, metric=value)
-    difference = partial(redraw.bootstrap_metric_difference, metric=value)
-    return Column(unit, estimate, difference, build, metric)
+    return Column(unit, partial(jackknife.metric_influence, metric=value), build, metric)
 
 
 def correct_counts(samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
@@ -236,16 +243,10 @@ def length_counts(
     return _summed([sums, np.asarray(first, float)], samples, images)
 
 
-def instances(frames: Frames, resamples: int) -> Estimate:
-    """Number of records of a data set, a mean over data seeds; without an interval."""
-    counts = [frame["record"].nunique() for run in frames for frame in run]
-    return Estimate(float(np.mean(counts)), None, None)
-
-
-def more_instances(frames: Frames, base: Frames, resamples: int) -> Difference:
-    """Difference in records to another data set: exact, not estimated."""
-    value = instances(frames, resamples).value - instances(base, resamples).value
-    return Difference(value, value, value, 0.0)
+def instances(frames: Frames) -> Influence:
+    """Number of records of a data set, a mean over data seeds."""
+    counts = np.array([[float(frame["record"].nunique()) for frame in run] for run in frames])
+    return Influence(counts.mean().item(), counts, np.array(["all"]), 0 * counts[..., None])
 
 
 def _summed(parts: Sequence[np.ndarray], samples: "pd.DataFrame", images: list[str]) -> np.ndarray:
@@ -261,7 +262,7 @@ COLUMNS: dict[str, Column] = {
     "SEED": counted("questions a model", correct_counts, accuracy),
     "POPE": counted("questions a model", pope_counts, mean_f1),
     "POPE AUC": computed("questions a model", pope_area),
-    "LLaVA^W": counted("questions a model", score_counts, relative_score),
+    "LLaVA^W": counted("questions a model", score_counts, relative_score, smooth=score_ratio),
     "MMB": counted("questions a model", correct_counts, accuracy),
     "image-dependent claims, %": counted(
         "claims a data set", claim_counts, accuracy, build=build_truth
@@ -272,6 +273,7 @@ COLUMNS: dict[str, Column] = {
         partial(function, against=against),
         build=build_ranking,
         metric=f"{metric} {rest}",
+        compared=False,
     )
     for name, function, metric in (
         ("AUROC", ranking.area, "area under the ROC curve × 100, true image-dependent pairs over"),
@@ -292,7 +294,7 @@ for name, by_token, metric in (
         counted("samples a data set", counts, mean, build=build_relevance),
         metric=f"I²C of the final samples under the untouched backbone, {metric}",
     )
-for name, estimate, metric in (
+for name, influence, metric in (
     (
         "AUROC, false, same class",
         partial(ranking.area, against="false", within="class"),
@@ -309,13 +311,15 @@ for name, estimate, metric in (
         "Spearman's correlation × 100 of score and answer length in tokens",
     ),
 ):
-    COLUMNS[name] = Column("pairs a data seed", estimate, build=build_ranking, metric=metric)
+    COLUMNS[name] = Column(
+        "pairs a data seed", influence, build=build_ranking, metric=metric, compared=False
+    )
 COLUMNS["instances"] = Column(
     "turns a data set",
     instances,
-    more_instances,
     build_lengths,
     metric="published records; a conversation of several turns is one",
+    exact=True,
 )
 COLUMNS |= {
     name: counted(

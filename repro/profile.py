@@ -153,8 +153,8 @@ class Profile(Record):
     training: Training
     scoring: Scoring
     readings: Readings = Readings()
-    resamples: int = Field(ge=100)
-    """Resamples of the bootstrap."""
+    resamples: int | None = Field(None, ge=100)
+    """Without effect: intervals were once bootstrapped, and older profiles say so."""
     expected: Expected = Expected()
 
     @model_validator(mode="after")

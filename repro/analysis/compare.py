@@ -1,20 +1,20 @@
 """Verdicts on the paper's claims from finished tables.
 
-A claim is reproduced if the 95% interval of every difference lies within its bounds, and not
-reproduced if that of any lies outside. The first verdict needs no correction for the number of
-differences: a false claim passes only if chance favours all at once. The second gets likelier with
-their number.
+A claim is reproduced if every difference is (`repro.analysis.verdicts`), and not reproduced if any
+is not. The first verdict needs no correction for the number of differences: a false claim passes
+only if chance favours all at once. The second gets likelier with their number.
 """
 
 from collections.abc import Iterator
+from math import prod
 
 import repro.paper
 from c3l.artifacts.graph import not_in_store
 from c3l.artifacts.store import Store
 from c3l.runtime.errors import UserError
-from repro.analysis.differences import row_difference
+from repro.analysis.differences import Measurements
 from repro.analysis.table import finished_table
-from repro.columns import COLUMNS
+from repro.analysis.verdicts import UNTESTABLE, combine_verdicts, undecided, verdict
 from repro.paper import Claim, Pair
 from repro.profile import Profile
 from repro.recipe import Cells, stages
@@ -22,14 +22,11 @@ from repro.render.claims import render_claims
 from repro.rows import TABLES
 from repro.run.run import Run
 
-REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
-UNDECIDED, UNTESTABLE = "undecided", "untestable"
-
 FEW_SEEDS = (
     "Verdicts from fewer than three data seeds are weak evidence: at the variances of the pocket "
     "world, with two tuning seeds each, rows that differ in nothing but their seeds came out as "
-    "different in 27% of simulated comparisons with one data seed, 16% with two, 7% with three, 5% "
-    "with five."
+    "different in 11% to 25% of simulated comparisons with one data seed; with two in 3% to 7%, "
+    "but with intervals about half as wide again as with three (docs/records/coverage.md)."
 )
 
 
@@ -77,39 +74,44 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     A record of the finished table's `table`, `profile`, `seeds`, `tuning_seeds`, `commit`,
     `interval`, `units` and `notes`, with
 
-    - `claims`, each with the fields of `repro.paper.Claim`, `verdict` and `pairs`: each with
-      `row`, `base`, `column`, `beside` (the claim's verdict is without it), `verdict`, `paper` (the
-      paper's difference, None where it has none),
+    - `claims`, each with the fields of `repro.paper.Claim`, `verdict`, `undecided` ("open",
+      "cannot be decided here" where P(reproduced | the paper's differences) is below 0.8, or None
+      for another verdict), `power_if_paper` and `false_alarm` (of the whole claim, as if its
+      differences were independent; None if any has none), and `pairs`: each with `row`, `base`,
+      `column`, `beside` (all that is said of the whole claim is without it), `verdict`,
+      `undecided`, `paper` (the paper's difference, None where it has none),
       `n` (the fewer questions of the two rows), `difference` (by
-      `repro.analysis.differences.row_difference`; None if untestable) and `untestable` (the reason,
-      or None);
+      `repro.analysis.differences.Measurements.describe`; None if untestable) and `untestable`
+      (the reason, or None);
     - `numbers`, in the paper profile only: every cell for which the paper has a number, and whether
       its interval contains it.
     """
-    table = finished_table(name, cells, profile, seeds, store)
+    measurements = Measurements(name, cells, store)
+    table = finished_table(name, cells, profile, seeds, store, measurements)
     measured = {row["label"]: row["cells"] for row in table["rows"]}
 
     def compare_pair(claim: Claim, pair: Pair) -> dict:
-        reason, difference = _untestable_reason(pair, measured, profile), None
+        reason, change = _untestable_reason(pair, measured, profile), None
         if reason is None:
-            runs, base = (cells[row][pair.column] for row in (pair.row, pair.base))
-            difference = row_difference(COLUMNS[pair.column], runs, base, profile.resamples, store)
-            reason = None if difference else f"no difference in {pair.column} can be computed"
-        sizes = [measured[row][pair.column]["n"] for row in (pair.row, pair.base) if difference]
+            change = measurements.difference(pair)
+            reason = None if change else f"no difference in {pair.column} can be computed"
+        fields = measurements.describe(pair, claim.bounds) if change else None
+        sizes = [measured[row][pair.column]["n"] for row in (pair.row, pair.base) if change]
+        result = verdict(change, claim.bounds) if change else UNTESTABLE
         return pair._asdict() | {
-            "verdict": verdict(difference["interval"], claim.bounds) if difference else UNTESTABLE,
-            "paper": _difference_in_paper(name, pair),
+            "verdict": result,
+            "undecided": undecided(result, fields and fields["power_if_paper"]),
+            "paper": measurements.paper_difference(pair),
             "n": min(sizes, default=0),
-            "difference": difference,
+            "difference": fields,
             "untestable": reason,
         }
 
     claims = []
     for claim in claims_about(name):
         pairs = [compare_pair(claim, pair) for pair in claim.pairs]
-        counted = [pair["verdict"] for pair in pairs if not pair["beside"]]
-        result = {"verdict": combine_verdicts(counted), "pairs": pairs}
-        claims.append(claim.model_dump(exclude={"compared"}) | result)
+        whole = _combine([pair for pair in pairs if not pair["beside"]])
+        claims.append(claim.model_dump(exclude={"compared"}) | whole | {"pairs": pairs})
     fields = ("table", "profile", "seeds", "tuning_seeds", "commit", "interval", "units")
     warning = [FEW_SEEDS] if table["tuning_seeds"] and len(seeds) < 3 else []
     return {key: table[key] for key in fields} | {
@@ -119,19 +121,24 @@ def findings(name: str, cells: Cells, profile: Profile, seeds: list[int], store:
     }
 
 
-def verdict(interval: list[float], bounds: tuple[float, float]) -> str:
-    """Compare a difference's interval with the bounds that the claim sets it."""
-    (low, high), (lower, upper) = interval, bounds
-    if lower < low and high < upper:
-        return REPRODUCED
-    return NOT_REPRODUCED if high <= lower or upper <= low else UNDECIDED
+def _combine(pairs: list[dict]) -> dict:
+    """Return the verdict on the conjunction of differences, and the chances of getting it."""
+    result = combine_verdicts([pair["verdict"] for pair in pairs])
+    power = _all([pair["difference"] and pair["difference"]["power_if_paper"] for pair in pairs])
+    alarms = [pair["difference"] and pair["difference"]["false_alarm"] for pair in pairs]
+    none = _all([alarm if alarm is None else 1 - alarm for alarm in alarms])
+    return {
+        "verdict": result,
+        "undecided": undecided(result, power),
+        "power_if_paper": power,
+        "false_alarm": None if none is None else round(1 - none, 3),
+    }
 
 
-def combine_verdicts(verdicts: list[str]) -> str:
-    """Return a claim's verdict: the first of not reproduced, untestable, undecided and
-    reproduced that a part has.
-    """
-    return min(verdicts, key=(NOT_REPRODUCED, UNTESTABLE, UNDECIDED, REPRODUCED).index)
+def _all(chances: list[float | None]) -> float | None:
+    """Chance that all of some independent things happen; None if any chance is unknown."""
+    known = [chance for chance in chances if chance is not None]
+    return round(prod(known), 3) if len(known) == len(chances) else None
 
 
 def _untestable_reason(pair: Pair, measured: dict, profile: Profile) -> str | None:
@@ -141,12 +148,6 @@ def _untestable_reason(pair: Pair, measured: dict, profile: Profile) -> str | No
         if cell["value"] is None:
             return f"{row}: {cell['unscored']}"
     return None
-
-
-def _difference_in_paper(table: str, pair: Pair) -> float | None:
-    paper = repro.paper.load()[table]
-    values = [paper.cell(row, pair.column) for row in (pair.row, pair.base)]
-    return None if None in values else round(values[0] - values[1], 2)
 
 
 def _numbers(measured: dict) -> list[dict]:

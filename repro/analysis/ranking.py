@@ -5,26 +5,24 @@ A score is measured on the pairs that a generator really wrote, with the verdict
 class (of instruction), verdict, tokens (the answer's length), value (the score; more is better,
 infinite ones are extremes) and chosen (whether the pair is among the best of its whole pool).
 
-Resamples are those of `repro.analysis.statistics`, over images and data seeds; each pair weighs as
-often as its image was drawn. Areas and correlations are exact for these weights, ties included.
+A statistic is computed with a weight for each image, and its derivatives by them are the images'
+influence. Areas and correlations are exact for these weights, ties included.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
-from repro.analysis.statistics import Estimate, estimate_of, image_draws, seed_means
+from repro.analysis.statistics import STEP, Influence, UndefinedError, centred
 
 Frames = list[list[pd.DataFrame]]
 Weighted = Callable[[np.ndarray], np.ndarray]
-"""A statistic: from weights of the images [resamples, images] to values [resamples]; NaN where it
-is undefined."""
+"""A statistic: from weights of the images [n, images] to values [n]; NaN where it is undefined."""
+BLOCK = 256  # images whose weights are changed at once: bounds the memory of large pools
 
 
-def area(
-    frames: Frames, resamples: int, against: str | None = None, *, within: str | None = None
-) -> Estimate:
+def area(frames: Frames, against: str | None = None, *, within: str | None = None) -> Influence:
     """Area under the ROC curve × 100: how often a true pair that needs its image scores above
     another one, a tie counting one half.
 
@@ -55,10 +53,10 @@ def area(
         return mean_win
 
     name = "none that is not" if against is None else f"no {against} pair beside those that are"
-    return _estimate(frames, resamples, statistic, f"a pool has no true_image pair or {name}")
+    return _influence(frames, statistic, f"a pool has no true_image pair or {name}")
 
 
-def precision(frames: Frames, resamples: int, against: str | None = None) -> Estimate:
+def precision(frames: Frames, against: str | None = None) -> Influence:
     """Percentage of the chosen pairs that are true and need their image.
 
     With `against`, of those chosen pairs that do or that have this verdict. Raises UndefinedError
@@ -71,28 +69,28 @@ def precision(frames: Frames, resamples: int, against: str | None = None) -> Est
             counted = counted & verdict.isin(["true_image", against])
         return counted & (verdict == "true_image"), counted
 
-    return _share(frames, resamples, hits)
+    return _share(frames, hits)
 
 
-def share_of_class(frames: Frames, resamples: int, name: str) -> Estimate:
+def share_of_class(frames: Frames, name: str) -> Influence:
     """Percentage of the chosen pairs that are of an instruction class.
 
     Raises UndefinedError where nothing was chosen.
     """
-    return _share(frames, resamples, lambda f: (f["chosen"] & (f["class"] == name), f["chosen"]))
+    return _share(frames, lambda f: (f["chosen"] & (f["class"] == name), f["chosen"]))
 
 
 def _share(
-    frames: Frames, resamples: int, hits: Callable[[pd.DataFrame], tuple[pd.Series, pd.Series]]
-) -> Estimate:
+    frames: Frames, hits: Callable[[pd.DataFrame], tuple[pd.Series, pd.Series]]
+) -> Influence:
     def statistic(frame: pd.DataFrame, image: np.ndarray, images: int) -> Weighted:
         counts = [np.bincount(image[mask], minlength=images) for mask in hits(frame)]
         return lambda weights: np.divide(*(weights @ count for count in counts))
 
-    return _estimate(frames, resamples, statistic, "nothing such was chosen from a pool")
+    return _influence(frames, statistic, "nothing such was chosen from a pool")
 
 
-def length_correlation(frames: Frames, resamples: int) -> Estimate:
+def length_correlation(frames: Frames) -> Influence:
     """Spearman's rank correlation × 100 of score and answer length in tokens.
 
     Raises UndefinedError where all scores or all lengths of a pool are equal.
@@ -109,11 +107,11 @@ def length_correlation(frames: Frames, resamples: int) -> Estimate:
 
         return correlation
 
-    return _estimate(frames, resamples, statistic, "all scores or all lengths of a pool are equal")
+    return _influence(frames, statistic, "all scores or all lengths of a pool are equal")
 
 
 def _centred_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mid-ranks less their mean [resamples, n], each value [n] repeated `weights` times."""
+    """Mid-ranks less their mean [sets of weights, n], each value [n] repeated `weights` times."""
     _, level = np.unique(values, return_inverse=True)
     order = np.argsort(level, kind="stable")
     starts = np.searchsorted(level[order], np.arange(level.max() + 1))
@@ -122,27 +120,31 @@ def _centred_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return ranks[:, level] - weights.sum(axis=1, keepdims=True) / 2
 
 
-def _estimate(
-    frames: Frames,
-    resamples: int,
-    statistic: Callable[[pd.DataFrame, np.ndarray, int], Weighted],
-    reason: str,
-) -> Estimate:
-    """Mean × 100 over the data seeds, and its interval.
+def _influence(
+    frames: Frames, statistic: Callable[[pd.DataFrame, np.ndarray, int], Weighted], reason: str
+) -> Influence:
+    """Mean × 100 over the data seeds, and each image's influence.
 
-    `statistic` takes a pool, the index of each pair's image, and the number of images. A resample
-    that does not define a pool's statistic is left out; a pool that does not define it raises
-    UndefinedError for `reason`.
+    `statistic` takes a pool, the index of each pair's image, and the number of images. A pool that
+    does not define it raises UndefinedError for `reason`.
     """
     pools = [frame for (frame,) in frames]
     names = np.unique(np.concatenate([pool["image_id"].to_numpy(dtype=str) for pool in pools]))
-    statistics = [
-        statistic(pool, np.searchsorted(names, pool["image_id"].to_numpy(dtype=str)), len(names))
-        for pool in pools
-    ]
-    rng = np.random.default_rng(0)
-    weights = image_draws(len(names), resamples, rng).astype(float)
+    places = [np.searchsorted(names, pool["image_id"].to_numpy(dtype=str)) for pool in pools]
+    models, shares = [], []
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.mean([weighted(np.ones((1, len(names))))[0] for weighted in statistics])
-        values = np.stack([weighted(weights) for weighted in statistics], axis=1)
-    return estimate_of(float(100 * value), 100 * seed_means(values[..., None], rng), reason)
+        for pool, image in zip(pools, places, strict=True):
+            weighted = statistic(pool, image, len(names))
+            models.append(weighted(np.ones((1, len(names))))[0])
+            less = [weighted(1 - STEP * block) for block in _unit_rows(len(names))]
+            shares.append((models[-1] - np.concatenate(less)) / STEP)
+    if not np.isfinite(models).all():
+        raise UndefinedError(reason)
+    table = centred(100 * np.nan_to_num(shares))[:, None]
+    return Influence(float(100 * np.mean(models)), 100 * np.array(models)[:, None], names, table)
+
+
+def _unit_rows(n: int) -> Iterator[np.ndarray]:
+    """Yield the identity matrix [n, n], some rows at a time."""
+    for start in range(0, n, BLOCK):
+        yield np.eye(min(BLOCK, n - start), n, start)

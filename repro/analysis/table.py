@@ -10,22 +10,21 @@ import numpy as np
 import repro.paper
 from c3l.artifacts.graph import closure
 from c3l.artifacts.store import Store
-from repro.analysis.differences import frames, rounded, row_difference
+from repro.analysis.differences import Measurements, rounded
 from repro.analysis.statistics import UndefinedError, holm
-from repro.columns import COLUMNS, Column
+from repro.columns import COLUMNS
+from repro.paper import Pair
 from repro.profile import Profile
 from repro.recipe import Cells, Runs, stages
 from repro.render import markdown
 from repro.rows import TABLES, Ranking, Row, Table
 
 INTERVAL = (
-    "95% percentile intervals, bootstrap clustered by image over {over}, {resamples} resamples"
+    "95% intervals by crossed random effects ({over}), with Satterthwaite's degrees of freedom"
 )
-
-
 ONE_SEED = (
-    "With one data seed and one tuning seed the intervals cover the choice of images only, not the "
-    "seeds: rows may differ by more than their intervals say for no other reason than the seed."
+    "With one data seed the intervals cover the choice of {levels}, not the data seed: rows may "
+    "differ by more than their intervals say for no other reason than the seed."
 )
 STAND_INS = (
     "The published data sets are stand-ins here, written from scene graphs with known noise: "
@@ -34,7 +33,12 @@ STAND_INS = (
 
 
 def finished_table(
-    name: str, cells: Cells, profile: Profile, seeds: list[int], store: Store
+    name: str,
+    cells: Cells,
+    profile: Profile,
+    seeds: list[int],
+    store: Store,
+    measurements: Measurements | None = None,
 ) -> dict:
     """Return the table in DESIGN's form, from artefacts that are all stored.
 
@@ -43,22 +47,21 @@ def finished_table(
     each cell `extra`: the value of every run as [data seed][tuning seed], the share of unreadable
     answers, and the means of what the benchmark reports beside its number. The cells of a row with
     a base have `difference`: the base's label and the fields of
-    `repro.analysis.differences.row_difference`; with a `p` also `p_holm`, adjusted for all
+    `repro.analysis.differences.Measurements.describe`; with a `p` also `p_holm`, adjusted for all
     comparisons of the table that have one; None where there is nothing to compare. `notes` are
     sentences about the table, the paper's footnotes among them.
     """
     table, paper = TABLES[name], repro.paper.load().get(name)
+    measurements = measurements or Measurements(name, cells, store)
     manifests = [m for stage in closure(stages(cells)).values() if (m := store.manifest(stage))]
     measured = {
         row.label: {
-            column: _cell(
-                runs, COLUMNS[column], paper and paper.cell(row.label, column), profile, store
-            )
+            column: _cell(runs, row.label, column, measurements, store)
             for column, runs in cells[row.label].items()
         }
         for row in table.rows
     }
-    _compare(table, cells, measured, profile, store)
+    _compare(table, measured, measurements)
     tuned = _tuning_seeds(cells)
     notes = _notes(table, measured, seeds, tuned, profile) + _short(cells, store)
     notes += _left_out(manifests) + (paper.footnotes if paper else [])
@@ -70,10 +73,7 @@ def finished_table(
         "seeds": seeds,
         "tuning_seeds": tuned,
         "commit": ", ".join(sorted({manifest["commit"] for manifest in manifests})),
-        "interval": INTERVAL.format(
-            over="questions, data seeds and tuning seeds" if tuned else "pairs and data seeds",
-            resamples=profile.resamples,
-        ),
+        "interval": INTERVAL.format(over=_levels(len(seeds), tuned)),
         "units": {c: COLUMNS[c].unit for row in cells.values() for c in row},
         "made": max(manifest["made"] for manifest in manifests),
         "core_seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
@@ -89,6 +89,13 @@ def _tuning_seeds(cells: Cells) -> int | None:
     return max((len(run) for runs in benchmarks for run in runs), default=None)
 
 
+def _levels(seeds: int, tuned: int | None) -> str:
+    """Name the factors that the intervals cover."""
+    items = "questions" if tuned else "pairs"
+    factors = ["data seeds"] * (seeds > 1) + ["tuning seeds"] * ((tuned or 0) > 1)
+    return " and ".join([", ".join([f"images with their {items}", *factors[:-1]]), *factors[-1:]])
+
+
 def _notes(
     table: Table, measured: dict, seeds: list[int], tuned: int | None, profile: Profile
 ) -> list[str]:
@@ -96,8 +103,8 @@ def _notes(
     notes = [_control(row, measured[row.label]) for row in controls]
     if profile.data == "pocket" and any(isinstance(row, Row) and row.data for row in table.rows):
         notes.append(STAND_INS)
-    if tuned == len(seeds) == 1:
-        notes.append(ONE_SEED)
+    if len(seeds) == 1:
+        notes.append(ONE_SEED.format(levels=_levels(1, tuned)))
     for row in table.rows:
         changes = row.readings if isinstance(row, Row) else {}
         if len(changes) > 1:
@@ -159,29 +166,27 @@ def _control(row: Ranking, cells: dict) -> str:
     return f"Control, {row.label}: {markdown.format_cell(cell)} against false pairs, {verdict}."
 
 
-def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, store: Store) -> dict:
+def _cell(runs: Runs, label: str, name: str, measurements: Measurements, store: Store) -> dict:
+    column = COLUMNS[name]
     results = [[store.metadata(stage) for stage in run] for run in runs]
     flat = [result for run in results for result in run]
-    reasons = list(dict.fromkeys(r["unscored"] for r in flat if r.get("unscored")))
     cell = {
         "value": None,
         "interval": None,
         "n": 0,
-        "paper": paper,
+        "paper": measurements.paper(label, name),
         "metric": column.metric or next((r["metric"] for r in flat if "metric" in r), None),
         "judge": next((r["judge"] for r in flat if r.get("judge")), None),
         "artefacts": [stage.key for run in runs for stage in run],
-        "unscored": "; ".join(reasons) or None,
+        "unscored": None,
         "extra": {},
     }
-    if reasons:
-        return cell
-    if flat[0].get("served"):
-        cell["served"] = flat[0]["served"]
     try:
-        estimate = column.estimate(frames(runs, store), profile.resamples)
+        estimate = column.estimate(measurements.influence(label, name))
     except UndefinedError as error:
         return cell | {"unscored": str(error)}
+    if flat[0].get("served"):
+        cell["served"] = flat[0]["served"]
     means = _mean([r.get("extra", {}) | {k: r[k] for k in ("unreadable",) if k in r} for r in flat])
     # An artefact that serves one column alone states its value.
     if all("value" in result for result in flat):
@@ -189,7 +194,7 @@ def _cell(runs: Runs, column: Column, paper: float | None, profile: Profile, sto
         if reason := disagreement([result["value"] for result in flat], estimate.value):
             return cell | {"unscored": reason}
         means = {"values": values} | means
-    return cell | rounded(estimate) | {"n": min(r["n"] for r in flat), "extra": means}
+    return cell | rounded(*estimate) | {"n": min(r["n"] for r in flat), "extra": means}
 
 
 def disagreement(measured: list[float], estimated: float) -> str | None:
@@ -205,15 +210,14 @@ def disagreement(measured: list[float], estimated: float) -> str | None:
     return f"the column computes {estimated:.4f} from the samples, the benchmark says {mean:.4f}"
 
 
-def _compare(table: Table, cells: Cells, measured: dict, profile: Profile, store: Store) -> None:
+def _compare(table: Table, measured: dict, measurements: Measurements) -> None:
     """Put `difference` into each cell of rows with a base, and `p_holm` beside every `p`."""
     tested = []
     for row in table.rows:
         for name, cell in measured[row.label].items() if row.base is not None else ():
             cell["difference"] = None
             if cell["value"] is not None and measured[row.base][name]["value"] is not None:
-                runs, base = (cells[label][name] for label in (row.label, row.base))
-                fields = row_difference(COLUMNS[name], runs, base, profile.resamples, store)
+                fields = measurements.describe(Pair(row.label, row.base, name))
                 cell["difference"] = fields and {"base": row.base} | fields
                 tested += [cell["difference"]] if fields and "p" in fields else []
     for difference, p in zip(tested, holm([d["p"] for d in tested]), strict=True):

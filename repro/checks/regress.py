@@ -183,10 +183,10 @@ def _require_same_questions(gate: Gate, baseline: Baseline, measured: dict[str, 
 def _disagreement(name: str, answers: pd.DataFrame, value: float) -> str | None:
     """Return the reason why a column cannot compute a benchmark's number from these answers."""
     try:
-        estimate = COLUMNS[name].estimate([[answers]], 100)
+        computed = COLUMNS[name].influence([[answers]]).value
     except UndefinedError as error:
         return str(error)
-    return disagreement([value], estimate.value)
+    return disagreement([value], computed)
 
 
 def _compare(
@@ -218,11 +218,13 @@ def _verdict(
     """Return a benchmark's result, the reason, and the difference."""
     before = restore_scores(answers, stored.scores, gate.benchmark(name))
     try:
-        change = COLUMNS[name].difference([[answers]], [[before]], gate.profile.resamples)
+        column = COLUMNS[name]
+        change = column.difference(column.influence([[answers]]), column.influence([[before]]))
     except UndefinedError as error:
         return "failed", f"cannot be compared: {error}", "–"
-    difference = markdown.format_difference(rounded(change[:3]))
-    if change.high < -gate.tolerance:
+    low, high = change.interval()
+    difference = markdown.format_difference(rounded(change.value, low, high))
+    if high < -gate.tolerance:
         return "failed", f"{difference} lies wholly below {0 - gate.tolerance:g}", difference
     return "passed", "", difference
 

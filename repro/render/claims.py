@@ -8,15 +8,22 @@ from repro.render import markdown
 VERDICTS = {
     "reproduced": "the whole interval of every difference is as the claim says",
     "not reproduced": "the whole interval of some difference is not as the claim says",
-    "undecided": "some interval is partly as the claim says and none wholly otherwise",
+    "undecided": "some interval is partly as the claim says and none wholly otherwise (open; or "
+    "cannot be decided here: P(reproduced) is below 0.8)",
     "untestable": "some number is missing and no interval is wholly otherwise",
 }
 BESIDE = "Beside: not the paper's measure; it does not count for the claim's verdict."
 HOLDS = {
     "above": "Holds where every difference is above zero.",
     "below": "Holds where every difference is below zero.",
-    "within": "Holds where every difference is less than {margin:g} either way ({why}).",
+    "within": "Holds where every difference is less than {margin:g} either way ({why}), by two "
+    "one-sided tests at 5%.",
 }
+CHANCES = (
+    "P(reproduced): the chance of that verdict if the paper's difference is true, at the standard "
+    "error measured here; P(not reproduced): if the true difference is zero. Of a whole claim: as "
+    "if its differences were independent."
+)
 
 
 def render_claims(findings: dict) -> str:
@@ -31,21 +38,44 @@ def render_claims(findings: dict) -> str:
     return "\n\n".join([*parts, _footer(findings, counts)]) + "\n"
 
 
+def verdict_text(part: dict) -> str:
+    """ "reproduced", or "beside: undecided (open)"."""
+    detail = f" ({part['undecided']})" if part["undecided"] else ""
+    return ("beside: " if part.get("beside") else "") + part["verdict"] + detail
+
+
+def chance_texts(part: dict) -> list[str]:
+    """P(reproduced) and P(not reproduced) of a claim or of a difference; dashes if unknown."""
+    chances = (part[name] for name in ("power_if_paper", "false_alarm"))
+    return ["–" if chance is None else f"{chance:.2f}" for chance in chances]
+
+
+def whole_claim_text(claim: dict) -> str:
+    """Chances of a claim's verdict and, of several differences, how many are reproduced."""
+    texts = zip(("P(reproduced)", "P(not reproduced)"), chance_texts(claim), strict=True)
+    parts = [f"{name} {chance}" for name, chance in texts if chance != "–"]
+    if len(verdicts := [p["verdict"] for p in claim["pairs"] if not p["beside"]]) > 1:
+        parts = [f"{verdicts.count('reproduced')} of {len(verdicts)} differences", *parts]
+    return "; ".join(parts)
+
+
 def _claim(claim: dict, profile: str) -> str:
     lines = []
     for pair in claim["pairs"]:
         names = [f"{pair['row']} − {pair['base']}", pair["column"]]
-        measured = [f"untestable: {pair['untestable']}", "–", "–"]
+        measured = [f"untestable: {pair['untestable']}", "–", "–", "–", "–"]
         if difference := pair["difference"]:
-            power = [f"{pair['n']}", f"{difference['detectable']:.1f}"]
+            power = [f"{pair['n']}", f"{difference['detectable']:.1f}", *chance_texts(difference)]
             measured = [markdown.format_difference(difference), *power]
         paper = markdown.format_paper_value(pair["paper"], "+")
-        verdict = f"beside: {pair['verdict']}" if pair["beside"] else pair["verdict"]
-        lines.append([*names, paper, *measured, verdict])
-    header = ["difference", "column", "paper", profile, "n", "detectable", "verdict"]
+        lines.append([*names, paper, *measured, verdict_text(pair)])
+    header = ["difference", "column", "paper", profile, "n", "detectable"]
+    header += ["P(reproduced)", "P(not reproduced)", "verdict"]
+    whole = f" Reproduced: {text}." if (text := whole_claim_text(claim)) else ""
     return (
-        f"**{claim['id']}: {claim['verdict']}.** “{claim['sentence']}” ({claim['where']}) "
+        f"**{claim['id']}: {verdict_text(claim)}.** “{claim['sentence']}” ({claim['where']}) "
         + HOLDS[claim["holds"]].format(**claim)
+        + whole
         + "\n\n"
         + markdown.grid(header, lines, word_columns=2)
     )
@@ -73,6 +103,7 @@ def _footer(findings: dict, counts: Counter) -> str:
         f"Profile {findings['profile']}; {seeds}; commit {findings['commit']}.",
         f"Brackets: {findings['interval']}; differences are {markdown.PAIRED}.",
         f"Detectable: {markdown.DETECTABLE}. n: {'; '.join(units)}.",
+        CHANCES,
         *(f"{name.capitalize()}: {words}." for name, words in VERDICTS.items() if counts[name]),
         *([BESIDE] if any(pair["beside"] for pair in pairs) else []),
         *findings["notes"],

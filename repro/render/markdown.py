@@ -142,7 +142,7 @@ def footer(table: dict) -> str:
 
 
 CSV_FIELDS = ("n", "paper", "metric", "judge", "unscored")
-CSV_TESTS = ("detectable", "p", "p_holm")
+CSV_TESTS = ("detectable", "df", "power_if_paper", "false_alarm", "p", "p_holm")
 
 
 def render_csv(table: dict) -> str:

@@ -135,10 +135,13 @@ class Contents:
         scale = cells.bar_scale(differences, zero=True)
         for claim in verdicts["claims"]:
             claim["holds"] = claim_texts.HOLDS[claim["holds"]].format(**claim)
+            claim["chances"] = claim_texts.whole_claim_text(claim)
         for pair in pairs:
             difference = pair["difference"]
             pair["bar"] = difference and cells.interval_bar(difference, scale)
             pair["text"] = difference and markdown.format_difference(difference)
+            pair["chances"] = difference and claim_texts.chance_texts(difference)
+            pair["verdict_text"] = claim_texts.verdict_text(pair)
             pair["paper_text"] = markdown.format_paper_value(pair["paper"], "+")
         # The table's own notes stand below it.
         verdicts["notes"] = [note for note in verdicts["notes"] if note not in record["notes"]]

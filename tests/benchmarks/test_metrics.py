@@ -148,7 +148,8 @@ def test_a_metric_of_the_whole_data_set_is_scored(scored, key, scale, value):
     cell, samples = scored(key, scale)
     assert cell["unscored"] is None
     assert cell["n"] == len(samples) == 6
-    found = computed("questions", value).estimate([[samples]], 100)
+    column = computed("questions", value)
+    found = column.estimate(column.influence([[samples]]))
     assert disagreement([cell["value"]], found.value) is None
     assert found.value == pytest.approx(cell["value"], abs=0.05)
     assert found.low <= found.value <= found.high
@@ -175,7 +176,7 @@ def test_a_question_that_a_metric_leaves_out_is_no_row(scored):
 def test_a_number_that_the_column_does_not_give_is_another(scored):
     cell, samples = scored("pair", 100)
     samples = samples.assign(correct=(samples["scored.0"] == samples["scored.1"]).astype(float))
-    found = counted("questions", correct_counts, accuracy).estimate([[samples]], 100)
+    found = counted("questions", correct_counts, accuracy).influence([[samples]])
     assert "the benchmark says" in disagreement([cell["value"]], found.value)
 
 

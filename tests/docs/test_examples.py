@@ -15,7 +15,7 @@ from tests.repro import toy
 
 SMALL = [
     *("--set", "sizes.initial_images=4", "--set", "sizes.final_images=4"),
-    *("--set", "sizes.final_samples=8", "--set", "resamples=100", "--jobs", "1"),
+    *("--set", "sizes.final_samples=8", "--jobs", "1"),
     *("--set", "training.joint.epochs=1", "--set", "training.joint.anchor_tokens=8"),
 ]
 

@@ -23,7 +23,7 @@ def paper(coco, cache, writer, tmp_path):
     values |= {"data": "data/coco", "backbones": values["backbones"]}
     for backbone in ("LLaVA-7B", "LLaVA-13B", "MiniGPT-4", "MiniGPT-4 (Vicuna-7b)"):
         values["backbones"][backbone]["weights"] = str(writer)
-    for part in ("sizes", "share", "generation", "resamples"):
+    for part in ("sizes", "share", "generation"):
         values[part] = small[part]
     values["sizes"]["tuning_seeds"] = 1
     values["training"]["first"] |= {"batch_size": 2, "accumulation": 1, "learning_rate": 1e-5}

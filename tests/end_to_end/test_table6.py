@@ -11,7 +11,7 @@ from tests.repro import toy
 @pytest.fixture(scope="module")
 def table(tmp_path_factory, pocket_runs):
     runs = pocket_runs(tmp_path_factory.mktemp("table6") / "runs")
-    less = ["--set", "sizes.initial_images=24", "--set", "resamples=200"]
+    less = ["--set", "sizes.initial_images=24"]
     done = toy.repro("table6", "--seeds", 1, "--jobs", 1, "--runs", runs, *less)
     assert done.returncode == 0, done.stderr
     return json.loads((runs / "pocket" / "table6.json").read_text()) | {"said": done.stdout}

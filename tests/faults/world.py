@@ -28,7 +28,6 @@ def profile(folder: Path) -> Path:
         "sizes": {"initial_images": 3, "final_images": 2, "final_samples": 4, "tuning_seeds": 1},
         "share": 0.5,
         "training": steps,
-        "resamples": 100,
     }
     values["generation"] |= {"pair_tokens": 64, "pairs_per_class": 1}
     values["scoring"] |= {"answer_tokens": 8, "tasks": {"SEED": "seedbench_ppl", "POPE": "pope"}}

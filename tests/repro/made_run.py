@@ -133,7 +133,7 @@ def answer(job: Job) -> dict:
 
 def make(folder: Path, backbone: Path) -> str:
     """The page of the run."""
-    loaded = profile.load("pocket", ["resamples=100"])
+    loaded = profile.load("pocket")
     store = Store(folder / "store")
     with pytest.MonkeyPatch.context() as patch:
         for name, table in MADE.items():

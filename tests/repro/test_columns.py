@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro.analysis.statistics import accuracy, bootstrap
+from repro.analysis.statistics import accuracy, estimate, linearise
 from repro.columns import (
     COLUMNS,
     claim_counts,
@@ -39,8 +39,8 @@ def test_claims_are_counted_by_image_and_long_answers_weigh_more():
     ]
     samples = pd.DataFrame(rows, columns=["image_id", "claims"])
     assert claim_counts(samples, ["b", "x", "a"]).tolist() == [[0, 1], [0, 0], [2, 4]]
-    estimate = COLUMNS["image-dependent claims, %"].estimate([[samples]], 100)
-    assert estimate.value == pytest.approx(100 * 2 / 5)
+    row = COLUMNS["image-dependent claims, %"].influence([[samples]])
+    assert row.value == pytest.approx(100 * 2 / 5)
 
 
 def test_the_area_of_pope_does_not_see_how_readily_yes_is_said():
@@ -51,10 +51,11 @@ def test_the_area_of_pope_does_not_see_how_readily_yes_is_said():
     ]
     samples = pd.DataFrame(rows, columns=["image_id", "category", "answer", "score"])
     column = COLUMNS["POPE AUC"]
-    low, high = column.estimate([[samples]], 100)[1:]
-    assert 50 < low < high < 100
+    row = column.influence([[samples]])
+    _, low, high = column.estimate(row)
+    assert 50 < low < row.value < high
     eager = samples.assign(score=samples["score"] + 9)
-    assert column.difference([[eager]], [[samples]], 100)[:3] == (0, 0, 0)
+    assert column.difference(column.influence([[eager]]), row)[:2] == (0, 0)
 
 
 def test_relevance_is_summed_over_pairs_or_tokens():
@@ -63,8 +64,7 @@ def test_relevance_is_summed_over_pairs_or_tokens():
     assert relevance_counts(samples, ["b", "a"]).tolist() == [[-1, 1], [2, 2]]
     assert relevance_counts(samples, ["a", "b"], by_token=True).tolist() == [[200, 4], [-100, 2]]
     for name, value in (("I²C", 1 / 3), ("I²C a token", 100 / 6)):
-        found = COLUMNS[name].estimate([[samples]], 100)
-        assert found.value == pytest.approx(value)
+        assert COLUMNS[name].influence([[samples]]).value == pytest.approx(value)
 
 
 def test_yes_is_counted_by_image_and_category_and_an_unreadable_answer_is_no_yes():
@@ -99,15 +99,17 @@ def test_scores_are_summed_by_image():
 
 
 def test_llava_w_is_a_ratio_of_means_and_no_mean_of_ratios():
-    frames = [[judgements({"a": [(10, 10)], "b": [(2, 1)]})]]
-    assert COLUMNS["LLaVA^W"].estimate(frames, 100) == (91.7, 50, 100)
+    row = COLUMNS["LLaVA^W"].influence([[judgements({"a": [(10, 10)], "b": [(2, 1)]})]])
+    assert row.value == 91.7
+    assert row.shares[0, 0] == pytest.approx(np.array([500, -500]) / 72, rel=1e-3)
 
 
-def test_an_estimate_is_the_bootstrap_of_the_counts():
+def test_an_estimate_is_that_of_the_counts():
     frames = [[answers({"a": [1, 0], "b": [1]})], [answers({"a": [0, 0], "b": [0]})]]
     counts = np.array([[[[1, 2], [1, 1]]], [[[0, 2], [0, 1]]]])
-    expected = bootstrap(counts, accuracy, resamples=200)
-    assert COLUMNS["SEED"].estimate(frames, 200) == expected
+    expected = estimate(linearise(counts, ["a", "b"], accuracy))
+    column = COLUMNS["SEED"]
+    assert column.estimate(column.influence(frames)) == expected
     assert expected.value == pytest.approx(100 / 3)
 
 
@@ -119,14 +121,27 @@ def test_rows_are_compared_image_by_image_in_whatever_order_they_were_answered()
     base, row = answers(outcome), answers(better)
     shuffled = row.sample(frac=1, random_state=1)
     column = COLUMNS["SEED"]
-    found = column.difference([[shuffled]], [[base]], 500)
-    assert found == column.difference([[row]], [[base]], 500)
-    assert found.low > 0
+    rows = [column.influence([[frame]]) for frame in (shuffled, row, base)]
+    change = column.difference(rows[0], rows[2])
+    assert change == pytest.approx(column.difference(rows[1], rows[2]))
+    assert change.interval()[0] > 0
 
 
 def test_an_image_that_one_row_has_no_sample_of_counts_for_the_other_alone():
     images = [f"image-{k:02}" for k in range(40)]
     row = answers({image: [1, 0] for image in images[:30]})
     base = answers({image: [1, 0, 0, 0] for image in images[10:]})
-    found = COLUMNS["MMB"].difference([[row]], [[base]], 200)
-    assert found == (25, 25, 25, 0)
+    column = COLUMNS["MMB"]
+    change = column.difference(*(column.influence([[frame]]) for frame in (row, base)))
+    assert change[:2] == pytest.approx((25, 0), abs=1e-6)
+
+
+def test_what_is_counted_has_no_interval_and_an_exact_difference():
+    column = COLUMNS["instances"]
+    sets = [
+        [[pd.DataFrame({"record": [str(k) for k in range(n)]})] for n in sizes]
+        for sizes in ((5, 6), (9, 9))
+    ]
+    few, many = map(column.influence, sets)
+    assert column.estimate(few) == (5.5, None, None)
+    assert column.difference(few, many).interval() == (-3.5, -3.5)

@@ -99,7 +99,6 @@ def profile(folder: Path, backbone: Path) -> Path:
             "answer_tokens": 8,
             "tasks": load("pocket").scoring.tasks,  # what is tested is what is run
         },
-        "resamples": 200,
         "expected": load("pocket").expected.model_dump(),
     }
     path = folder / "toy.yaml"

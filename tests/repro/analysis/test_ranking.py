@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from repro.analysis.ranking import area, length_correlation, precision, share_of_class
-from repro.analysis.statistics import UndefinedError
+from repro.analysis.statistics import STEP, Estimate, UndefinedError, estimate
 
 VERDICTS = ("true_image", "no_image", "false", "malformed")
 SCORES = st.sampled_from([-np.inf, -1.5, 0.0, 0.25, 3.0, np.inf])
@@ -61,19 +61,19 @@ def test_areas_within_a_class_are_the_areas_of_each_by_how_many_pairs_meet(rows)
             won += reference_area(part, "false") * len(true) * len(false)
             met += len(true) * len(false)
     assume(met)
-    found = area([[frame]], 99, "false", within="class")
+    found = area([[frame]], "false", within="class")
     assert found.value == pytest.approx(won / met)
 
 
 def test_shares_of_chosen_pairs():
     rows = [("a", verdict, n, 1.0, n > 1) for n, verdict in enumerate(VERDICTS * 2)]
     frame = pool(rows)  # chosen: two false, two malformed, one true, one that needs no image
-    assert precision([[frame]], 2).value == pytest.approx(100 / 6)
-    assert precision([[frame]], 2, "false").value == pytest.approx(100 / 3)
-    assert precision([[frame]], 2, "no_image").value == pytest.approx(50)
-    assert share_of_class([[frame]], 2, "long").value == pytest.approx(500 / 6)
+    assert precision([[frame]]).value == pytest.approx(100 / 6)
+    assert precision([[frame]], "false").value == pytest.approx(100 / 3)
+    assert precision([[frame]], "no_image").value == pytest.approx(50)
+    assert share_of_class([[frame]], "long").value == pytest.approx(500 / 6)
     with pytest.raises(UndefinedError, match="chosen"):
-        share_of_class([[frame.assign(chosen=False)]], 2, "long")
+        share_of_class([[frame.assign(chosen=False)]], "long")
 
 
 def reference_precision(frame: pd.DataFrame) -> float:
@@ -94,17 +94,17 @@ def test_the_area_is_the_probability_of_superiority(rows, against):
     )
     if defined:
         expected = reference_area(frame, against)
-        assert area([[frame]], 20, against).value == pytest.approx(expected)
+        assert area([[frame]], against).value == pytest.approx(expected)
     else:
         with pytest.raises(UndefinedError, match=against or "true_image"):
-            area([[frame]], 20, against)
+            area([[frame]], against)
 
 
 @given(rows=PAIRS)
 def test_precision_is_the_share_of_the_chosen(rows):
     frame = pool(rows)
     assume(frame["chosen"].any())
-    assert precision([[frame]], 20).value == pytest.approx(reference_precision(frame))
+    assert precision([[frame]]).value == pytest.approx(reference_precision(frame))
 
 
 @given(rows=PAIRS)
@@ -112,79 +112,78 @@ def test_the_length_correlation_is_spearmans(rows):
     frame = pool(rows)
     if frame["value"].nunique() > 1 and frame["tokens"].nunique() > 1:
         expected = reference_correlation(frame)
-        assert length_correlation([[frame]], 20).value == pytest.approx(expected)
+        assert length_correlation([[frame]]).value == pytest.approx(expected)
     else:
         with pytest.raises(UndefinedError, match="equal"):
-            length_correlation([[frame]], 20)
+            length_correlation([[frame]])
 
 
 def test_nothing_chosen_is_a_reason():
     with pytest.raises(UndefinedError, match="nothing such was chosen"):
-        precision([[made_up(0, 20, 4).assign(chosen=False)]], 20)
+        precision([[made_up(0, 20, 4).assign(chosen=False)]])
 
 
 def test_one_seed_that_lacks_a_side_leaves_all_without_a_value():
     whole, lacking = made_up(0, 40, 4), made_up(1, 40, 4).assign(verdict="true_image")
     with pytest.raises(UndefinedError):
-        area([[whole], [lacking]], 20)
+        area([[whole], [lacking]])
+
+
+def interval(frames: list[list[pd.DataFrame]]) -> Estimate:
+    return estimate(area(frames))
 
 
 @pytest.mark.parametrize(
-    ("estimate", "reference"),
+    ("measure", "reference"),
     [
         (area, reference_area),
         (precision, reference_precision),
         (length_correlation, reference_correlation),
     ],
 )
-def test_a_resample_is_measured_as_if_its_images_had_been_drawn(estimate, reference):
-    """The interval of resamples whose pairs are really written out and measured by scipy."""
-    pools, resamples = [made_up(seed, 60, 8) for seed in range(2)], 40
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(8, np.full(8, 1 / 8), size=resamples)
-    drawn = rng.integers(2, size=(resamples, 2))
-    written_out = [
-        [frame.loc[frame.index.repeat(row[frame["image_id"].astype(int)])] for frame in pools]
-        for row in weights
-    ]
-    means = [
-        np.mean([reference(some[seed].reset_index(drop=True)) for seed in seeds])
-        for some, seeds in zip(written_out, drawn, strict=True)
-    ]
-    value, low, high = estimate([[frame] for frame in pools], resamples)
-    assert value == pytest.approx(np.mean([reference(frame) for frame in pools]))
-    assert (low, high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))
+def test_an_images_part_is_what_more_of_it_would_change(measure, reference):
+    """Beside scipy on pools in which all images are written out 50 times and one 51 times."""
+    pools, copies = [made_up(seed, 60, 8) for seed in range(2)], 50
+    row = measure([[frame] for frame in pools])
+    assert row.models[:, 0] == pytest.approx([reference(frame) for frame in pools])
+    assert row.value == pytest.approx(row.models.mean())
+    for pool, shares in zip(pools, row.shares[:, 0], strict=True):
+        for image, share in zip(row.images, shares, strict=True):
+            times = copies + (pool["image_id"] == image)
+            more = reference(pool.loc[pool.index.repeat(times)].reset_index(drop=True))
+            change = (more - reference(pool)) * copies
+            assert share == pytest.approx(change, abs=0.05 * abs(row.shares).max() + STEP)
 
 
-def test_resamples_without_one_side_are_left_out():
+def test_a_pool_without_one_side_but_for_an_image_has_no_width():
     rows = [("a", "true_image", 3, 1.0, True), ("b", "false", 4, 0.0, True)]
-    assert area([[pool(rows)]], 50) == (100, 100, 100)
+    assert interval([[pool(rows)]]) == (100, 100, 100)
 
 
 def test_images_are_the_same_for_every_seed_though_some_wrote_nothing():
     first, second = made_up(0, 200, 20), made_up(1, 200, 20)
     less = second[second["image_id"] != "7"]
     expected = (reference_area(first) + reference_area(less)) / 2
-    assert area([[first], [less]], 20).value == pytest.approx(expected)
+    assert area([[first], [less]]).value == pytest.approx(expected)
 
 
 def test_the_intervals_hold_the_truth():
     """Independent pools of one world: the mean of many lies in about nineteen of twenty."""
     truth = np.mean([reference_area(made_up(seed, 300, 60)) for seed in range(1000, 1200)])
-    found = [area([[made_up(seed, 300, 60)]], 300) for seed in range(60)]
-    assert np.mean([low <= truth <= high for _, low, high in found]) > 0.85
+    estimates = [interval([[made_up(seed, 300, 60)]]) for seed in range(100)]
+    assert np.mean([low <= truth <= high for _, low, high in estimates]) > 0.88
 
 
 def test_pairs_of_an_image_stand_or_fall_together():
     rows = [(str(k), "true_image" if k % 2 else "false", 3, k % 5, True) for k in range(40)]
     alone = pool([(f"{row[0]}-{copy}", *row[1:]) for row in rows for copy in range(8)])
     together = pool([row for row in rows for _ in range(8)])
-    widths = [e.high - e.low for e in (area([[frame]], 500) for frame in (alone, together))]
+    widths = [e.high - e.low for e in (interval([[frame]]) for frame in (alone, together))]
     assert widths[1] > 2 * widths[0]
 
 
-def test_seeds_are_resampled_too():
+def test_seeds_that_differ_widen():
     frames = [[made_up(seed, 400, 40, signal)] for seed, signal in enumerate((0.0, 3.0))]
-    both, one = area(frames, 500), area(frames[:1], 500)
+    both, one = interval(frames), interval(frames[:1])
     assert both.high - both.low > 2 * (one.high - one.low)
     assert both.value == pytest.approx(np.mean([reference_area(frame) for (frame,) in frames]))

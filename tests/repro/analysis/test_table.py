@@ -1,12 +1,13 @@
 """A table that the paper does not have, from artefacts whose answers are known."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import repro.analysis.table
 from c3l.artifacts.store import Job, Stage, Store
 from repro import profile
-from repro.analysis.statistics import Estimate
+from repro.analysis.statistics import Influence
 from repro.analysis.table import disagreement
 from repro.columns import COLUMNS, Column
 from repro.rows import TABLES, TRUTH, Row, Table
@@ -49,7 +50,7 @@ def finish(tmp_path, monkeypatch):
             cells[label] = {column: [[stage] for stage in stages]}
             for stage in stages:
                 store.make(stage)
-        loaded = profile.load("pocket", ["resamples=200"])
+        loaded = profile.load("pocket")
         found = repro.analysis.table.finished_table(
             "table9", cells, loaded, list(range(SEEDS)), store
         )
@@ -68,18 +69,23 @@ def test_a_row_is_compared_with_its_base_and_the_base_with_nothing(finish):
     low, high = found["interval"]
     assert found["base"] == "base"
     assert found["value"] == 10
-    assert 0 <= low < 10 < high
+    assert (low + high) / 2 == pytest.approx(10)
+    assert low < high
     assert found["detectable"] > 0
+    assert found["df"] >= 1
+    assert found["power_if_paper"] is found["false_alarm"] is None
     assert (found["p"], found["p_holm"]) == (0.125, 0.25)  # 4 of 40 questions, all one way
-    nothing = {"value": 0, "interval": [0, 0], "detectable": 0, "p": 1, "p_holm": 1}
-    assert cells["same"]["difference"] == {"base": "base"} | nothing
+    same = cells["same"]["difference"]
+    assert (same["value"], same["detectable"], same["p"], same["p_holm"]) == (0, 0, 1, 1)
+    assert same["interval"] == [0, 0]
 
 
 def test_what_is_no_benchmark_has_no_p(finish):
     """Rows' own samples are not paired one by one, though they are right or wrong."""
     rows = {"base": {"right": 20}, "better": {"right": 24}}
     found = finish(rows, {"better": "base"}, TRUTH)["better"]["difference"]
-    assert found.keys() == {"base", "value", "interval", "detectable"}
+    chances = {"df", "power_if_paper", "false_alarm"}
+    assert found.keys() == {"base", "value", "interval", "detectable"} | chances
 
 
 def test_a_cell_names_its_judge(finish):
@@ -132,16 +138,16 @@ def test_a_difference_within_rounding_is_none(value, rounded, same):
 def test_a_column_may_compute_what_no_artefact_says(finish, monkeypatch):
     """And be of a kind that rows are not compared by."""
 
-    def longest(frames, resamples) -> Estimate:
-        (first,), _ = frames
-        return Estimate(float(len(first)), resamples, 0)
+    def longest(frames) -> Influence:
+        lengths = np.array([[float(len(frame)) for frame in run] for run in frames])
+        return Influence(lengths.max(), lengths, np.array(["a"]), 0 * lengths[..., None])
 
-    column = Column("answers", longest, metric="how many there are")
+    column = Column("answers", longest, metric="how many there are", compared=False)
     monkeypatch.setitem(COLUMNS, "length", column)
     rows = {"base": {"right": 3, "silent": True}, "same": {"right": 4, "silent": True}}
     cells = finish(rows, BASES, "length")
     assert cells["base"]["value"] == 40
-    assert cells["base"]["interval"] == [200, 0]
+    assert cells["base"]["interval"] == [40, 40]
     assert cells["base"]["metric"] == "how many there are"
     assert cells["base"]["extra"] == {}
     assert cells["same"]["difference"] is None
