@@ -200,7 +200,8 @@ def test_sampling_follows_the_seed_and_leaves_the_callers_state(backbone):
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(5)
     assert backbone.generate(QUESTIONS, seed=1, **sample) == first
-    assert backbone.generate(QUESTIONS, seed=2, **sample) != first
+    # Bytes that are no text decode alike: by chance two seeds' texts are equal.
+    assert any(backbone.generate(QUESTIONS, seed=seed, **sample) != first for seed in range(2, 9))
 
 
 def test_stop_strings_cut_the_text_and_count_as_an_end(backbone):
