@@ -286,7 +286,8 @@ def answer_states(
     """
     # The state of a position predicts the next token. Before the first one there is no state.
     predicting = F.pad(mask[:, 1:], (0, 1))
-    states = backbone.hidden_states(batch, predicting, group_sizes, in_pairs)
+    options = {"in_pairs": True} if in_pairs else {}
+    states = backbone.hidden_states(batch, predicting, group_sizes, **options)
     return states, batch["input_ids"][mask]
 
 

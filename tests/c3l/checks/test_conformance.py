@@ -229,12 +229,23 @@ def vision_trains(backbone, patch):
 
 def vision_changes_as_it_looks(backbone, patch):
     def changing(forward, *args, **kwargs):
-        if backbone.model_part(VISION_PART).training:
+        with torch.no_grad():
+            backbone.model_part(VISION_PART).embeddings.class_embedding.mul_(0.99)
+        return forward(*args, **kwargs)
+
+    _patch(patch, backbone.model_part(VISION_PART), changing)
+
+
+def vision_changes_as_text_is_read(backbone, patch):
+    language = backbone.model_part("model.language_model")
+
+    def changing(forward, *args, **kwargs):
+        if language.training:
             with torch.no_grad():
                 backbone.model_part(VISION_PART).embeddings.class_embedding.mul_(0.99)
         return forward(*args, **kwargs)
 
-    _patch(patch, backbone.model_part(VISION_PART), changing)
+    _patch(patch, language, changing)
 
 
 def _save_otherwise(backbone, patch, change):
@@ -278,7 +289,7 @@ BROKEN = {
     CACHE: [the_cache_is_misaligned, the_cache_is_forgotten],
     BATCH: [pictures_leak_into_each_other, rows_leak_into_each_other],
     GRADIENTS: [the_projector_gets_no_gradient, a_layer_is_frozen, vision_trains],
-    FROZEN: [vision_changes_as_it_looks, vision_trains],
+    FROZEN: [vision_changes_as_text_is_read, vision_changes_as_it_looks],
     SAVED: [a_tensor_is_saved_otherwise, a_tensor_is_not_saved, an_epsilon_is_not_saved],
 }
 
