@@ -74,6 +74,13 @@ class Batch:
                 self.inputs[name] = value[rows]
         self.tokens, self.rows, self.counts = self.tokens[rows], self.rows[rows], self.counts[rows]
 
+    def _mask(self) -> Tensor:
+        """The attention mask [n, t] of the next step; `generate` leaves out one without a zero."""
+        if (mask := self.inputs["attention_mask"]) is not None:
+            return mask
+        length = self.inputs["past_key_values"].get_seq_length() + 1
+        return self.rows.new_ones(len(self.rows), length)
+
     @property
     def takes_more(self) -> bool:
         """True if other rows can join; only caches of full attention can be aligned."""
@@ -81,7 +88,7 @@ class Batch:
 
     def join(self, new: "Batch") -> None:
         """Add the rows of another batch; padding on the left makes them equally long."""
-        inputs, masks = self.inputs, (self.inputs["attention_mask"], new.inputs["attention_mask"])
+        inputs, masks = self.inputs, (self._mask(), new._mask())
         first = int(masks[0].any(0).nonzero()[0])  # columns before it are padding in each row
         length = max(masks[0].shape[1] - first, masks[1].shape[1])
         for name, value in inputs.items():
