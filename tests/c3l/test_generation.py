@@ -135,7 +135,7 @@ def backbone(tiny_llava):
     return c3l.load_backbone(tiny_llava, device="cpu")
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("temperature", [0.0, 9.0])
 def test_captions_do_not_depend_on_batches(backbone, tiny_images, temperature):
     images = ImageFolder(tiny_images)
     names, settings = images.names(), {"max_new_tokens": 8, "temperature": temperature, "seed": 1}
@@ -146,7 +146,7 @@ def test_captions_do_not_depend_on_batches(backbone, tiny_images, temperature):
 
 def test_pairs_depend_on_their_image_and_not_on_others(backbone):
     """So shards and batches change nothing, and equal captions have pairs of their own."""
-    settings = {"n": 1, "max_new_tokens": 12, "temperature": 1.0, "seed": 3}
+    settings = {"n": 1, "max_new_tokens": 12, "temperature": 9.0, "seed": 3}
     texts = dict.fromkeys(["a.png", "b.png", "c.png"], "A red ball.")
     written, generate = [], backbone.generate_with_status
 

@@ -18,7 +18,7 @@ from c3l.instructions import CLASSES, pair_prompt_from_caption
 from tests.c3l import families
 
 QUESTIONS = ["Why?", "What colour is the ball?", "Où?", "How many trees can you see here?", "Who?"]
-SAMPLING = {"temperature": 0.8, "top_p": 0.9, "seed": 3}
+SAMPLING = {"temperature": 3.0, "top_p": 0.9, "seed": 3}
 NAMES = ["llava", *families.FAMILIES]
 
 
@@ -96,7 +96,7 @@ def test_the_pocket_backbone_writes_the_same_in_any_batch():
 
 def test_equal_questions_have_texts_of_their_own_and_keys_choose_them(tiny_llava):
     backbone = c3l.load_backbone(tiny_llava, device="cpu")
-    sampling = {"max_new_tokens": 12, "temperature": 3.0, "seed": 3}  # it repeats itself at 0.8
+    sampling = {"max_new_tokens": 12, "temperature": 9.0, "seed": 3}  # colder, it repeats itself
     three = backbone.generate(["Why?"] * 3, **sampling)
     assert len(set(three)) == 3
     assert backbone.generate(["Why?"] * 2, batch_size=1, **sampling) == three[:2]
