@@ -136,8 +136,19 @@ def attention(
     return torch.cat(blocks, dim=1), None
 
 
+def attention_mask(*sizes: int, dtype: torch.dtype = torch.float32, **settings) -> Tensor | None:
+    """transformers' SDPA mask [b, 1, t, keys]; of one query, as numbers to add to its products.
+
+    While a text is written SDPA would make these numbers of true and false in every layer.
+    """
+    mask = sdpa_mask(*sizes, dtype=dtype, **settings)
+    if mask is None or mask.shape[2] > 1 or mask.device.type != "cpu":
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
+
+
 AttentionInterface.register(ATTENTION, attention)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+AttentionMaskInterface.register(ATTENTION, attention_mask)
 
 
 @contextmanager

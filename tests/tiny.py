@@ -14,6 +14,8 @@ from transformers import (
     set_seed,
 )
 
+from c3l.backbones import Generated
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}USER: "
@@ -95,3 +97,8 @@ def save_tiny_llava(path: Path, seed: int = 0) -> Path:
     model.half().save_pretrained(path)  # as the pocket backbones and most published ones are
     processor.save_pretrained(path)
     return path
+
+
+def as_numbers(backbone, monkeypatch) -> None:
+    """A random model's bytes are seldom letters: let the backbone give its tokens' numbers."""
+    monkeypatch.setattr(backbone, "_read", lambda tokens, _: Generated(str(tokens), True))

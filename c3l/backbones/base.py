@@ -6,11 +6,10 @@ model. The rest is written once, here and in `encoding`, on the language model's
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,22 +22,20 @@ from transformers import (
     StoppingCriteriaList,
     StopStringCriteria,
 )
-from transformers.generation.stopping_criteria import EosTokenCriteria
 
 from c3l.artifacts.files import digest_file
 from c3l.backbones.decoding import (
-    Batch,
     Choice,
     NucleusSampling,
     choose_likeliest,
-    read_prompts,
+    decode,
     row_seeds,
-    write,
 )
 from c3l.backbones.encoding import Encoder, Picture
 from c3l.backbones.tuning import merge_adapters, prepare
 from c3l.packing import ATTENTION, PIXELS, STATES, only_at, pack, padded, pair_rows
 from c3l.readings import Embedding, Tuning
+from c3l.runtime.errors import NotFiniteError
 from c3l.runtime.progress import track
 
 _WORTH_PAIRING = 0.95
@@ -261,57 +258,51 @@ class Backbone(Encoder):
 
         Raises NotFiniteError, with the indices of the questions, if a prediction is no number.
         """
-        if not questions:
-            return []
         self.model.eval()
         prefixes = answer_prefix or [""] * len(questions)
         if keys is None:
             keys = [f"{q}\0{prefix}" for q, prefix in zip(questions, prefixes, strict=True)]
-        choose: Choice = choose_likeliest
-        if temperature > 0:
-            choose = NucleusSampling(row_seeds(seed, keys), temperature, top_p, max_new_tokens)
+        seeds = row_seeds(seed, keys)
         written: list[Generated] = [Generated("", False)] * len(questions)
         # Questions of similar length together, for little padding; the longest first, so that
         # memory runs out at the start if at all.
         order = sorted(range(len(questions)), key=lambda i: -len(questions[i]))
-        part = max(1, batch_size // 4)  # a batch is filled up when so many rows have ended
-
-        def encode(rows: Sequence[int]) -> dict[str, Tensor]:
-            return self.encode(
+        for start in track(range(0, len(order), batch_size), "batches"):
+            rows = order[start : start + batch_size]
+            batch = self.encode(
                 [questions[i] for i in rows],
                 None if images is None else [images[i] for i in rows],
                 side="left",
                 answer_prefix=None if answer_prefix is None else [answer_prefix[i] for i in rows],
             )
-
-        starts = [0, *range(batch_size, len(order), part)]
-        parts = [order[a:b] for a, b in pairwise([*starts, len(order)])]
-        rows = self._continued(encode, track(parts, "batches"), batch_size, choose, max_new_tokens)
-        for i, tokens in rows:
-            written[i] = self._read(tokens, stop)
+            choose: Choice = choose_likeliest
+            if temperature > 0:
+                own = [seeds[i] for i in rows]
+                choose = NucleusSampling(own, temperature, top_p, max_new_tokens)
+            try:
+                tokens = self._continued(batch, choose, max_new_tokens=max_new_tokens)
+            except NotFiniteError as error:
+                raise NotFiniteError([rows[k] for k in error.rows]) from None
+            for i, row in zip(rows, tokens.tolist(), strict=True):
+                written[i] = self._read(row, stop)
         return written
 
     def _continued(
-        self,
-        encode: Callable[[Sequence[int]], Mapping[str, Tensor]],
-        parts: Iterable[Sequence[int]],
-        batch_size: int,
-        choose: Choice,
-        max_new_tokens: int,
-    ) -> Iterator[tuple[int, list[int]]]:
-        """`decoding.write` behind the batches [left-padded] that `encode` makes of parts."""
-        ends = StoppingCriteriaList([EosTokenCriteria(self._end_ids)])
+        self, batch: Mapping[str, Tensor], choose: Choice = choose_likeliest, **settings
+    ) -> Tensor:
+        """The tokens that the model writes behind a batch padded on the left [b, new]."""
+        criteria = StoppingCriteriaList()
         if self._format.stop:  # a model that is taught to end so writes no end of sequence
-            ends.append(StopStringCriteria(self.tokenizer, self._format.stop))
-
-        def read(rows: Sequence[int]) -> Batch:
-            return self.model_part(self.speaker).generate(
-                **self._model_inputs(encode(rows)),
-                custom_generate=partial(read_prompts, rows=rows),
-                max_new_tokens=max_new_tokens,
-            )
-
-        return write(read, parts, batch_size, choose=choose, ends=ends, limit=max_new_tokens)
+            criteria.append(StopStringCriteria(self.tokenizer, self._format.stop))
+        return self.model_part(self.speaker).generate(
+            **self._model_inputs(batch),
+            custom_generate=partial(decode, choose=choose),
+            stopping_criteria=criteria,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            **settings,
+        )
 
     def _model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The inputs that the model writes behind."""

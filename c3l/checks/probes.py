@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from c3l.backbones import Backbone
 from c3l.relevance import answer_states
@@ -68,19 +69,29 @@ def _dictation(backbone: Backbone) -> list[int]:
     return backbone.tokenizer(DICTATION, add_special_tokens=False)["input_ids"][:STEPS]
 
 
+class _Dictate(LogitsProcessor):
+    """Keep the logits of each step, and force the next of the tokens."""
+
+    def __init__(self, tokens: list[int]):
+        self.tokens, self.logits = tokens, []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        token = self.tokens[len(self.logits)]
+        self.logits.append(scores.float())
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, token] = 0
+        return forced
+
+
 def written_logits(backbone: Backbone, questions: Sequence[str], images: Images) -> Tensor:
     """Return the logits [b, steps, vocabulary] of each step of writing the dictation."""
-    tokens, steps = torch.tensor(_dictation(backbone), device=backbone.device), []
-
-    def dictate(logits: Tensor, _: Tensor, counts: Tensor) -> Tensor:
-        steps.append(logits)
-        return tokens[counts]
-
-    batch = backbone.encode(questions, images, side="left")
-    everything = [range(len(questions))]
-    size = len(questions)
-    list(backbone._continued(lambda _: batch, everything, size, dictate, len(tokens)))
-    return torch.stack(steps, dim=1)
+    dictate = _Dictate(_dictation(backbone))
+    backbone._continued(
+        backbone.encode(questions, images, side="left"),
+        max_new_tokens=len(dictate.tokens),
+        logits_processor=LogitsProcessorList([dictate]),
+    )
+    return torch.stack(dictate.logits, dim=1)
 
 
 def full_logits(

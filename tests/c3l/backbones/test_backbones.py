@@ -13,6 +13,7 @@ import c3l
 from c3l.backbones.loading import load_pieces
 from c3l.backbones.prompts import answer_masks
 from c3l.runtime.errors import UserError
+from tests.tiny import as_numbers
 
 # The chat template of llava-hf/llava-1.5-7b-hf: no end-of-sequence token, a space after answers.
 HUB_TEMPLATE = (
@@ -193,7 +194,8 @@ def test_padding_side_does_not_change_the_logits(backbone, pictures):
     torch.testing.assert_close(logits["left"], logits["right"], atol=2e-5, rtol=1e-4)
 
 
-def test_sampling_follows_the_seed_and_leaves_the_callers_state(backbone):
+def test_sampling_follows_the_seed_and_leaves_the_callers_state(backbone, monkeypatch):
+    as_numbers(backbone, monkeypatch)
     sample = {"max_new_tokens": 12, "temperature": 1.5, "top_p": 0.9}
     before = torch.random.get_rng_state()
     first = backbone.generate(QUESTIONS, seed=1, **sample)

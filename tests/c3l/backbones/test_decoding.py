@@ -13,13 +13,13 @@ from transformers import TopPLogitsWarper
 
 import c3l
 from benchmarks.speed import writing
-from c3l.backbones.base import Generated
-from c3l.backbones.decoding import _without, choose_likeliest, nucleus_tokens, row_seeds
+from c3l.backbones.decoding import _without, nucleus_tokens, row_seeds
 from c3l.instructions import CLASSES, pair_prompt_from_caption
 from tests.c3l import families
+from tests.tiny import as_numbers
 
 QUESTIONS = ["Why?", "What colour is the ball?", "Où?", "How many trees can you see here?", "Who?"]
-SAMPLING = {"temperature": 0.8, "top_p": 0.9, "seed": 3}
+SAMPLING = {"temperature": 1.5, "top_p": 0.9, "seed": 3}
 NAMES = ["llava", *families.FAMILIES]
 
 
@@ -55,24 +55,22 @@ def frequent_ends(backbone, monkeypatch):
 def test_greedy_tokens_are_transformers_own(backbone, images):
     """Of the same batch, padded on the left, in which rows end at different times."""
     batch = backbone.encode(QUESTIONS, images, side="left")
-    parts = [range(len(QUESTIONS))]
-    ours = dict(backbone._continued(lambda _: batch, parts, 5, choose_likeliest, 24))
+    ours = backbone._continued(batch, max_new_tokens=24)
     inputs = backbone._model_inputs(batch)
     theirs = backbone.model_part(backbone.speaker).generate(**inputs, max_new_tokens=24)
-    theirs = theirs[:, inputs.get("input_ids", theirs[:, :0]).shape[1] :]
-    for i, tokens in ours.items():
-        padding = [backbone.tokenizer.pad_token_id] * (theirs.shape[1] - len(tokens))
-        assert tokens + padding == theirs[i].tolist()
-    assert len(ours) == len(QUESTIONS) and len({*map(len, ours.values())}) > 1
+    assert torch.equal(ours, theirs[:, inputs.get("input_ids", theirs[:, :0]).shape[1] :])
+    lengths = (ours != backbone.tokenizer.pad_token_id).sum(1)
+    assert len(set(lengths.tolist())) > 1
 
 
 @pytest.mark.usefixtures("frequent_ends")
 @pytest.mark.parametrize("sampling", [{}, SAMPLING], ids=["greedy", "sampled"])
-def test_neither_batch_size_nor_order_changes_a_text(backbone, images, sampling):
+def test_neither_batch_size_nor_order_changes_a_text(backbone, images, sampling, monkeypatch):
+    as_numbers(backbone, monkeypatch)
     settings = {"max_new_tokens": 16, **sampling}
     order = random.Random(0).sample(range(len(QUESTIONS)), len(QUESTIONS))
     texts = backbone.generate_with_status(QUESTIONS, images, **settings)
-    for size in (1, 2, 3, 4, 64):
+    for size in (1, 3, 64):
         mixed = backbone.generate_with_status(
             [QUESTIONS[i] for i in order],
             images and [images[i] for i in order],
@@ -97,8 +95,7 @@ def test_the_pocket_backbone_writes_the_same_in_any_batch():
 
 def test_equal_questions_have_texts_of_their_own_and_keys_choose_them(tiny_llava, monkeypatch):
     backbone = c3l.load_backbone(tiny_llava, device="cpu")
-    # Tokens in place of texts: those of a tiny model may decode alike.
-    monkeypatch.setattr(backbone, "_read", lambda tokens, stop: Generated(str(tokens), True))
+    as_numbers(backbone, monkeypatch)
     sampling = {"max_new_tokens": 12, **SAMPLING}
     three = backbone.generate(["Why?"] * 3, **sampling)
     assert len(set(three)) == 3

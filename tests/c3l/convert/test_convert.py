@@ -206,8 +206,8 @@ def test_writing_stops_where_an_answer_ends(kind, backbone, pictures, monkeypatc
     dictated = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
     steps = []
 
-    def dictate(logits, rows, counts):
-        steps.append(dictated[int(counts)])
+    def dictate(logits, rows, step):
+        steps.append(dictated[step])
         return torch.tensor(steps[-1:])
 
     monkeypatch.setattr(base, "choose_likeliest", dictate)
