@@ -101,4 +101,9 @@ def save_tiny_llava(path: Path, seed: int = 0) -> Path:
 
 def as_numbers(backbone, monkeypatch) -> None:
     """A random model's bytes are seldom letters: let the backbone give its tokens' numbers."""
-    monkeypatch.setattr(backbone, "_read", lambda tokens, _: Generated(str(tokens), True))
+
+    def read(tokens, _):
+        ends = [i for i, token in enumerate(tokens) if token in backbone._end_ids]
+        return Generated(str(tokens[: ends[0]] if ends else tokens), finished=bool(ends))
+
+    monkeypatch.setattr(backbone, "_read", read)
