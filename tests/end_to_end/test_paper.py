@@ -44,6 +44,7 @@ def test_the_paper_profile_prints_table_4(paper, tmp_path):
         assert {name: cell["unscored"] for name, cell in cells[label].items()} == {
             "SEED": None,
             "POPE": None,
+            "POPE AUC": None,
         }
     assert cells[C3L.label]["SEED"]["metric"] == "seed_image"  # by letter, as published
     tunings = _manifests(runs, "vlit")
