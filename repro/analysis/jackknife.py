@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 Metric = Callable[["pd.DataFrame"], float]
 Frames = "list[list[pd.DataFrame]]"
 
-GROUPS = (
-    30  # enough for Student's t, and few enough for a median: without one image it hardly moves
-)
+GROUPS = 30
+"""Enough for Student's t, and few enough for a median, which one image hardly moves."""
 
 
 def metric_influence(frames: Frames, *, metric: Metric) -> Influence:
